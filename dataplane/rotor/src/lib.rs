@@ -1,0 +1,6 @@
+//! The pure part of Rotor: what a shred is, how a slice becomes shreds and shreds become a slice again, and which
+//! validator relays which shred. No network, no clock, no thread.
+
+pub mod parameters;
+pub mod slice;
+pub mod types;

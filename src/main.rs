@@ -1,0 +1,2 @@
+//! The node and its command line.
+fn main() {}
