@@ -1,0 +1,39 @@
+# Every habit of this project by name; `just` lists them.
+
+default:
+    @just --list
+
+# What must pass before a change lands.
+check:
+    bash .ci/run
+
+# All tests.
+test:
+    cargo test --workspace
+
+# Formatting and lints, as CI runs them.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    bash .ci/dependencies
+
+# A real cluster of five node processes on this machine.
+cluster *FLAGS:
+    cargo run --release -- cluster {{FLAGS}}
+
+# Pool and Votor against vector files.
+conformance *FILES="tests/fixtures/scripted.jsonl":
+    cargo run --release -p alpenglow-tools -- conformance {{FILES}}
+
+# What the computations cost on this machine.
+bench *FLAGS:
+    cargo run --release -p alpenglow-bench -- floors {{FLAGS}}
+
+# Licences, bans and sources of all dependencies.
+deny:
+    cargo deny check bans licenses sources
+
+# The documentation of all crates.
+doc:
+    cargo doc --workspace --no-deps --open
