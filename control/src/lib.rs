@@ -1,1 +1,4 @@
-//! See ARCHITECTURE.md.
+//! The pure part of consensus: no socket, file, thread, clock or random source in it.
+
+pub mod block;
+pub mod transactions;
