@@ -1,2 +1,6 @@
 //! The node and its command line.
+
+mod load;
+mod report;
+
 fn main() {}
