@@ -1,0 +1,230 @@
+//! The erasure code `rs8`: any gamma of a slice's Gamma pieces determine all the others.
+//!
+//! Piece `i` is the value at point `i` of the polynomial over GF(2^8) of degree below gamma whose values at `0..gamma` are
+//! the data (see [`rs8`]). So encoding, decoding and re-encoding are one operation: from gamma known pieces compute
+//! wanted ones. How the products are summed is up to a [`Kernel`]; all kernels give the same bytes.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod portable;
+mod rs8;
+
+use crate::parameters::CodingParameters;
+
+/// Most pieces of a code word: points of the field, less one, as in the field's other implementations.
+pub const PIECES_MAX: usize = 255;
+
+/// How products are computed. All kernels give the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Plain Rust, on every machine.
+    Portable,
+    /// Sixteen products a lookup, on x86-64 with AVX2.
+    Avx2,
+}
+
+impl Kernel {
+    /// Every kernel, the preferred one last.
+    pub const ALL: [Self; 2] = [Self::Portable, Self::Avx2];
+
+    /// Name for reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+        }
+    }
+
+    /// Whether this processor can run it.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 => false,
+        }
+    }
+
+    /// The preferred one of those this processor can run.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::ALL.into_iter().rfind(|kernel| kernel.is_available()).unwrap_or(Self::Portable)
+    }
+}
+
+/// A set of piece (or shred) indices below 256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PieceSet([u64; 4]);
+
+impl PieceSet {
+    /// The indices below `count` (at most 256).
+    #[must_use]
+    pub fn below(count: usize) -> Self {
+        let mut set = Self::default();
+        (0..count).for_each(|index| {
+            set.insert(index);
+        });
+        set
+    }
+
+    /// Adds `index` (below 256); whether it is new.
+    pub const fn insert(&mut self, index: usize) -> bool {
+        let is_new = !self.contains(index);
+        self.0[index / 64] |= 1 << (index % 64);
+        is_new
+    }
+
+    /// Whether `index` (below 256) is in it.
+    #[must_use]
+    pub const fn contains(&self, index: usize) -> bool {
+        self.0[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        (self.0[0].count_ones() + self.0[1].count_ones() + self.0[2].count_ones() + self.0[3].count_ones()) as usize
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The indices, least first.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+        let words = self.0;
+        (0..4).flat_map(move |word| {
+            let mut rest = words[word];
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(64 * word + bit)
+            })
+        })
+    }
+}
+
+/// A known piece of a code word.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Piece<'a> {
+    /// Its place, below Gamma.
+    pub index: u8,
+    /// Its bytes, as many as every other piece of the word has.
+    pub bytes: &'a [u8],
+}
+
+/// A code for a cluster's gamma and Gamma, with all the memory it works in: nothing is allocated after [`ErasureCode::new`].
+pub struct ErasureCode {
+    kernel: Kernel,
+    data_pieces: usize,
+    total_pieces: usize,
+    piece_bytes_max: usize,
+    /// Coefficients of every parity piece over the data pieces, row by row.
+    generator: Box<[u8]>,
+    /// Coefficients of the wanted pieces over the known ones, row by row.
+    coefficients: Box<[u8]>,
+    /// The wanted pieces.
+    rows: Box<[u8]>,
+}
+
+impl ErasureCode {
+    /// With the best kernel this processor can run.
+    #[must_use]
+    pub fn new(parameters: &CodingParameters) -> Self {
+        Self::with_kernel(parameters, Kernel::best())
+    }
+
+    /// With a given kernel.
+    ///
+    /// # Panics
+    /// If this processor cannot run it: ask [`Kernel::is_available`].
+    #[must_use]
+    pub fn with_kernel(parameters: &CodingParameters, kernel: Kernel) -> Self {
+        assert!(kernel.is_available(), "this processor cannot run the {} kernel", kernel.name());
+        let (data_pieces, total_pieces) = (parameters.data_shreds(), parameters.total_shreds());
+        assert!(data_pieces < total_pieces && total_pieces <= PIECES_MAX);
+        let parity_pieces = total_pieces - data_pieces;
+        let mut code = Self {
+            kernel,
+            data_pieces,
+            total_pieces,
+            piece_bytes_max: parameters.shred_bytes(),
+            generator: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
+            coefficients: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
+            rows: vec![0; parity_pieces * parameters.shred_bytes()].into_boxed_slice(),
+        };
+        let points = |range: std::ops::Range<usize>| range.map(|point| point as u8);
+        rs8::coefficients(points(0..data_pieces), points(data_pieces..total_pieces), &mut code.generator);
+        code
+    }
+
+    /// The kernel in use.
+    #[must_use]
+    pub const fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Computes the pieces `wanted` from `known` ones.
+    ///
+    /// # Panics
+    /// If `known` are not gamma different pieces below Gamma, of equal length up to `shred_bytes`, or if one of `wanted`
+    /// is among them or not below Gamma.
+    pub fn compute(&mut self, known: &[Piece<'_>], wanted: &PieceSet) -> Computed<'_> {
+        let piece_bytes = self.check(known, wanted);
+        let coefficients = &mut self.coefficients[..wanted.len() * self.data_pieces];
+        if known.iter().enumerate().all(|(position, piece)| usize::from(piece.index) == position) {
+            for (row, index) in coefficients.chunks_exact_mut(self.data_pieces).zip(wanted.iter()) {
+                let start = (index - self.data_pieces) * self.data_pieces;
+                row.copy_from_slice(&self.generator[start..start + self.data_pieces]);
+            }
+        } else {
+            rs8::coefficients(
+                known.iter().map(|piece| piece.index),
+                wanted.iter().map(|index| index as u8),
+                coefficients,
+            );
+        }
+        let rows = &mut self.rows[..wanted.len() * piece_bytes];
+        match self.kernel {
+            Kernel::Portable => portable::combine(known, coefficients, piece_bytes, rows),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => avx2::combine(known, coefficients, piece_bytes, rows),
+            #[cfg(not(target_arch = "x86_64"))]
+            Kernel::Avx2 => unreachable!("refused at construction"),
+        }
+        Computed { indices: *wanted, piece_bytes, rows }
+    }
+
+    /// Asserts what [`Self::compute`] demands; the length of the pieces.
+    fn check(&self, known: &[Piece<'_>], wanted: &PieceSet) -> usize {
+        assert_eq!(known.len(), self.data_pieces, "gamma pieces determine the others");
+        let piece_bytes = known[0].bytes.len();
+        assert!((1..=self.piece_bytes_max).contains(&piece_bytes));
+        let mut seen = *wanted;
+        for piece in known {
+            assert_eq!(piece.bytes.len(), piece_bytes);
+            assert!(usize::from(piece.index) < self.total_pieces && seen.insert(usize::from(piece.index)));
+        }
+        assert!(wanted.iter().all(|index| index < self.total_pieces));
+        piece_bytes
+    }
+}
+
+/// Computed pieces, in the code's own memory until its next use.
+pub struct Computed<'a> {
+    indices: PieceSet,
+    piece_bytes: usize,
+    rows: &'a [u8],
+}
+
+impl<'a> Computed<'a> {
+    /// Index and bytes of every wanted piece, least index first.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
+        self.indices.iter().zip(self.rows.chunks_exact(self.piece_bytes))
+    }
+}

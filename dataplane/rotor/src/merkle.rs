@@ -1,0 +1,166 @@
+//! SHA-256 Merkle trees: over the Gamma shreds of a slice, and over the slice roots of a block (double Merkle tree).
+//!
+//! A leaf is `SHA-256(0x00 ‖ data)`, an inner node `SHA-256(0x01 ‖ left ‖ right)`, so neither can be taken for the other.
+//! Leaves are padded to a power of two with empty leaves, `SHA-256(0x00)`: no shred and no slice root is empty, so padding
+//! cannot be taken for content. Trees are stored as heaps: node 1 is the root, nodes `2i` and `2i + 1` are the children of
+//! `i`, and leaf `i` of `width` is node `width + i`.
+
+use std::sync::LazyLock;
+
+use sha2::block_api::compress256;
+use sha2::{Digest, Sha256};
+
+use crate::types::{Hash, SLICES_MAX};
+
+/// Levels above the leaves in the highest tree: the block tree over [`SLICES_MAX`] roots.
+pub const DEPTH_MAX: usize = SLICES_MAX.trailing_zeros() as usize;
+const LEAF: u8 = 0;
+const INNER: u8 = 1;
+
+/// Hash of a leaf.
+#[must_use]
+pub fn leaf(data: &[u8]) -> Hash {
+    Hash(Sha256::new().chain_update([LEAF]).chain_update(data).finalize().into())
+}
+
+/// Hash of the inner node above `left` and `right`.
+#[must_use]
+pub fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+    // 65 bytes are two SHA-256 blocks; laying them out here spares the buffering of the general interface.
+    let mut blocks = [[0; 64]; 2];
+    blocks[0][0] = INNER;
+    blocks[0][1..33].copy_from_slice(left);
+    blocks[0][33..].copy_from_slice(&right[..31]);
+    blocks[1][0] = right[31];
+    blocks[1][1] = 0x80;
+    blocks[1][56..].copy_from_slice(&(65 * 8_u64).to_be_bytes());
+    let mut state =
+        [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+    compress256(&mut state, &blocks);
+    let mut digest = [0; 32];
+    for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *bytes = word.to_be_bytes();
+    }
+    digest
+}
+
+/// Root of a subtree that holds nothing but padding, by its levels above the leaves (at most [`DEPTH_MAX`]).
+#[must_use]
+pub fn empty_subtree(levels: usize) -> [u8; 32] {
+    static EMPTY: LazyLock<[[u8; 32]; DEPTH_MAX + 1]> = LazyLock::new(|| {
+        let mut empty = [leaf(&[]).0; DEPTH_MAX + 1];
+        for level in 1..empty.len() {
+            empty[level] = node(&empty[level - 1], &empty[level - 1]);
+        }
+        empty
+    });
+    EMPTY[levels]
+}
+
+/// The root that `path` (sibling hashes, leaf upwards) leads to from leaf `index`. The caller has made sure that the path
+/// is as long as the tree is high.
+///
+/// # Panics
+/// If `index` does not lie in a tree of that height.
+#[must_use]
+pub fn root_from_path(leaf: Hash, index: usize, path: &[[u8; 32]]) -> Hash {
+    assert!(index >> path.len() == 0, "leaf {index} in a tree of height {}", path.len());
+    let mut hash = leaf.0;
+    for (level, sibling) in path.iter().enumerate() {
+        hash = if index >> level & 1 == 0 { node(&hash, sibling) } else { node(sibling, &hash) };
+    }
+    Hash(hash)
+}
+
+/// Fills a heap of `2 * width` nodes whose first `leaves` leaf nodes are set: padding, then inner nodes. Returns the root.
+pub(crate) fn build(nodes: &mut [[u8; 32]], leaves: usize) -> Hash {
+    let width = nodes.len() / 2;
+    assert!(width.is_power_of_two() && leaves <= width);
+    nodes[width + leaves..].fill(empty_subtree(0));
+    for parent in (1..width).rev() {
+        nodes[parent] = node(&nodes[2 * parent], &nodes[2 * parent + 1]);
+    }
+    Hash(nodes[1])
+}
+
+/// The path of leaf `index` in a filled heap, leaf upwards.
+pub(crate) fn path(nodes: &[[u8; 32]], index: usize) -> impl Iterator<Item = &[u8; 32]> {
+    let leaf = nodes.len() / 2 + index;
+    std::iter::successors(Some(leaf), |position| Some(position / 2))
+        .take_while(|position| *position > 1)
+        .map(|position| &nodes[position ^ 1])
+}
+
+/// Height of a block's tree over `slices` roots.
+const fn block_depth(slices: usize) -> usize {
+    slices.next_power_of_two().trailing_zeros() as usize
+}
+
+/// The block hash: root of the tree over the block's slice roots, first slice first. Does not allocate.
+///
+/// # Panics
+/// If there are no roots or more than [`SLICES_MAX`].
+#[must_use]
+pub fn block_hash(slice_roots: &[Hash]) -> Hash {
+    assert!((1..=SLICES_MAX).contains(&slice_roots.len()), "a block of {} slices", slice_roots.len());
+    // `left[level]` waits for its right sibling when bit `level` of the number of leaves so far is set.
+    let mut left = [[0; 32]; DEPTH_MAX + 1];
+    for (count, root) in slice_roots.iter().enumerate() {
+        let mut hash = leaf(&root.0).0;
+        let level = count.trailing_ones() as usize;
+        for waiting in &left[..level] {
+            hash = node(waiting, &hash);
+        }
+        left[level] = hash;
+    }
+    let depth = block_depth(slice_roots.len());
+    let lowest = slice_roots.len().trailing_zeros() as usize;
+    let mut hash = left[lowest];
+    for (level, waiting) in left.iter().enumerate().take(depth).skip(lowest) {
+        let is_right = slice_roots.len() >> level & 1 == 1 && level > lowest;
+        hash = if is_right { node(waiting, &hash) } else { node(&hash, &empty_subtree(level)) };
+    }
+    Hash(hash)
+}
+
+/// The path from slice `index`'s root to the block hash, leaf upwards.
+///
+/// # Panics
+/// If there is no such slice, or more than [`SLICES_MAX`].
+#[must_use]
+pub fn block_path(slice_roots: &[Hash], index: usize) -> Vec<Hash> {
+    assert!(index < slice_roots.len() && slice_roots.len() <= SLICES_MAX);
+    let mut nodes = vec![[0; 32]; 2 << block_depth(slice_roots.len())];
+    let width = nodes.len() / 2;
+    for (node, root) in nodes[width..].iter_mut().zip(slice_roots) {
+        *node = leaf(&root.0).0;
+    }
+    build(&mut nodes, slice_roots.len());
+    path(&nodes, index).copied().map(Hash).collect()
+}
+
+/// Whether `path` proves that `slice_root` is the root of slice `index` of the block `block_hash` with `slices` slices.
+#[must_use]
+pub fn verify_block_path(block_hash: Hash, slices: usize, index: usize, slice_root: Hash, path: &[Hash]) -> bool {
+    (1..=SLICES_MAX).contains(&slices)
+        && index < slices
+        && path.len() == block_depth(slices)
+        && block_root(index, slice_root, path) == block_hash
+}
+
+/// Whether `path` proves that `slice_root` is the root of slice `index` and that this is the block's last slice: nothing
+/// but padding lies to its right.
+#[must_use]
+pub fn verify_last_slice(block_hash: Hash, index: usize, slice_root: Hash, path: &[Hash]) -> bool {
+    let padded = |(level, sibling): (usize, &Hash)| index >> level & 1 == 1 || sibling.0 == empty_subtree(level);
+    verify_block_path(block_hash, index.saturating_add(1), index, slice_root, path)
+        && path.iter().enumerate().all(padded)
+}
+
+fn block_root(index: usize, slice_root: Hash, path: &[Hash]) -> Hash {
+    let mut siblings = [[0; 32]; DEPTH_MAX];
+    for (sibling, hash) in siblings.iter_mut().zip(path) {
+        *sibling = hash.0;
+    }
+    root_from_path(leaf(&slice_root.0), index, &siblings[..path.len()])
+}

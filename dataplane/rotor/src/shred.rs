@@ -1,0 +1,178 @@
+//! A shred as it travels, read in place.
+//!
+//! ```text
+//! 0         8            10            12         16          80             80 + 32·path nodes
+//! ┌─────────┬────────────┬─────────────┬──────────┬───────────┬──────────────┬──────────────────┐
+//! │ slot u64│ slice u16, │ shred index │ four     │ signature │ Merkle path, │ data, to the end │
+//! │         │ bit 15:last│ u16         │ zeroes   │ 64 bytes  │ leaf upwards │                  │
+//! └─────────┴────────────┴─────────────┴──────────┴───────────┴──────────────┴──────────────────┘
+//! ```
+//! Integers are little-endian. The path has exactly as many nodes as the cluster's Gamma demands, so a proof that is too
+//! short or too long has no representation. All shreds of a slice carry equally many data bytes.
+
+use crate::parameters::CodingParameters;
+use crate::slice::{FRAME_BYTES, SliceId, SliceSignature};
+use crate::types::{Hash, ShredIndex, SliceIndex, Slot};
+
+/// Bytes before the signature.
+pub const SHRED_HEADER_BYTES: usize = 16;
+/// Bytes before the Merkle path: header and signature, the part a datagram's MAC covers.
+pub const SHRED_SIGNED_BYTES: usize = SHRED_HEADER_BYTES + 64;
+/// Set in the slice field on shreds of a block's last slice.
+const LAST_FLAG: u16 = 1 << 15;
+
+/// Bytes of a shred with `data_bytes` of data.
+#[must_use]
+pub const fn wire_bytes(parameters: &CodingParameters, data_bytes: usize) -> usize {
+    SHRED_SIGNED_BYTES + 32 * parameters.path_nodes() + data_bytes
+}
+
+/// Bytes of data in each shred of a slice with `payload_bytes` of payload: the least even number with which gamma shreds
+/// hold frame and payload.
+#[must_use]
+pub const fn data_bytes(parameters: &CodingParameters, payload_bytes: usize) -> usize {
+    (payload_bytes + FRAME_BYTES).div_ceil(parameters.data_shreds()).next_multiple_of(2)
+}
+
+/// Why bytes are not a shred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShredError {
+    /// Ends before its data.
+    #[error("a shred needs more than {least} bytes, found {found}")]
+    Truncated {
+        /// Bytes up to the data.
+        least: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not a slice of any block.
+    #[error("slice field {0:#06x} names no slice of a block")]
+    Slice(u16),
+    /// Not below Gamma.
+    #[error("shred index {0} is not below Gamma")]
+    Index(u16),
+    /// Reserved bytes are not zero.
+    #[error("reserved bytes are not zero")]
+    Reserved,
+    /// No slice of this cluster has shreds with so much or so little data.
+    #[error("{0} data bytes: odd, too few for the slice frame, or too many")]
+    DataLength(usize),
+}
+
+impl ShredError {
+    /// Name for counters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Truncated { .. } => "shred_truncated",
+            Self::Slice(_) => "shred_slice",
+            Self::Index(_) => "shred_index",
+            Self::Reserved => "shred_reserved",
+            Self::DataLength(_) => "shred_data_length",
+        }
+    }
+}
+
+/// A shred in its receive buffer. Well-formed, nothing more: whether its leader signed it is for
+/// [`crate::assembler::Assembler::verify`] to say.
+#[derive(Clone, Copy, Debug)]
+pub struct ShredView<'a> {
+    slice: SliceId,
+    is_last: bool,
+    index: ShredIndex,
+    signature: &'a [u8; 64],
+    path: &'a [[u8; 32]],
+    data: &'a [u8],
+}
+
+impl<'a> ShredView<'a> {
+    /// Reads the shred that `bytes` (all of them, from the shred header on) hold.
+    ///
+    /// # Errors
+    /// [`ShredError`] if they hold none.
+    pub fn parse(bytes: &'a [u8], parameters: &CodingParameters) -> Result<Self, ShredError> {
+        let least = wire_bytes(parameters, 0);
+        let truncated = ShredError::Truncated { least, found: bytes.len() };
+        let (header, rest) = bytes.split_first_chunk::<SHRED_HEADER_BYTES>().ok_or(truncated)?;
+        let (signature, rest) = rest.split_first_chunk::<64>().ok_or(truncated)?;
+        let (path, data) = rest.split_at_checked(32 * parameters.path_nodes()).ok_or(truncated)?;
+
+        let [s0, s1, s2, s3, s4, s5, s6, s7, slice0, slice1, index0, index1, reserved @ ..] = *header;
+        if reserved != [0; 4] {
+            return Err(ShredError::Reserved);
+        }
+        let slice_field = u16::from_le_bytes([slice0, slice1]);
+        let slice_index =
+            SliceIndex::new(usize::from(slice_field & !LAST_FLAG)).ok_or(ShredError::Slice(slice_field))?;
+        let index = ShredIndex(u16::from_le_bytes([index0, index1]));
+        if index.get() >= parameters.total_shreds() {
+            return Err(ShredError::Index(index.0));
+        }
+        let shortest = data_bytes(parameters, 0);
+        if !data.len().is_multiple_of(2) || data.len() < shortest || data.len() > parameters.shred_bytes() {
+            return Err(ShredError::DataLength(data.len()));
+        }
+        let slot = Slot(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]));
+        Ok(Self {
+            slice: SliceId { slot, index: slice_index },
+            is_last: slice_field & LAST_FLAG != 0,
+            index,
+            signature,
+            path: path.as_chunks().0,
+            data,
+        })
+    }
+
+    /// The slice it is of.
+    #[must_use]
+    pub const fn slice(&self) -> SliceId {
+        self.slice
+    }
+
+    /// Whether it calls its slice the last of the block.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// Its place in the slice, below Gamma.
+    #[must_use]
+    pub const fn index(&self) -> ShredIndex {
+        self.index
+    }
+
+    /// The leader's signature over place, flag and root.
+    #[must_use]
+    pub const fn signature(&self) -> SliceSignature {
+        SliceSignature(*self.signature)
+    }
+
+    /// Sibling hashes from the leaf up to below the root.
+    #[must_use]
+    pub const fn path(&self) -> &'a [[u8; 32]] {
+        self.path
+    }
+
+    /// The erasure-coded data: even length, between what holds an empty slice and the cluster's `shred_bytes`.
+    #[must_use]
+    pub const fn data(&self) -> &'a [u8] {
+        self.data
+    }
+
+    /// The root that path and data lead to.
+    #[must_use]
+    pub fn claimed_root(&self) -> Hash {
+        crate::merkle::root_from_path(crate::merkle::leaf(self.data), self.index.get(), self.path)
+    }
+}
+
+/// The 16 header bytes.
+pub(crate) fn header(slice: SliceId, is_last: bool, index: ShredIndex) -> [u8; SHRED_HEADER_BYTES] {
+    let mut header = [0; SHRED_HEADER_BYTES];
+    let flag = if is_last { LAST_FLAG } else { 0 };
+    let slice_index = u16::try_from(slice.index.get()).expect("a slice index is below 1,024");
+    header[..8].copy_from_slice(&slice.slot.0.to_le_bytes());
+    header[8..10].copy_from_slice(&(slice_index | flag).to_le_bytes());
+    header[10..12].copy_from_slice(&index.0.to_le_bytes());
+    header
+}

@@ -1,0 +1,160 @@
+//! A slice becomes Gamma signed shreds, written straight into the datagrams they leave in.
+
+use ed25519_dalek::SigningKey;
+
+use crate::erasure::{ErasureCode, Kernel, PIECES_MAX, Piece, PieceSet};
+use crate::merkle;
+use crate::parameters::CodingParameters;
+use crate::shred::{self, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
+use crate::signature::SignedRoot;
+use crate::slice::{FRAME_BYTES, SliceId, SliceSignature};
+use crate::types::{ClusterId, Hash, ShredIndex};
+
+/// What a slice was signed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shredded {
+    /// Root of the tree over its shreds.
+    pub root: Hash,
+    /// The leader's signature, the same in every shred.
+    pub signature: SliceSignature,
+}
+
+/// Cuts slices into shreds. Holds all the memory it works in.
+pub struct Shredder {
+    parameters: CodingParameters,
+    cluster: ClusterId,
+    code: ErasureCode,
+    nodes: Box<[[u8; 32]]>,
+}
+
+impl Shredder {
+    /// For one cluster, with the best erasure kernel this processor can run.
+    #[must_use]
+    pub fn new(parameters: CodingParameters, cluster: ClusterId) -> Self {
+        Self::with_kernel(parameters, cluster, Kernel::best())
+    }
+
+    /// With a given erasure kernel.
+    ///
+    /// # Panics
+    /// If this processor cannot run it.
+    #[must_use]
+    pub fn with_kernel(parameters: CodingParameters, cluster: ClusterId, kernel: Kernel) -> Self {
+        let nodes = vec![[0; 32]; 2 << parameters.path_nodes()].into_boxed_slice();
+        Self { parameters, cluster, code: ErasureCode::with_kernel(&parameters, kernel), nodes }
+    }
+
+    /// Bytes of data in each shred of a slice with `payload_bytes` of payload; even.
+    #[must_use]
+    pub const fn shred_len(&self, payload_bytes: usize) -> usize {
+        shred::data_bytes(&self.parameters, payload_bytes)
+    }
+
+    /// Writes the Gamma shreds of a slice. Shred i goes, whole and from its header on, to `out[offsets[i]..]`; it is
+    /// [`shred::wire_bytes`] long for [`Self::shred_len`] bytes of data. Nothing else in `out` is touched, and nothing is allocated.
+    ///
+    /// # Panics
+    /// If the payload is longer than [`CodingParameters::slice_payload_bytes`], if there are not Gamma offsets, or if a
+    /// shred does not fit `out` at its offset. Offsets so close that shreds overlap spoil them.
+    #[expect(clippy::too_many_arguments, reason = "what the leader signs, and where it goes")]
+    pub fn shred(
+        &mut self,
+        id: SliceId,
+        is_last: bool,
+        leader_stamp_ns: u64,
+        payload: &[u8],
+        key: &SigningKey,
+        out: &mut [u8],
+        offsets: &[usize],
+    ) -> Shredded {
+        assert!(payload.len() <= self.parameters.slice_payload_bytes(), "a payload of {} bytes", payload.len());
+        assert_eq!(offsets.len(), self.parameters.total_shreds());
+        let place = DataPlace { offset: shred::wire_bytes(&self.parameters, 0), bytes: self.shred_len(payload.len()) };
+        self.write_data(leader_stamp_ns, payload, out, offsets, place);
+        self.write_parity(out, offsets, place);
+        let root = self.hash(out, offsets, place);
+        let signed = SignedRoot::sign(key, self.cluster, id, is_last, root);
+        self.write_heads(&signed, out, offsets);
+        Shredded { root, signature: signed.signature }
+    }
+
+    /// Frame, payload and zeroes, spread over the data shreds.
+    fn write_data(&self, leader_stamp_ns: u64, payload: &[u8], out: &mut [u8], offsets: &[usize], place: DataPlace) {
+        let frame = frame(payload.len(), leader_stamp_ns);
+        for (index, offset) in offsets[..self.parameters.data_shreds()].iter().enumerate() {
+            let data = place.of_mut(out, *offset);
+            let start = index * data.len();
+            let in_frame = &frame[start.min(FRAME_BYTES)..(start + data.len()).min(FRAME_BYTES)];
+            let payload_at = |coded: usize| coded.saturating_sub(FRAME_BYTES).min(payload.len());
+            let in_payload = &payload[payload_at(start)..payload_at(start + data.len())];
+            let (head, rest) = data.split_at_mut(in_frame.len());
+            let (body, zeroes) = rest.split_at_mut(in_payload.len());
+            head.copy_from_slice(in_frame);
+            body.copy_from_slice(in_payload);
+            zeroes.fill(0);
+        }
+    }
+
+    fn write_parity(&mut self, out: &mut [u8], offsets: &[usize], place: DataPlace) {
+        let (data_shreds, total_shreds) = (self.parameters.data_shreds(), self.parameters.total_shreds());
+        let mut known = [Piece::default(); PIECES_MAX];
+        for (index, (piece, offset)) in known.iter_mut().zip(&offsets[..data_shreds]).enumerate() {
+            *piece = Piece { index: index as u8, bytes: place.of(out, *offset) };
+        }
+        let mut wanted = PieceSet::default();
+        (data_shreds..total_shreds).for_each(|index| {
+            wanted.insert(index);
+        });
+        for (index, bytes) in self.code.compute(&known[..data_shreds], &wanted).iter() {
+            place.of_mut(out, offsets[index]).copy_from_slice(bytes);
+        }
+    }
+
+    fn hash(&mut self, out: &[u8], offsets: &[usize], place: DataPlace) -> Hash {
+        let width = self.nodes.len() / 2;
+        for (leaf, offset) in self.nodes[width..].iter_mut().zip(offsets) {
+            *leaf = merkle::leaf(place.of(out, *offset)).0;
+        }
+        merkle::build(&mut self.nodes, offsets.len())
+    }
+
+    /// Everything before the data: headers, signature and paths.
+    fn write_heads(&self, signed: &SignedRoot, out: &mut [u8], offsets: &[usize]) {
+        for (index, offset) in offsets.iter().enumerate() {
+            let shred = &mut out[*offset..];
+            let header = shred::header(signed.id, signed.is_last, ShredIndex(index as u16));
+            shred[..SHRED_HEADER_BYTES].copy_from_slice(&header);
+            shred[SHRED_HEADER_BYTES..SHRED_SIGNED_BYTES].copy_from_slice(&signed.signature.0);
+            let path = shred[SHRED_SIGNED_BYTES..].as_chunks_mut().0;
+            for (node, sibling) in path.iter_mut().zip(merkle::path(&self.nodes, index)) {
+                *node = *sibling;
+            }
+        }
+    }
+}
+
+/// What precedes the payload in a slice's coded data.
+pub(crate) fn frame(payload_bytes: usize, leader_stamp_ns: u64) -> [u8; FRAME_BYTES] {
+    let mut frame = [0; FRAME_BYTES];
+    let length = u32::try_from(payload_bytes).expect("a payload is below 4 GiB");
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    frame[4..].copy_from_slice(&leader_stamp_ns.to_le_bytes());
+    frame
+}
+
+/// Where in a shred its data is.
+#[derive(Clone, Copy)]
+struct DataPlace {
+    offset: usize,
+    bytes: usize,
+}
+
+impl DataPlace {
+    fn of(self, out: &[u8], shred_offset: usize) -> &[u8] {
+        &out[shred_offset + self.offset..][..self.bytes]
+    }
+
+    fn of_mut(self, out: &mut [u8], shred_offset: usize) -> &mut [u8] {
+        &mut out[shred_offset + self.offset..][..self.bytes]
+    }
+}
