@@ -1,1 +1,28 @@
-//! See ARCHITECTURE.md.
+//! The shards: threads that receive, authenticate, relay and decode shreds, and send what this node says.
+//!
+//! [`Dataplane::start`] is the entrance; each shard runs the loop in `shard.rs`, which is a shred's way in one screen. The
+//! protocol's decisions are elsewhere: control tells a shard by [`ToShard`] what to send and by [`Horizon`] which slots
+//! it wants, and learns by [`FromShard`] and [`InboundMessage`] what has come.
+
+mod buffers;
+pub mod clock;
+mod config;
+mod counters;
+pub mod datagram;
+mod guard;
+mod link;
+mod probe;
+mod ring;
+mod socket;
+mod stages;
+mod steer;
+mod wake;
+
+pub use config::{Poll, StartError};
+pub use counters::{Counter, Counters};
+pub use link::{
+    FromShard, Horizon, InboundMessage, MESSAGE_BYTES_MAX, MessageBytes, MessageTooLong, ShardLink, ToShard,
+};
+pub use probe::probe;
+pub use stages::{ShardReport, Stage, Stages};
+pub use wake::ControlWaker;

@@ -1,0 +1,277 @@
+//! What passes between a shard and the control thread: three bounded queues for each shard, none of which ever blocks.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use alpenglow_rotor::parameters::DATAGRAM_BYTES_DEFAULT;
+use alpenglow_rotor::slice::{Slice, SliceId, SlicePayload, SliceSignature};
+use alpenglow_rotor::types::{Hash, Slot, Time, ValidatorIndex};
+use crossbeam::queue::ArrayQueue;
+
+use crate::datagram::{HEADER_BYTES, Kind};
+use crate::wake::ShardWaker;
+
+/// Most bytes in the body of a message that is not a shred: what the default datagram limit leaves, whatever the
+/// cluster's own limit is.
+pub const MESSAGE_BYTES_MAX: usize = DATAGRAM_BYTES_DEFAULT - HEADER_BYTES;
+
+/// Slices and reports on their way to control. One receive buffer can yield at most [`crate::buffers::SEGMENTS_MAX`] of
+/// them, and a shard reads on only while there is room for so many; the rest of the depth covers the slices that arrive
+/// while control is busy for a few milliseconds.
+pub(crate) const SLICE_QUEUE: usize = 512;
+/// Messages on their way to control: two votes of each of 2,000 validators.
+pub(crate) const MESSAGE_QUEUE: usize = 4_096;
+/// Orders on their way to a shard. A standstill bundle is spread out by control, so this is several times what one round
+/// of the control loop emits; what does not fit control keeps and offers again.
+pub(crate) const ORDER_QUEUE: usize = 512;
+
+/// The body of a message that is not a shred, in place, so that no queue entry owns memory elsewhere.
+#[derive(Clone)]
+pub struct MessageBytes {
+    length: u16,
+    bytes: [u8; MESSAGE_BYTES_MAX],
+}
+
+/// A body longer than [`MESSAGE_BYTES_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message body of {0} bytes does not fit a datagram; at most {MESSAGE_BYTES_MAX} do")]
+pub struct MessageTooLong(pub usize);
+
+impl TryFrom<&[u8]> for MessageBytes {
+    type Error = MessageTooLong;
+    fn try_from(body: &[u8]) -> Result<Self, MessageTooLong> {
+        let mut bytes = [0; MESSAGE_BYTES_MAX];
+        bytes.get_mut(..body.len()).ok_or(MessageTooLong(body.len()))?.copy_from_slice(body);
+        Ok(Self { length: body.len() as u16, bytes })
+    }
+}
+
+impl Deref for MessageBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Debug for MessageBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageBytes({} bytes)", self.len())
+    }
+}
+
+/// A message that is not a shred, its sender authenticated, its body unchecked.
+#[derive(Clone, Debug)]
+pub struct InboundMessage {
+    /// What the body is.
+    pub kind: Kind,
+    /// The validator whose MAC it carries; `None` only for [`Kind::Transaction`], which comes from anyone.
+    pub sender: Option<ValidatorIndex>,
+    /// The body, unparsed.
+    pub body: MessageBytes,
+    /// When the shard took it from its ring.
+    pub received: Time,
+}
+
+/// What a shard tells control about slices.
+#[derive(Clone, Debug)]
+pub enum FromShard {
+    /// A slice of another leader was decoded.
+    Slice {
+        /// The slice; its payload goes back to the shard when the last handle on it is dropped.
+        slice: Slice,
+        /// When it was decoded, for the `handoff` stage.
+        decoded: Time,
+    },
+    /// The slice that control gave out was encoded and all its shreds are on their way.
+    SliceSent {
+        /// Which one.
+        id: SliceId,
+        /// Whether it was flagged as its block's last.
+        is_last: bool,
+        /// Root of the tree over its shreds.
+        root: Hash,
+        /// Our signature.
+        signature: SliceSignature,
+        /// When its encoding began.
+        leader_stamp_ns: u64,
+    },
+    /// The leader signed a root over shreds that are no code word or hold no slice: the block is dead for everybody.
+    MalformedSlice {
+        /// Which one.
+        id: SliceId,
+        /// The root that the leader signed for it.
+        root: Hash,
+    },
+    /// The leader signed two different things for one slice, or a slice beyond its last one.
+    Equivocation {
+        /// The slice at which it showed.
+        id: SliceId,
+    },
+}
+
+/// What control orders a shard to send. Messages leave before the shreds that are queued.
+#[derive(Clone, Debug)]
+pub enum ToShard {
+    /// Encode this slice, for which this node is the leader, and send each shred to its relay. Give it to the shard that
+    /// owns its lane: `id.lane() % shards`.
+    SendSlice {
+        /// Its place.
+        id: SliceId,
+        /// Whether it is its block's last.
+        is_last: bool,
+        /// What the leader puts in; at most [`alpenglow_rotor::parameters::CodingParameters::slice_payload_bytes`].
+        payload: SlicePayload,
+    },
+    /// To every other validator.
+    Broadcast {
+        /// What the body is.
+        kind: Kind,
+        /// The body.
+        body: MessageBytes,
+    },
+    /// To one other validator. Dropped and counted if that is not another validator of the set.
+    SendTo {
+        /// Who gets it.
+        to: ValidatorIndex,
+        /// What the body is.
+        kind: Kind,
+        /// The body.
+        body: MessageBytes,
+    },
+}
+
+/// The slots whose shreds are wanted. Control writes, shards read before they look at a shred any closer.
+#[derive(Debug)]
+pub struct Horizon {
+    /// Slots up to this one are closed: their shreds are dropped and what is stored of them is forgotten.
+    pub closed_through: AtomicU64,
+    /// Shreds of later slots are dropped.
+    pub shreds_through: AtomicU64,
+}
+
+impl Horizon {
+    /// Wants the slots after `closed_through` and up to `shreds_through`.
+    #[must_use]
+    pub const fn new(closed_through: Slot, shreds_through: Slot) -> Self {
+        Self { closed_through: AtomicU64::new(closed_through.0), shreds_through: AtomicU64::new(shreds_through.0) }
+    }
+
+    pub(crate) fn closed_through(&self) -> Slot {
+        Slot(self.closed_through.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn shreds_through(&self) -> Slot {
+        Slot(self.shreds_through.load(Ordering::Relaxed))
+    }
+}
+
+struct Queues {
+    slices: ArrayQueue<FromShard>,
+    messages: ArrayQueue<InboundMessage>,
+    orders: ArrayQueue<ToShard>,
+    waker: ShardWaker,
+}
+
+/// Control's end of the queues of one shard.
+pub struct ShardLink {
+    queues: Arc<Queues>,
+    pushed: Cell<bool>,
+}
+
+impl ShardLink {
+    /// The next slice or report about one.
+    #[must_use]
+    pub fn pop_slice(&self) -> Option<FromShard> {
+        self.queues.slices.pop()
+    }
+
+    /// The next message.
+    #[must_use]
+    pub fn pop_message(&self) -> Option<InboundMessage> {
+        self.queues.messages.pop()
+    }
+
+    /// Whether nothing waits to be popped. Control asks between [`crate::ControlWaker::park`] and its wait.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queues.slices.is_empty() && self.queues.messages.is_empty()
+    }
+
+    /// Orders something. The shard may not see it before [`ShardLink::flush`].
+    ///
+    /// # Errors
+    /// Gives the order back when the queue is full: offer it again later.
+    #[expect(clippy::result_large_err, reason = "the order itself comes back; boxing it would allocate")]
+    pub fn push(&self, order: ToShard) -> Result<(), ToShard> {
+        self.queues.orders.push(order)?;
+        self.pushed.set(true);
+        Ok(())
+    }
+
+    /// Wakes the shard if it sleeps and there is something for it: an order, or room that it waits for. Call it once after
+    /// a round of pops and pushes; it is a load unless the shard sleeps.
+    pub fn flush(&self) {
+        self.queues.waker.wake(self.pushed.replace(false));
+    }
+}
+
+/// The shard's end.
+#[derive(Clone)]
+pub(crate) struct ControlLink {
+    queues: Arc<Queues>,
+}
+
+impl ControlLink {
+    /// Hands over a slice or a report. The caller has asked [`ControlLink::slice_room`] and is the only one who pushes.
+    pub(crate) fn push_slice(&self, event: FromShard) {
+        assert!(self.queues.slices.push(event).is_ok(), "room was there, and only this shard takes it");
+    }
+
+    pub(crate) fn slice_room(&self) -> usize {
+        self.queues.slices.capacity() - self.queues.slices.len()
+    }
+
+    /// `false`: the queue is full and the message is lost.
+    #[must_use]
+    pub(crate) fn push_message(&self, message: InboundMessage) -> bool {
+        self.queues.messages.push(message).is_ok()
+    }
+
+    pub(crate) fn pop_order(&self) -> Option<ToShard> {
+        self.queues.orders.pop()
+    }
+
+    pub(crate) fn has_orders(&self) -> bool {
+        !self.queues.orders.is_empty()
+    }
+
+    pub(crate) fn waker(&self) -> &ShardWaker {
+        &self.queues.waker
+    }
+}
+
+/// The two ends of one shard's queues.
+pub(crate) fn link(waker: ShardWaker) -> (ShardLink, ControlLink) {
+    let queues = Arc::new(Queues {
+        slices: ArrayQueue::new(SLICE_QUEUE),
+        messages: ArrayQueue::new(MESSAGE_QUEUE),
+        orders: ArrayQueue::new(ORDER_QUEUE),
+        waker,
+    });
+    (ShardLink { queues: Arc::clone(&queues), pushed: Cell::new(false) }, ControlLink { queues })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_over_the_limit_is_refused_with_its_length() {
+        assert_eq!(MessageBytes::try_from(&[7; MESSAGE_BYTES_MAX][..]).unwrap().len(), MESSAGE_BYTES_MAX);
+        let over = MESSAGE_BYTES_MAX + 1;
+        assert_eq!(MessageBytes::try_from(&vec![7; over][..]).unwrap_err(), MessageTooLong(over));
+    }
+}

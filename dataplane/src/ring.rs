@@ -1,0 +1,446 @@
+//! A shard's io_uring: one multishot receive, sends in fixed slots, and the two wake-ups.
+//!
+//! The ring owns the socket and all memory that the kernel touches, and it outlives every operation: dropping it cancels
+//! the receive, waits until nothing is in flight, unregisters socket and buffers (so that the port is free at once) and
+//! only then unmaps. It stays on the thread that made it.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use socket2::{SockAddr, Socket};
+
+use crate::buffers::{BufferId, Outgoing, ReceiveBuffers, SendBuffers, SendSlot, SliceBuffer};
+use crate::config::StartError;
+use crate::counters::{Counter, Counters};
+use crate::link::ControlLink;
+use crate::socket::{ControlMessages, RECEIVE_CONTROL_BYTES};
+use crate::wake::ControlWaker;
+
+/// How much a ring holds ready. All of it is fixed at start-up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RingDepth {
+    /// Receive buffers: a power of two.
+    pub(crate) receive_buffers: u16,
+    /// Sends in flight.
+    pub(crate) send_slots: u16,
+    /// Slices of our own in flight.
+    pub(crate) slice_buffers: u16,
+    /// Bytes that the datagrams of one slice take.
+    pub(crate) slice_buffer_bytes: usize,
+    /// Completions that fit before the kernel must keep some itself.
+    pub(crate) completions: u32,
+}
+
+const BUFFER_GROUP: u16 = 0;
+const SUBMISSIONS: u32 = 512;
+const SOCKET: Fixed = Fixed(0);
+const WAKE_EVENT: Fixed = Fixed(1);
+const CONTROL_WAKER: Fixed = Fixed(2);
+
+// What a completion belongs to: the upper half of its user data. The lower half is a send's slot.
+const RECEIVE: u64 = 1 << 32;
+const SEND: u64 = 2 << 32;
+const WAKE: u64 = 3 << 32;
+const CONTROL: u64 = 4 << 32;
+const CANCEL: u64 = 5 << 32;
+const KIND: u64 = 0xFFFF_FFFF << 32;
+
+/// How long dropping a ring waits for the kernel to give everything back. A send that waits for a full socket buffer is
+/// cancelled too, so that this is not reached; if it is, the memory is leaked and not freed.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What the kernel put into one receive buffer.
+pub(crate) struct Received<'a> {
+    /// One datagram, or several joined.
+    pub(crate) payload: &'a [u8],
+    /// Where to split it; the last datagram may be shorter. Not 0.
+    pub(crate) segment_bytes: usize,
+    /// When the kernel took it, on CLOCK_REALTIME.
+    pub(crate) stamp_ns: Option<u64>,
+    /// Whether it was cut off.
+    pub(crate) truncated: bool,
+}
+
+impl<'a> Received<'a> {
+    /// A multishot receive fills its buffer with four native words (bytes of name, control and payload, and flags), the
+    /// room for control messages that was asked for, and the payload.
+    fn parse(bytes: &'a [u8]) -> Self {
+        const WORDS: usize = 16;
+        let Some((head, payload)) = bytes.split_at_checked(WORDS + RECEIVE_CONTROL_BYTES) else {
+            return Self { payload: &[], segment_bytes: 1, stamp_ns: None, truncated: true };
+        };
+        let word = |index: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| head[index * 4 + byte]));
+        let (control_bytes, flags) = (word(1) as usize, word(3));
+        let control = ControlMessages::parse(&head[WORDS..][..control_bytes.min(RECEIVE_CONTROL_BYTES)]);
+        Self {
+            payload,
+            segment_bytes: control.segment_bytes.unwrap_or(payload.len()).max(1),
+            stamp_ns: control.stamp_ns,
+            truncated: flags & libc::MSG_TRUNC as u32 != 0,
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Ring {
+    uring: ManuallyDrop<IoUring>,
+    receive: ManuallyDrop<ReceiveBuffers>,
+    sends: ManuallyDrop<SendBuffers>,
+    /// Receivers' addresses by validator; the kernel reads them in place.
+    peers: ManuallyDrop<Box<[SockAddr]>>,
+    /// Layout of a receive (no memory of its own), and what the wake-ups read and write.
+    words: ManuallyDrop<Box<Words>>,
+    socket: ManuallyDrop<Socket>,
+    control: ControlLink,
+    control_waker: Arc<ControlWaker>,
+    counters: Arc<Counters>,
+    receiving: bool,
+    awaiting_wake: bool,
+    waking_control: usize,
+    /// The kernel demands that one thread submits.
+    _stays_on_its_thread: PhantomData<*const ()>,
+}
+
+struct Words {
+    receive: libc::msghdr,
+    wake_count: u64,
+    control_byte: u8,
+}
+
+impl Ring {
+    /// Sets everything up on the calling thread, which must be the one that uses it.
+    pub(crate) fn new(
+        depth: RingDepth,
+        socket: Socket,
+        peers: &[SocketAddr],
+        control: ControlLink,
+        control_waker: Arc<ControlWaker>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, StartError> {
+        let uring = build(SUBMISSIONS, depth.completions).map_err(|error| StartError::ring(error))?;
+        let memory = |error| StartError::System { what: "map buffers", error };
+        let receive = ReceiveBuffers::new(depth.receive_buffers).map_err(memory)?;
+        let sends =
+            SendBuffers::new(depth.send_slots, depth.slice_buffers, depth.slice_buffer_bytes).map_err(memory)?;
+        let files = [socket.as_raw_fd(), control.waker().event().as_raw_fd(), control_waker.writer().as_raw_fd()];
+        let register = |error| StartError::System { what: "register socket and buffers with io_uring", error };
+        uring.submitter().register_files(&files).map_err(register)?;
+        // SAFETY: the ring's memory is mapped for `count` entries and is unmapped only in `drop`, after the ring was
+        // unregistered or never.
+        unsafe {
+            uring.submitter().register_buf_ring_with_flags(
+                receive.ring_address(),
+                receive.count() as u16,
+                BUFFER_GROUP,
+                0,
+            )
+        }
+        .map_err(register)?;
+        // SAFETY: all-zero bytes are a valid msghdr.
+        let mut layout: libc::msghdr = unsafe { std::mem::zeroed() };
+        layout.msg_controllen = RECEIVE_CONTROL_BYTES;
+        Ok(Self {
+            uring: ManuallyDrop::new(uring),
+            receive: ManuallyDrop::new(receive),
+            sends: ManuallyDrop::new(sends),
+            peers: ManuallyDrop::new(peers.iter().map(|&address| SockAddr::from(address)).collect()),
+            words: ManuallyDrop::new(Box::new(Words { receive: layout, wake_count: 0, control_byte: 1 })),
+            socket: ManuallyDrop::new(socket),
+            control,
+            control_waker,
+            counters,
+            receiving: false,
+            awaiting_wake: false,
+            waking_control: 0,
+            _stays_on_its_thread: PhantomData,
+        })
+    }
+
+    /// What a held buffer contains.
+    pub(crate) fn received(&self, buffer: BufferId) -> Received<'_> {
+        Received::parse(self.receive.bytes(buffer))
+    }
+
+    /// Keeps a held buffer for one more user.
+    pub(crate) fn hold(&mut self, buffer: BufferId) {
+        self.receive.hold(buffer);
+    }
+
+    /// Gives up one hold; with the last one the kernel may fill the buffer again.
+    pub(crate) fn release(&mut self, buffer: BufferId) {
+        self.receive.release(buffer);
+    }
+
+    /// A slot to send with; `None` when all are in flight.
+    pub(crate) fn take_slot(&mut self) -> Option<SendSlot> {
+        self.sends.take_slot()
+    }
+
+    /// Returns a slot that is not sent after all.
+    pub(crate) fn give_back_slot(&mut self, slot: SendSlot) {
+        self.sends.give_back(slot);
+    }
+
+    /// The slot's memory, to write datagrams into.
+    pub(crate) fn slot_bytes(&mut self, slot: &SendSlot) -> &mut [u8] {
+        self.sends.slot_bytes(slot)
+    }
+
+    /// A held buffer's content to read and a slot's memory to write.
+    pub(crate) fn received_and_slot(&mut self, buffer: BufferId, slot: &SendSlot) -> (Received<'_>, &mut [u8]) {
+        (Received::parse(self.receive.bytes(buffer)), self.sends.slot_bytes(slot))
+    }
+
+    /// See [`SendBuffers::take_slice_buffer`].
+    pub(crate) fn take_slice_buffer(&mut self) -> Option<SliceBuffer> {
+        self.sends.take_slice_buffer()
+    }
+
+    /// See [`SendBuffers::slice_bytes_mut`].
+    pub(crate) fn slice_bytes_mut(&mut self, buffer: &SliceBuffer) -> &mut [u8] {
+        self.sends.slice_bytes_mut(buffer)
+    }
+
+    /// See [`SendBuffers::slice_and_slot`].
+    pub(crate) fn slice_and_slot(
+        &mut self,
+        buffer: &SliceBuffer,
+        range: Range<usize>,
+        slot: &SendSlot,
+    ) -> (&[u8], &mut [u8]) {
+        self.sends.slice_and_slot(buffer, range, slot)
+    }
+
+    /// The buffer is free again when the sends from it are done.
+    pub(crate) fn give_back_slice_buffer(&mut self, buffer: SliceBuffer) {
+        self.sends.give_back_slice_buffer(buffer);
+    }
+
+    /// Queues the first `length` bytes of the slot's memory for `peer`, cut into datagrams of `segment_bytes`.
+    pub(crate) fn send(&mut self, slot: SendSlot, length: usize, peer: usize, segment_bytes: usize) {
+        let to = Outgoing { address: &self.peers[peer], segment_bytes };
+        let (index, message) = self.sends.prepare(slot, length, &to);
+        self.push_send(index, message);
+    }
+
+    /// Queues a part of a slice buffer for `peer`.
+    pub(crate) fn send_slice(
+        &mut self,
+        slot: SendSlot,
+        buffer: &SliceBuffer,
+        range: Range<usize>,
+        peer: usize,
+        segment_bytes: usize,
+    ) {
+        let to = Outgoing { address: &self.peers[peer], segment_bytes };
+        let (index, message) = self.sends.prepare_slice(slot, buffer, range, &to);
+        self.push_send(index, message);
+    }
+
+    fn push_send(&mut self, index: u16, message: *const libc::msghdr) {
+        let entry = opcode::SendMsg::new(SOCKET, message).build().user_data(SEND | u64::from(index));
+        // SAFETY: the header lies in its slot, what it points to in the slot, the slice buffer and the peer table; all
+        // of them belong to this ring and stay as they are until the slot's completion (`SendBuffers::done`).
+        unsafe { self.push(&entry) };
+    }
+
+    /// Writes the byte that wakes control, if it is parked. Call it after pushing to its queues.
+    pub(crate) fn wake_control(&mut self) {
+        if !self.control_waker.claim() {
+            return;
+        }
+        let byte: *const u8 = &raw const self.words.control_byte;
+        let entry = opcode::Write::new(CONTROL_WAKER, byte, 1).build().user_data(CONTROL);
+        // SAFETY: the byte is in this ring's box and never changes.
+        unsafe { self.push(&entry) };
+        self.waking_control += 1;
+    }
+
+    /// # Safety
+    /// What the entry points to must stay valid and unchanged until its completion.
+    unsafe fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: by the caller's word.
+            if unsafe { self.uring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            self.enter(None);
+        }
+    }
+
+    /// Tells the kernel what was queued, without waiting. No system call if there is nothing to tell and nothing to fetch.
+    pub(crate) fn submit(&mut self) {
+        let queue = self.uring.submission();
+        if !queue.is_empty() || queue.taskrun() || queue.cq_overflow() {
+            drop(queue);
+            self.enter(None);
+        }
+    }
+
+    /// Submits, waits up to `wait` for a completion if there is none, and takes all completions: the buffers received
+    /// are appended to `received` in their order.
+    pub(crate) fn reap(&mut self, wait: Option<Duration>, received: &mut impl Extend<BufferId>) {
+        self.rearm();
+        match wait {
+            Some(_) if self.uring.completion().is_empty() => self.enter(wait),
+            _ => self.submit(),
+        }
+        while let Some(completion) = self.next_completion() {
+            received.extend(self.complete(&completion));
+        }
+    }
+
+    fn next_completion(&mut self) -> Option<cqueue::Entry> {
+        self.uring.completion().next()
+    }
+
+    /// Starts what always has to be in flight and is not: a multishot receive ends when buffers run out, on errors and on
+    /// empty datagrams.
+    fn rearm(&mut self) {
+        if !self.receiving && self.receive.with_kernel() > 0 {
+            let entry = opcode::RecvMsgMulti::new(SOCKET, &raw const self.words.receive, BUFFER_GROUP).build();
+            // SAFETY: the message header is in this ring's box; it names no other memory. The kernel writes into
+            // buffers of the group, which it has until their completion.
+            unsafe { self.push(&entry.user_data(RECEIVE)) };
+            self.receiving = true;
+        }
+        if !self.awaiting_wake {
+            let count: *mut u64 = &raw mut self.words.wake_count;
+            let entry = opcode::Read::new(WAKE_EVENT, count.cast(), size_of::<u64>() as u32).build();
+            // SAFETY: the count is in this ring's box and nobody else reads or writes it.
+            unsafe { self.push(&entry.user_data(WAKE)) };
+            self.awaiting_wake = true;
+        }
+    }
+
+    fn enter(&mut self, wait: Option<Duration>) {
+        let entered = match wait {
+            None => self.uring.submit(),
+            Some(wait) => {
+                let timeout = Timespec::from(wait);
+                self.uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+            }
+        };
+        match entered.map_err(|error| error.raw_os_error()) {
+            // The time passed, or a signal came: both are ways to stop waiting.
+            Ok(_) | Err(Some(libc::ETIME | libc::EINTR)) => {}
+            Err(_) => self.counters.add(Counter::EnterErrors, 1),
+        }
+        if self.uring.submission().cq_overflow() {
+            self.counters.add(Counter::CompletionQueueOverflows, 1);
+        }
+    }
+
+    fn complete(&mut self, completion: &cqueue::Entry) -> Option<BufferId> {
+        let result = completion.result();
+        match completion.user_data() & KIND {
+            RECEIVE => return self.complete_receive(result, completion.flags()),
+            SEND => self.complete_send(completion.user_data() as u16, result),
+            WAKE => self.awaiting_wake = false,
+            CONTROL => self.waking_control -= 1,
+            CANCEL => {}
+            other => unreachable!("no operation has user data {other:#x}"),
+        }
+        None
+    }
+
+    fn complete_receive(&mut self, result: i32, flags: u32) -> Option<BufferId> {
+        if !cqueue::more(flags) {
+            self.receiving = false;
+        }
+        match usize::try_from(result) {
+            Ok(filled) => {
+                let index = cqueue::buffer_select(flags).expect("a receive that succeeds has taken a buffer");
+                self.counters.add(Counter::BuffersReceived, 1);
+                Some(self.receive.take(index, filled))
+            }
+            Err(_) => {
+                match -result {
+                    libc::ENOBUFS => self.counters.add(Counter::ReceiveBuffersExhausted, 1),
+                    libc::ECANCELED => {}
+                    _ => self.counters.add(Counter::ReceiveErrors, 1),
+                }
+                None
+            }
+        }
+    }
+
+    fn complete_send(&mut self, slot: u16, result: i32) {
+        let datagrams = self.sends.done(slot);
+        match result {
+            0.. => {
+                self.counters.add(Counter::SendsCompleted, 1);
+                self.counters.add(Counter::DatagramsSent, datagrams);
+            }
+            _ if -result == libc::EMSGSIZE => self.counters.add(Counter::SendTooLong, datagrams),
+            _ => self.counters.add(Counter::SendFailed, datagrams),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.sends.in_flight() + self.waking_control + usize::from(self.receiving) + usize::from(self.awaiting_wake)
+    }
+
+    /// Cancels and waits until the kernel holds nothing of ours. `false` if it did not give everything back in time.
+    fn drain(&mut self) -> bool {
+        let deadline = Instant::now() + DRAIN;
+        while self.in_flight() > 0 && Instant::now() < deadline {
+            let entry = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build().user_data(CANCEL);
+            // SAFETY: the entry names no memory.
+            unsafe { self.push(&entry) };
+            self.enter(Some(Duration::from_millis(10)));
+            while let Some(completion) = self.next_completion() {
+                if let Some(buffer) = self.complete(&completion) {
+                    self.receive.release(buffer);
+                }
+            }
+        }
+        self.in_flight() == 0
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let drained = self.drain();
+        // Their failure leaves work to the kernel's own clean-up of the ring.
+        let _ = self.uring.submitter().unregister_files();
+        let _ = self.uring.submitter().unregister_buf_ring(BUFFER_GROUP);
+        // SAFETY: each is dropped once, here, and not used afterwards.
+        unsafe {
+            ManuallyDrop::drop(&mut self.uring);
+            ManuallyDrop::drop(&mut self.socket);
+        }
+        if !drained {
+            tracing::error!("io_uring did not give back its operations in time: leaking their buffers");
+            return;
+        }
+        // SAFETY: as above; and nothing is in flight, so the kernel names none of this memory any more.
+        unsafe {
+            ManuallyDrop::drop(&mut self.receive);
+            ManuallyDrop::drop(&mut self.sends);
+            ManuallyDrop::drop(&mut self.peers);
+            ManuallyDrop::drop(&mut self.words);
+        }
+    }
+}
+
+/// A ring with the flags that a shard needs.
+pub(crate) fn build(submissions: u32, completions: u32) -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_cqsize(completions)
+        .build(submissions)
+}
