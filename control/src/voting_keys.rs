@@ -1,0 +1,94 @@
+//! The voting keys of a validator set: checked once, when the set is loaded.
+
+use std::collections::BTreeMap;
+
+use alpenglow_rotor::types::{VALIDATORS_MAX, ValidatorIndex};
+
+use crate::bls::{BlsError, ProofOfPossession, PublicKey, PublicKeyBytes, PublicKeySum};
+use crate::certificate::Signers;
+
+/// Public keys by validator index, each proven to be held by its validator, and their sum.
+pub struct VotingKeys {
+    keys: Box<[PublicKey]>,
+    sum: PublicKeySum,
+}
+
+/// Why a set of keys is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VotingKeysError {
+    /// None, or more than [`VALIDATORS_MAX`].
+    #[error("between 1 and 2000 voting keys are needed, found {0}")]
+    Count(usize),
+    /// Not a usable key.
+    #[error("voting key of validator {validator}: {reason}")]
+    Key {
+        /// Whose.
+        validator: usize,
+        /// What is wrong.
+        reason: BlsError,
+    },
+    /// Not signed by the key's owner, or for another key.
+    #[error("the proof of possession of validator {0}'s voting key does not verify")]
+    Possession(usize),
+    /// Equal to another key or to its negative. Equal keys count one vote twice; a key and its negative cancel out.
+    #[error("the voting key of validator {validator} equals that of validator {other} or its negative")]
+    Duplicate {
+        /// Whose.
+        validator: usize,
+        /// The one before it.
+        other: usize,
+    },
+}
+
+impl VotingKeys {
+    /// Checks keys and proofs in the order of the validator set, some 1.5 ms each.
+    ///
+    /// # Errors
+    /// The first [`VotingKeysError`] found.
+    pub fn new(keys: &[(PublicKeyBytes, ProofOfPossession)]) -> Result<Self, VotingKeysError> {
+        if keys.is_empty() || keys.len() > VALIDATORS_MAX {
+            return Err(VotingKeysError::Count(keys.len()));
+        }
+        let mut checked = Vec::with_capacity(keys.len());
+        let mut seen = BTreeMap::new();
+        for (validator, (bytes, proof)) in keys.iter().enumerate() {
+            let key = PublicKey::from_bytes(bytes).map_err(|reason| VotingKeysError::Key { validator, reason })?;
+            if let Some(other) = seen.insert(key.abscissa(), validator) {
+                return Err(VotingKeysError::Duplicate { validator, other });
+            }
+            if !key.verify_possession(proof) {
+                return Err(VotingKeysError::Possession(validator));
+            }
+            checked.push(key);
+        }
+        let sum = PublicKeySum::of(&checked);
+        Ok(Self { keys: checked.into_boxed_slice(), sum })
+    }
+
+    /// How many validators there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// One validator's key, `None` if there is no such validator.
+    #[must_use]
+    pub fn get(&self, validator: ValidatorIndex) -> Option<&PublicKey> {
+        self.keys.get(validator.get())
+    }
+
+    /// The sum of the signers' keys: added up, or the sum of all less those missing, whichever is fewer additions.
+    ///
+    /// # Panics
+    /// If a signer is no validator.
+    #[must_use]
+    pub fn sum_of(&self, signers: &Signers) -> PublicKeySum {
+        let present = signers.len();
+        if present * 2 <= self.keys.len() {
+            return PublicKeySum::of_refs(signers.iter().map(|index| &self.keys[index.get()]));
+        }
+        let missing = self.keys.iter().enumerate().filter(|(at, _)| !signers.contains(ValidatorIndex(*at as u16)));
+        self.sum.minus(&PublicKeySum::of_refs(missing.map(|(_, key)| key)))
+    }
+}
