@@ -67,15 +67,24 @@ impl Shredder {
         out: &mut [u8],
         offsets: &[usize],
     ) -> Shredded {
+        let root = self.root(leader_stamp_ns, payload, out, offsets);
+        let signed = SignedRoot::sign(key, self.cluster, id, is_last, root);
+        self.write_heads(&signed, out, offsets);
+        Shredded { root, signature: signed.signature }
+    }
+
+    /// The root that a slice's shreds have, for checking a block that is held: writes the shreds' data to `out` as
+    /// [`Self::shred`] does, but no headers, signatures or paths.
+    ///
+    /// # Panics
+    /// As [`Self::shred`].
+    pub fn root(&mut self, leader_stamp_ns: u64, payload: &[u8], out: &mut [u8], offsets: &[usize]) -> Hash {
         assert!(payload.len() <= self.parameters.slice_payload_bytes(), "a payload of {} bytes", payload.len());
         assert_eq!(offsets.len(), self.parameters.total_shreds());
         let place = DataPlace { offset: shred::wire_bytes(&self.parameters, 0), bytes: self.shred_len(payload.len()) };
         self.write_data(leader_stamp_ns, payload, out, offsets, place);
         self.write_parity(out, offsets, place);
-        let root = self.hash(out, offsets, place);
-        let signed = SignedRoot::sign(key, self.cluster, id, is_last, root);
-        self.write_heads(&signed, out, offsets);
-        Shredded { root, signature: signed.signature }
+        self.hash(out, offsets, place)
     }
 
     /// Frame, payload and zeroes, spread over the data shreds.
