@@ -69,6 +69,9 @@ pub enum InvalidBlock {
     /// The shreds that the leader signed do not form a slice (paper §2.1, decode).
     #[error("the leader signed shreds that do not form a slice")]
     MalformedSlice,
+    /// All slices a block may have are there and none is the last.
+    #[error("no slice is the last one")]
+    NoLastSlice,
 }
 
 impl InvalidBlock {
@@ -84,6 +87,7 @@ impl InvalidBlock {
             Self::TransactionLength(_) => "block_transaction_length",
             Self::TruncatedTransaction => "block_truncated_transaction",
             Self::MalformedSlice => "block_malformed_slice",
+            Self::NoLastSlice => "block_no_last_slice",
         }
     }
 }

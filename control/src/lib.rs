@@ -1,6 +1,8 @@
 //! The pure part of consensus: no socket, file, thread, clock or random source in it.
 
+mod assembly;
 pub mod block;
+pub mod blokstor;
 pub mod bls;
 pub mod certificate;
 pub mod checker;

@@ -1,0 +1,631 @@
+//! Blokstor: the blocks that this node holds (paper §2.5), and their hand-over to the application in chain order.
+//!
+//! **Which version.** A leader may sign several blocks for one slot. Held is the first that is complete; the others are
+//! evidence. Every block ends complete or dead, by a verdict that is the same on every node (see [`crate::block`]), or its
+//! slot falls behind the hand-over point and takes it along.
+//!
+//! **Hand-over.** Finalized blocks go to the application one after the other, each the child of the one before. If one
+//! is missing, those after it wait, but at most until the highest finalized slot is [`BlokstorConfig::handover_slots`] past
+//! the last block handed over. Then the missing one is given up: the application is told of the gap, and goes on after it.
+//!
+//! **Memory.** Slices stay in the memory they were decoded into, which their owner needs back soon. When more than
+//! [`BlokstorConfig::bytes_max`] is held, this goes first: blocks handed over, oldest first; then slots past the current
+//! window, farthest first, so that what lies ahead never costs what is at hand; then older blocks of windows that went by,
+//! lowest first, so that a chain which grows without finalizing is not stopped by its own past; then the farthest.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use alpenglow_rotor::assembler::Equivocation;
+use alpenglow_rotor::signature::SignedRoot;
+use alpenglow_rotor::slice::{Slice, SliceId};
+use alpenglow_rotor::types::{BlockId, Hash, Slot};
+
+use crate::assembly::{Assembly, Stated, Verdict};
+use crate::block::{Block, InvalidBlock, TransactionId};
+
+/// Slots of which anything is kept, whatever it costs: far more than are in flight while the chain finalizes.
+const SLOTS_MAX: usize = 1_024;
+
+/// Bounds of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct BlokstorConfig {
+    /// Memory that one slice takes, however short its payload is.
+    pub slice_memory_bytes: usize,
+    /// Most memory held in all.
+    pub bytes_max: usize,
+    /// A block stays at most this many slots after it was handed over.
+    pub retained_slots: u64,
+    /// Most memory of blocks that were handed over.
+    pub retained_bytes: usize,
+    /// Most slots that the hand-over may lag behind the highest finalized one.
+    pub handover_slots: u64,
+}
+
+/// Why a slice was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SliceRefusal {
+    /// Its slot is handed over, or too far ahead.
+    #[error("slot is closed or too far ahead")]
+    Outside,
+    /// It is known, or of no use any more.
+    #[error("slice is known or of no use any more")]
+    Duplicate,
+    /// Slices of its slot had to make room.
+    #[error("slices of its slot had to make room")]
+    Evicted,
+}
+
+impl SliceRefusal {
+    /// A stable name for counters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Outside => "slice_outside",
+            Self::Duplicate => "slice_duplicate",
+            Self::Evicted => "slice_evicted",
+        }
+    }
+}
+
+/// What happened in the store.
+#[derive(Clone, Debug)]
+pub enum BlokstorEvent {
+    /// A block is complete and held.
+    Complete(Arc<Block>),
+    /// A slot's block is dead. Its hash is unknown if it has no last slice.
+    Dead {
+        /// The slot.
+        slot: Slot,
+        /// The block, if it has a hash.
+        block: Option<BlockId>,
+        /// What is wrong with it.
+        reason: InvalidBlock,
+    },
+    /// The leader contradicted itself. Reported once per slot.
+    Equivocation(Equivocation),
+    /// A slot's slices or block had to make room.
+    Evicted(Slot),
+    /// A finalized block, the next in the chain.
+    HandOver(Arc<Block>),
+    /// Finalized blocks after `after`, up to and with `through`, were never held: the next block handed over follows them.
+    Gap {
+        /// Last block of the chain that was handed over or given up before.
+        after: BlockId,
+        /// Last block given up.
+        through: BlockId,
+    },
+    /// A finalized block is not on the chain that was handed over: more than a fifth of the stake lied. Nothing is
+    /// handed over any more.
+    Conflict(BlockId),
+}
+
+#[derive(Debug)]
+struct SlotState {
+    assembly: Assembly,
+    block: Option<Arc<Block>>,
+    handed_over: bool,
+    evicted: bool,
+    equivocated: bool,
+}
+
+impl SlotState {
+    const fn new(slot: Slot, slice_memory_bytes: usize) -> Self {
+        let assembly = Assembly::new(slot, slice_memory_bytes);
+        Self { assembly, block: None, handed_over: false, evicted: false, equivocated: false }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Blokstor {
+    config: BlokstorConfig,
+    slots: BTreeMap<Slot, SlotState>,
+    bytes: usize,
+    /// Finalized and not handed over yet.
+    finalized: BTreeMap<Slot, Hash>,
+    highest_finalized: Slot,
+    handed_over: BlockId,
+    conflict: bool,
+    /// First slot of the current window.
+    window_first: Slot,
+    /// Last slot that slices are taken for.
+    through: Slot,
+    events: VecDeque<BlokstorEvent>,
+}
+
+impl Blokstor {
+    /// Holds genesis, which counts as handed over. Takes slices for slots up to `through`.
+    #[must_use]
+    pub const fn new(config: BlokstorConfig, through: Slot) -> Self {
+        Self {
+            config,
+            slots: BTreeMap::new(),
+            bytes: 0,
+            finalized: BTreeMap::new(),
+            highest_finalized: Slot::GENESIS,
+            handed_over: BlockId::GENESIS,
+            conflict: false,
+            window_first: Slot(1),
+            through,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The current window begins at `window_first`; slices are taken up to slot `through`.
+    pub fn set_window(&mut self, window_first: Slot, through: Slot) {
+        self.window_first = window_first;
+        self.through = through;
+    }
+
+    /// Slices up to this slot are not wanted any more. It follows the hand-over, not the certificates, so that a slow node
+    /// still completes blocks that others finalized a moment ago.
+    #[must_use]
+    pub fn closed_through(&self) -> Slot {
+        let lag_max = Slot(self.highest_finalized.0.saturating_sub(self.config.handover_slots));
+        self.handed_over.slot.max(lag_max)
+    }
+
+    /// Takes in a slice that was decoded or made here.
+    ///
+    /// # Errors
+    /// [`SliceRefusal`] says why it was not kept. Contradictions among slices are reported as events either way.
+    pub fn insert(&mut self, slice: Slice) -> Result<(), SliceRefusal> {
+        let Slice { id, is_last, root, signature, .. } = slice;
+        self.take(SignedRoot { id, is_last, root, signature }, |assembly| assembly.insert(slice))
+    }
+
+    /// Takes note of a slice that is provably none: its block is dead.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    pub fn insert_malformed(&mut self, signed: SignedRoot) -> Result<(), SliceRefusal> {
+        self.take(signed, |assembly| assembly.insert_malformed(signed))
+    }
+
+    /// Takes note that a leader signed one slice twice.
+    pub fn equivocation(&mut self, equivocation: Equivocation) {
+        if self.is_open(equivocation.first.id.slot) {
+            self.report_equivocation(equivocation);
+        }
+    }
+
+    /// The block is finalized, by certificate or as an ancestor. Call [`Self::hand_over`] when all that became final with it
+    /// was told.
+    pub fn finalized(&mut self, block: BlockId) {
+        self.highest_finalized = self.highest_finalized.max(block.slot);
+        if block.slot > self.handed_over.slot && !self.conflict {
+            self.finalized.insert(block.slot, block.hash);
+        }
+    }
+
+    /// Hands over what is next in the chain, gives up what was waited for too long, and lets go of what that makes useless.
+    pub fn hand_over(&mut self) {
+        let before = self.handed_over;
+        while let Some((&slot, &hash)) = self.finalized.first_key_value()
+            && !self.conflict
+        {
+            let id = BlockId { slot, hash };
+            let too_far = self.highest_finalized.0 - self.handed_over.slot.0 > self.config.handover_slots;
+            match self.block(id).cloned() {
+                Some(block) if block.parent == self.handed_over => {
+                    self.finalized.pop_first();
+                    self.handed_over = id;
+                    if let Some(state) = self.slots.get_mut(&slot) {
+                        state.handed_over = true;
+                    }
+                    self.events.push_back(BlokstorEvent::HandOver(block));
+                }
+                Some(block) if block.parent.slot <= self.handed_over.slot => {
+                    self.conflict = true;
+                    self.finalized.clear();
+                    self.events.push_back(BlokstorEvent::Conflict(id));
+                }
+                Some(block) if too_far => self.give_up(block.parent),
+                None if too_far => {
+                    self.finalized.pop_first();
+                    self.give_up(id);
+                }
+                Some(_) | None => break,
+            }
+        }
+        if self.handed_over != before {
+            self.let_go();
+        }
+    }
+
+    /// The block, if it is held.
+    #[must_use]
+    pub fn block(&self, id: BlockId) -> Option<&Arc<Block>> {
+        self.slots.get(&id.slot)?.block.as_ref().filter(|block| block.id == id)
+    }
+
+    /// Transactions in the blocks held on the chain that ends with `tip`, back to the last one that was handed over.
+    #[must_use]
+    pub fn chain_transactions(&self, tip: BlockId) -> BTreeSet<TransactionId> {
+        let mut transactions = BTreeSet::new();
+        let mut next = tip;
+        while next.slot > self.handed_over.slot
+            && let Some(block) = self.block(next)
+        {
+            transactions.extend(block.transaction_ids.iter().copied());
+            next = block.parent;
+        }
+        transactions
+    }
+
+    /// What happened, in order.
+    pub fn poll(&mut self) -> Option<BlokstorEvent> {
+        self.events.pop_front()
+    }
+
+    /// Memory held, by the reckoning of the bounds.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Slots of which anything is kept.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    const fn is_open(&self, slot: Slot) -> bool {
+        slot.0 > self.handed_over.slot.0 && slot.0 <= self.through.0
+    }
+
+    fn take(&mut self, signed: SignedRoot, insert: impl FnOnce(&mut Assembly) -> Stated) -> Result<(), SliceRefusal> {
+        let SliceId { slot, .. } = signed.id;
+        if !self.is_open(slot) {
+            return Err(SliceRefusal::Outside);
+        }
+        let memory = self.config.slice_memory_bytes;
+        let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(slot, memory));
+        if state.evicted {
+            return Err(SliceRefusal::Evicted);
+        }
+        let before = state.assembly.bytes();
+        let stated = insert(&mut state.assembly);
+        self.bytes += state.assembly.bytes() - before;
+        if let Some(first) = stated.contradicts {
+            self.report_equivocation(Equivocation { first, second: signed });
+        }
+        if !stated.kept {
+            return Err(SliceRefusal::Duplicate);
+        }
+        self.make_room();
+        self.judge(slot);
+        Ok(())
+    }
+
+    fn judge(&mut self, slot: Slot) {
+        let Some(state) = self.slots.get_mut(&slot).filter(|state| !state.evicted) else { return };
+        let before = state.assembly.bytes();
+        let Some(verdict) = state.assembly.verdict() else { return };
+        self.bytes = self.bytes - before + state.assembly.bytes();
+        self.events.push_back(match verdict {
+            Verdict::Complete(block) => {
+                let block = Arc::new(block);
+                state.block = Some(block.clone());
+                BlokstorEvent::Complete(block)
+            }
+            Verdict::Dead(block, reason) => BlokstorEvent::Dead { slot, block, reason },
+        });
+    }
+
+    fn report_equivocation(&mut self, equivocation: Equivocation) {
+        let slot = equivocation.first.id.slot;
+        let memory = self.config.slice_memory_bytes;
+        let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(slot, memory));
+        if !std::mem::replace(&mut state.equivocated, true) {
+            self.events.push_back(BlokstorEvent::Equivocation(equivocation));
+        }
+    }
+
+    fn give_up(&mut self, through: BlockId) {
+        self.events.push_back(BlokstorEvent::Gap { after: self.handed_over, through });
+        self.handed_over = through;
+    }
+
+    /// Drops what the hand-over left behind, but for the latest blocks handed over.
+    fn let_go(&mut self) {
+        let handed_over = self.handed_over.slot;
+        let retained_after = handed_over.0.saturating_sub(self.config.retained_slots);
+        let behind = self.slots.range(..=handed_over);
+        let stale: Vec<Slot> = behind
+            .filter(|(slot, state)| !state.handed_over || slot.0 <= retained_after)
+            .map(|(&slot, _)| slot)
+            .collect();
+        for slot in stale {
+            self.remove(slot);
+        }
+        let mut retained: usize = self.slots.range(..=handed_over).map(|(_, state)| state.assembly.bytes()).sum();
+        while retained > self.config.retained_bytes
+            && let Some((&oldest, state)) = self.slots.first_key_value()
+        {
+            retained -= state.assembly.bytes();
+            self.remove(oldest);
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.slots.len() > SLOTS_MAX {
+            let lowest = *self.slots.first_key_value().expect("it is longer than its bound").0;
+            self.remove(lowest);
+        }
+        while self.bytes > self.config.bytes_max
+            && let Some(slot) = self.least_needed()
+        {
+            if slot <= self.handed_over.slot {
+                self.remove(slot);
+            } else {
+                self.evict(slot);
+            }
+        }
+    }
+
+    /// See the order in the module's documentation.
+    fn least_needed(&self) -> Option<Slot> {
+        let holds = |state: &SlotState| state.assembly.bytes() > 0;
+        let unfinalized = |slot: &Slot| !self.finalized.contains_key(slot);
+        let mut handed_over = self.slots.range(..=self.handed_over.slot);
+        let mut ahead = self.slots.range(self.window_first.window_last().next()..).rev();
+        let mut past =
+            self.slots.range(self.handed_over.slot.next()..).take_while(|(slot, _)| **slot < self.window_first);
+        handed_over
+            .next()
+            .or_else(|| ahead.find(|(slot, state)| holds(state) && unfinalized(slot)))
+            .or_else(|| past.find(|(slot, state)| holds(state) && unfinalized(slot)))
+            .or_else(|| self.slots.iter().rev().find(|(_, state)| holds(state)))
+            .map(|(&slot, _)| slot)
+    }
+
+    fn evict(&mut self, slot: Slot) {
+        let memory = self.config.slice_memory_bytes;
+        let state = self.slots.get_mut(&slot).expect("only slots held are evicted");
+        self.bytes -= state.assembly.bytes();
+        state.assembly = Assembly::new(slot, memory);
+        state.block = None;
+        state.evicted = true;
+        self.events.push_back(BlokstorEvent::Evicted(slot));
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        if let Some(state) = self.slots.remove(&slot) {
+            self.bytes -= state.assembly.bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alpenglow_rotor::slice::SliceSignature;
+    use alpenglow_rotor::types::SliceIndex;
+
+    use super::*;
+    use crate::block::{ParentStatement, SliceBuilder};
+
+    const CONFIG: BlokstorConfig = BlokstorConfig {
+        slice_memory_bytes: 10_000,
+        bytes_max: 1_000_000,
+        retained_slots: 4,
+        retained_bytes: 500_000,
+        handover_slots: 8,
+    };
+
+    fn blokstor(config: BlokstorConfig) -> Blokstor {
+        Blokstor::new(config, Slot(1_000))
+    }
+
+    /// A slice of the slot's block; `salt` makes different blocks.
+    fn slice(slot: u64, index: usize, is_last: bool, parent: BlockId, salt: u8) -> Slice {
+        let statement = if index == 0 { ParentStatement::Parent(parent) } else { ParentStatement::Nothing };
+        let mut builder = SliceBuilder::new(statement, 4_096);
+        assert!(builder.push(&[salt, slot as u8, index as u8]));
+        let payload = builder.finish();
+        let id = SliceId { slot: Slot(slot), index: SliceIndex::new(index).unwrap() };
+        let root = Hash(TransactionId::of(&payload).0);
+        Slice { id, is_last, root, signature: SliceSignature([0; 64]), leader_stamp_ns: 0, payload: payload.into() }
+    }
+
+    fn hold(blokstor: &mut Blokstor, slot: u64, parent: BlockId) -> BlockId {
+        blokstor.insert(slice(slot, 0, false, parent, 0)).unwrap();
+        blokstor.insert(slice(slot, 1, true, parent, 0)).unwrap();
+        match events(blokstor).pop() {
+            Some(BlokstorEvent::Complete(block)) => block.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn events(blokstor: &mut Blokstor) -> Vec<BlokstorEvent> {
+        std::iter::from_fn(|| blokstor.poll()).collect()
+    }
+
+    fn handed(blokstor: &mut Blokstor) -> Vec<u64> {
+        blokstor.hand_over();
+        let handed = |event| match event {
+            BlokstorEvent::HandOver(block) => Some(block.id.slot.0),
+            _ => None,
+        };
+        events(blokstor).into_iter().filter_map(handed).collect()
+    }
+
+    #[test]
+    fn blocks_are_handed_over_in_chain_order_only() {
+        let mut store = blokstor(CONFIG);
+        let mut chain = vec![BlockId::GENESIS];
+        for slot in 1..=4 {
+            let parent = *chain.last().unwrap();
+            chain.push(if slot == 2 { slice_id(2, parent) } else { hold(&mut store, slot, parent) });
+        }
+        store.finalized(chain[4]);
+        assert!(handed(&mut store).is_empty(), "its ancestors are not known to be final");
+        store.finalized(chain[3]);
+        store.finalized(chain[2]);
+        store.finalized(chain[1]);
+        assert_eq!(handed(&mut store), [1]);
+        assert_eq!(store.closed_through(), Slot(1), "a finalized block that is not held is still wanted");
+        assert_eq!(hold(&mut store, 2, chain[1]), chain[2]);
+        assert_eq!(handed(&mut store), [2, 3, 4]);
+        assert_eq!(store.closed_through(), Slot(4));
+        assert_eq!(store.insert(slice(4, 5, false, chain[3], 0)), Err(SliceRefusal::Outside));
+    }
+
+    fn slice_id(slot: u64, parent: BlockId) -> BlockId {
+        let mut other = blokstor(CONFIG);
+        hold(&mut other, slot, parent)
+    }
+
+    #[test]
+    fn a_missing_block_is_waited_for_only_so_long() {
+        let mut store = blokstor(CONFIG);
+        let first = hold(&mut store, 1, BlockId::GENESIS);
+        store.finalized(first);
+        assert_eq!(handed(&mut store), [1]);
+        let missing = slice_id(2, first);
+        store.finalized(missing);
+        let mut parent = missing;
+        for slot in 3..=9 {
+            parent = hold(&mut store, slot, parent);
+            store.finalized(parent);
+            assert!(handed(&mut store).is_empty());
+        }
+        let tenth = hold(&mut store, 10, parent);
+        store.finalized(tenth);
+        store.hand_over();
+        let happened = events(&mut store);
+        assert!(
+            matches!(happened[0], BlokstorEvent::Gap { after, through } if after == first && through == missing),
+            "{happened:?}"
+        );
+        assert_eq!(happened.len(), 1 + 8);
+        assert!(store.finalized.is_empty());
+    }
+
+    #[test]
+    fn nothing_grows_when_no_block_ever_arrives() {
+        let mut store = blokstor(CONFIG);
+        for slot in 1..=10_000 {
+            store.finalized(BlockId { slot: Slot(slot), hash: Hash([1; 32]) });
+            store.hand_over();
+            assert!(store.finalized.len() as u64 <= CONFIG.handover_slots && store.slots() == 0);
+            assert!(events(&mut store).len() <= 1);
+        }
+        assert_eq!(store.closed_through(), Slot(10_000 - CONFIG.handover_slots));
+    }
+
+    #[test]
+    fn a_finalized_block_beside_the_chain_stops_the_hand_over() {
+        let mut store = blokstor(CONFIG);
+        let first = hold(&mut store, 1, BlockId::GENESIS);
+        store.finalized(first);
+        assert_eq!(handed(&mut store), [1]);
+        let beside = hold(&mut store, 4, BlockId::GENESIS);
+        store.finalized(beside);
+        store.hand_over();
+        assert!(matches!(events(&mut store)[..], [BlokstorEvent::Conflict(block)] if block == beside));
+        let child = hold(&mut store, 8, first);
+        store.finalized(child);
+        assert!(handed(&mut store).is_empty());
+    }
+
+    #[test]
+    fn defect_15_the_store_is_pruned() {
+        let mut store = blokstor(CONFIG);
+        let mut parent = BlockId::GENESIS;
+        for slot in (4..4_000).step_by(4) {
+            store.set_window(Slot(slot), Slot(slot + 11));
+            parent = hold(&mut store, slot, parent);
+            // Blocks that never become final: the chain goes on from the window's first one.
+            let skipped = hold(&mut store, slot + 1, parent);
+            hold(&mut store, slot + 2, skipped);
+            store.finalized(parent);
+            assert_eq!(handed(&mut store), [slot]);
+            assert!(store.slots() <= 3 && store.bytes() <= 100_000, "{} slots, {} bytes", store.slots(), store.bytes());
+        }
+    }
+
+    #[test]
+    fn retention_is_bounded_in_slots_and_bytes() {
+        let grow = |config: BlokstorConfig| {
+            let mut store = blokstor(config);
+            let mut parent = BlockId::GENESIS;
+            for slot in 1..=100 {
+                parent = hold(&mut store, slot, parent);
+                store.finalized(parent);
+                assert_eq!(handed(&mut store), [slot]);
+            }
+            (store.slots(), store.bytes())
+        };
+        assert_eq!(grow(CONFIG).0, 4);
+        assert_eq!(grow(BlokstorConfig { retained_bytes: 50_000, ..CONFIG }).0, 2);
+        assert_eq!(grow(BlokstorConfig { retained_slots: 0, ..CONFIG }), (0, 0));
+    }
+
+    #[test]
+    fn what_lies_ahead_makes_room_first_and_stays_out() {
+        let mut store = blokstor(BlokstorConfig { bytes_max: 60_000, ..CONFIG });
+        store.set_window(Slot(4), Slot(15));
+        let parent = BlockId { slot: Slot(3), hash: Hash([3; 32]) };
+        store.insert(slice(12, 3, false, parent, 0)).unwrap();
+        store.insert(slice(8, 3, false, parent, 0)).unwrap();
+        let near = hold(&mut store, 4, parent);
+        store.insert(slice(5, 3, false, near, 0)).unwrap();
+        assert!(events(&mut store).is_empty());
+        let next = hold_with_eviction(&mut store, 6, near);
+        assert!(next.contains(&12) && !next.contains(&8), "{next:?}");
+        assert!(store.block(near).is_some());
+        assert_eq!(store.insert(slice(12, 4, false, parent, 0)), Err(SliceRefusal::Evicted));
+        assert!(store.bytes() <= 60_000);
+    }
+
+    fn hold_with_eviction(store: &mut Blokstor, slot: u64, parent: BlockId) -> Vec<u64> {
+        store.insert(slice(slot, 2, false, parent, 0)).unwrap();
+        let evicted = |event| match event {
+            BlokstorEvent::Evicted(slot) => Some(slot.0),
+            _ => None,
+        };
+        events(store).into_iter().filter_map(evicted).collect()
+    }
+
+    #[test]
+    fn a_chain_that_never_finalizes_is_not_stopped_by_its_past() {
+        let mut store = blokstor(CONFIG);
+        let mut parent = BlockId::GENESIS;
+        for slot in 1..3_000 {
+            let first = Slot(slot).window_first();
+            store.set_window(first, Slot(slot + 8));
+            store.insert(slice(slot, 0, false, parent, 0)).unwrap();
+            store.insert(slice(slot, 1, true, parent, 0)).unwrap();
+            let complete = events(&mut store).into_iter().find_map(|event| match event {
+                BlokstorEvent::Complete(block) => Some(block.id),
+                _ => None,
+            });
+            parent = complete.expect("the block at hand is always held");
+            assert!(store.bytes() <= CONFIG.bytes_max && store.slots() <= SLOTS_MAX);
+        }
+    }
+
+    #[test]
+    fn equivocation_is_reported_once_a_slot() {
+        let mut store = blokstor(CONFIG);
+        store.insert(slice(4, 1, false, BlockId::GENESIS, 0)).unwrap();
+        for salt in 1..5 {
+            let other = slice(4, 1, false, BlockId::GENESIS, salt);
+            assert_eq!(store.insert(other), Err(SliceRefusal::Duplicate));
+        }
+        assert!(matches!(events(&mut store)[..], [BlokstorEvent::Equivocation(_)]));
+        let held = hold_beside(&mut store);
+        assert_eq!(held.slices.len(), 3, "the first version is held all the same");
+    }
+
+    fn hold_beside(store: &mut Blokstor) -> Arc<Block> {
+        store.insert(slice(4, 2, true, BlockId::GENESIS, 0)).unwrap();
+        store.insert(slice(4, 0, false, BlockId::GENESIS, 0)).unwrap();
+        match events(store).pop() {
+            Some(BlokstorEvent::Complete(block)) => block,
+            other => panic!("{other:?}"),
+        }
+    }
+}
