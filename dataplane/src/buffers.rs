@@ -19,10 +19,13 @@ use io_uring::types::BufRingEntry;
 pub(crate) const SEGMENTS_MAX: usize = 128;
 /// Most bytes of UDP payload in one IPv4 packet, joined or not.
 pub(crate) const UDP_BYTES_MAX: usize = 65_507;
+/// Most bytes of joined datagrams in one send: with Ethernet, IPv6 and UDP headers they pass a device that takes packets
+/// of 64 KiB; beyond, the kernel would cut them up before the receiver sees them.
+pub(crate) const JOINED_BYTES_MAX: usize = 65_536 - 14 - 40 - 8;
 /// Room before the payload for the completion's header and control messages.
 const RECEIVE_HEAD_BYTES: usize = 256;
 const RECEIVE_BUFFER_BYTES: usize = (UDP_BYTES_MAX + RECEIVE_HEAD_BYTES).next_multiple_of(PAGE_BYTES);
-const SEND_SLOT_BYTES: usize = UDP_BYTES_MAX.next_multiple_of(PAGE_BYTES);
+const SEND_SLOT_BYTES: usize = JOINED_BYTES_MAX.next_multiple_of(PAGE_BYTES);
 const PAGE_BYTES: usize = 4_096;
 
 /// `entries` pieces of `entry_bytes` in one anonymous mapping.
@@ -342,7 +345,7 @@ impl SendBuffers {
         payload: Payload,
         to: &Outgoing<'_>,
     ) -> *const libc::msghdr {
-        assert!(length <= UDP_BYTES_MAX && (1..=length).contains(&to.segment_bytes));
+        assert!(length <= JOINED_BYTES_MAX && (1..=length).contains(&to.segment_bytes));
         let state = &mut self.states[usize::from(slot.0)];
         state.busy = true;
         self.in_flight += 1;

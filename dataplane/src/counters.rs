@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use alpenglow_rotor::assembler::Reject;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident = $name:literal $kind:ident,)*) => {
         /// Everything that is counted.
@@ -85,6 +87,30 @@ counters! {
     MalformedShred = "malformed_shred" drop,
     /// A shred of a slot that this node leads.
     OwnSlot = "own_slot" drop,
+    /// A shred of a slot closed a moment ago.
+    ShredLate = "shred_late" drop,
+    /// No memory for a slice so far ahead.
+    ShredBudget = "shred_budget" drop,
+    /// The Merkle path does not lead to the slice's root.
+    ShredWrongPath = "shred_wrong_path" drop,
+    /// Not the last flag that was signed.
+    ShredWrongLastFlag = "shred_wrong_last_flag" drop,
+    /// Not the bytes known to be the leader's.
+    ShredWrongBytes = "shred_wrong_bytes" drop,
+    /// The signature is not the leader's.
+    ShredBadSignature = "shred_bad_signature" drop,
+    /// Another signature from a sender whose one check for the slice is spent.
+    ShredSenderSpent = "shred_sender_spent" drop,
+    /// The leader signed two versions of the slice; this shred proved it.
+    ShredEquivocation = "shred_equivocation" drop,
+    /// Another signature for a slice signed twice.
+    ShredAfterEquivocation = "shred_after_equivocation" drop,
+    /// Held already, or of a slice that is decoded.
+    ShredDuplicate = "shred_duplicate" drop,
+    /// Of a slice known to be malformed.
+    ShredMalformedSlice = "shred_malformed_slice" drop,
+    /// Its slice was evicted or closed before it could be kept.
+    ShredEvicted = "shred_evicted" drop,
     /// A shred from a validator that is neither its relay nor its leader in the place of one.
     WrongRelay = "wrong_relay" drop,
     /// A shred that its leader should have sent to another relay.
@@ -110,6 +136,22 @@ counters! {
     ReceiveErrors = "receive_errors" fact,
     /// Failed calls to enter the ring; they were repeated.
     EnterErrors = "enter_errors" fact,
+}
+
+impl From<Reject> for Counter {
+    fn from(reject: Reject) -> Self {
+        match reject {
+            Reject::Late => Self::ShredLate,
+            Reject::Budget => Self::ShredBudget,
+            Reject::WrongPath => Self::ShredWrongPath,
+            Reject::WrongLastFlag => Self::ShredWrongLastFlag,
+            Reject::WrongBytes => Self::ShredWrongBytes,
+            Reject::BadSignature => Self::ShredBadSignature,
+            Reject::SenderSpent => Self::ShredSenderSpent,
+            Reject::Equivocation => Self::ShredEquivocation,
+            Reject::AfterEquivocation => Self::ShredAfterEquivocation,
+        }
+    }
 }
 
 const COUNTERS: usize = Counter::ALL.len();
@@ -145,6 +187,13 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rejected_shred_is_counted_by_the_name_of_its_reason() {
+        for reject in Reject::ALL {
+            assert_eq!(Counter::from(reject).name(), reject.name());
+        }
+    }
 
     #[test]
     fn names_are_distinct_and_in_snake_case() {

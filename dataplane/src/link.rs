@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use alpenglow_rotor::assembler::{Equivocation, MalformedSlice};
 use alpenglow_rotor::parameters::DATAGRAM_BYTES_DEFAULT;
 use alpenglow_rotor::slice::{Slice, SliceId, SlicePayload, SliceSignature};
 use alpenglow_rotor::types::{Hash, Slot, Time, ValidatorIndex};
@@ -98,18 +99,10 @@ pub enum FromShard {
         /// When its encoding began.
         leader_stamp_ns: u64,
     },
-    /// The leader signed a root over shreds that are no code word or hold no slice: the block is dead for everybody.
-    MalformedSlice {
-        /// Which one.
-        id: SliceId,
-        /// The root that the leader signed for it.
-        root: Hash,
-    },
-    /// The leader signed two different things for one slice, or a slice beyond its last one.
-    Equivocation {
-        /// The slice at which it showed.
-        id: SliceId,
-    },
+    /// The leader signed a root over something that is no slice: the block is dead for everybody.
+    MalformedSlice(MalformedSlice),
+    /// The leader signed two versions of one slice.
+    Equivocation(Equivocation),
 }
 
 /// What control orders a shard to send. Messages leave before the shreds that are queued.
