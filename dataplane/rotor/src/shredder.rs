@@ -110,10 +110,8 @@ impl Shredder {
         for (index, (piece, offset)) in known.iter_mut().zip(&offsets[..data_shreds]).enumerate() {
             *piece = Piece { index: index as u8, bytes: place.of(out, *offset) };
         }
-        let mut wanted = PieceSet::default();
-        (data_shreds..total_shreds).for_each(|index| {
-            wanted.insert(index);
-        });
+        let mut wanted = PieceSet::below(total_shreds);
+        (0..data_shreds).for_each(|index| wanted.remove(index));
         for (index, bytes) in self.code.compute(&known[..data_shreds], &wanted).iter() {
             place.of_mut(out, offsets[index]).copy_from_slice(bytes);
         }

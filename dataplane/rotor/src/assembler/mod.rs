@@ -1,76 +1,36 @@
 //! Shreds in any order, duplicated or hostile, become slices again, or evidence that their leader lied.
+//!
+//! For every shred: [`Assembler::verify`], then relay it if [`Assembler::claim_relay`] agrees, then [`Assembler::insert`];
+//! when that says [`Inserted::Complete`], [`Assembler::decode`].
+//!
+//! - The first shred of a slice pays for a signature check; what it proves is kept. Further shreds with the same signature
+//!   are hashed up to the first node of the tree that is already known.
+//! - Data is written where it belongs in the slice's memory, so a slice of which all data shreds came needs no further copy.
+//! - Decoding computes every shred that is missing, and the root: it is the signed one, or the slice is malformed for
+//!   everybody. After that a shred is checked by comparing bytes.
+//! - Memory is fixed at construction. When it is full, the farthest slice makes room for a nearer one, never the other way
+//!   round. A slice that was handed over and evicted may be decoded and handed over again.
+//! - That a slice lies beyond its block's last one is not seen here, because a block's slices come to different shards: who
+//!   joins them finds it in what the slices were signed as.
+
+mod entry;
+mod known_nodes;
+mod outcome;
+mod pool;
+mod senders;
 
 use ed25519_dalek::VerifyingKey;
 
-use crate::erasure::Kernel;
+use self::entry::{Entry, State};
+pub use self::outcome::{Decoded, Defect, Equivocation, Inserted, MalformedSlice, Reject};
+use self::pool::Pool;
+use self::senders::FailedChecks;
+use crate::erasure::{ErasureCode, Kernel};
 use crate::parameters::CodingParameters;
 use crate::shred::ShredView;
 use crate::signature::SignedRoot;
-use crate::slice::{Slice, SliceId};
-use crate::types::{ClusterId, ShredIndex, Slot, Time, ValidatorIndex};
-
-/// Why a shred is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reject {
-    /// Its slot is closed.
-    #[error("slot is closed")]
-    Late,
-    /// No memory for another slice, and all slices held are nearer than this one.
-    #[error("no memory for a slice this far ahead")]
-    Budget,
-    /// Its path does not lead to the slice's root.
-    #[error("path does not lead to the slice's root")]
-    WrongPath,
-    /// It carries the slice's signature, but not the last flag that was signed.
-    #[error("last flag is not the signed one")]
-    WrongLastFlag,
-    /// Its place in the slice is known, and its bytes are not those.
-    #[error("bytes differ from those known to be the leader's")]
-    WrongBytes,
-    /// Its signature is not the leader's for this root and flag.
-    #[error("signature is not the leader's")]
-    BadSignature,
-    /// A signature other than the slice's, from a sender that had one checked for this slice before. Not checked.
-    #[error("another signature, and this sender's one check for the slice is spent")]
-    SenderSpent,
-    /// The leader signed this slice twice, differently. Returned once for a slice: fetch [`Assembler::equivocation`].
-    #[error("the leader signed two versions of the slice")]
-    Equivocation,
-    /// Another signature for a slice of which two versions are known to be signed. Not checked.
-    #[error("another signature for a slice signed twice")]
-    AfterEquivocation,
-}
-
-impl Reject {
-    /// Every reason, for tables of counters.
-    pub const ALL: [Self; 9] = [
-        Self::Late,
-        Self::Budget,
-        Self::WrongPath,
-        Self::WrongLastFlag,
-        Self::WrongBytes,
-        Self::BadSignature,
-        Self::SenderSpent,
-        Self::Equivocation,
-        Self::AfterEquivocation,
-    ];
-
-    /// Name for counters.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Late => "shred_late",
-            Self::Budget => "shred_budget",
-            Self::WrongPath => "shred_wrong_path",
-            Self::WrongLastFlag => "shred_wrong_last_flag",
-            Self::WrongBytes => "shred_wrong_bytes",
-            Self::BadSignature => "shred_bad_signature",
-            Self::SenderSpent => "shred_sender_spent",
-            Self::Equivocation => "shred_equivocation",
-            Self::AfterEquivocation => "shred_after_equivocation",
-        }
-    }
-}
+use crate::slice::{Slice, SliceId, SlicePayload};
+use crate::types::{ClusterId, ShredIndex, Slot, Time, VALIDATORS_MAX, ValidatorIndex};
 
 /// Permission to relay and insert the one shred it was given for.
 #[derive(Debug)]
@@ -82,79 +42,22 @@ pub struct Verified {
     generation: u32,
 }
 
-/// What became of a shred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// Kept.
-    Stored,
-    /// Kept or not, the slice can now be decided: call [`Assembler::decode`]. Shreds that are at hand may be inserted before.
-    Complete,
-    /// Was held already, or its slice has been decoded.
-    Duplicate,
-    /// Its slice is known to be malformed; nothing is kept of it any more.
-    Malformed,
-    /// Its slice was evicted, or its slot closed, since it was verified.
-    Evicted,
-}
-
-/// What a slice that can be decided turns out to be.
-#[derive(Debug)]
-pub enum Decoded {
-    /// A slice: what was decoded, encoded again, has the signed root.
-    Slice(Slice),
-    /// No slice: its block is dead.
-    Malformed(MalformedSlice),
-}
-
-/// A root signed over something that is no slice. Every node that gets enough shreds of it finds that out by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MalformedSlice {
-    /// What the leader signed.
-    pub signed: SignedRoot,
-    /// What is wrong with it.
-    pub defect: Defect,
-}
-
-/// What is wrong with a malformed slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Defect {
-    /// Shreds under the root differ in length.
-    #[error("shreds differ in length")]
-    Lengths,
-    /// The shreds under the root are no code word: other shreds would decode to another slice.
-    #[error("shreds are no code word")]
-    Code,
-    /// The length in the frame is more than the shreds hold.
-    #[error("frame claims more payload than there is")]
-    Frame,
-    /// The bytes after the payload are not all zero.
-    #[error("padding is not zero")]
-    Padding,
-    /// The last slice that a block can have is not flagged as the last: the block would never end.
-    #[error("the last possible slice is not flagged last")]
-    Endless,
-}
-
-/// Two versions of one slice, both signed by its leader: roots or last flags differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Equivocation {
-    /// The version held.
-    pub first: SignedRoot,
-    /// The version dropped.
-    pub second: SignedRoot,
-}
-
 /// Collects the shreds of the slices of one shard. All memory is allocated at construction.
 pub struct Assembler {
     parameters: CodingParameters,
+    cluster: ClusterId,
+    code: ErasureCode,
+    pool: Pool,
+    failed: FailedChecks,
+    closed_through: Slot,
 }
 
-#[allow(unused_variables, clippy::todo, clippy::missing_const_for_fn)]
 impl Assembler {
-    /// With `budget_bytes` of memory, all of it allocated here (but not touched), and none later.
+    /// With `budget_bytes` of memory, all of it allocated here (most of it not touched), and none later. There is room for
+    /// one slice at least.
     #[must_use]
     pub fn new(parameters: CodingParameters, cluster: ClusterId, budget_bytes: usize) -> Self {
-        todo!()
+        Self::with_kernel(parameters, cluster, budget_bytes, Kernel::best())
     }
 
     /// With a given erasure kernel.
@@ -163,30 +66,99 @@ impl Assembler {
     /// If this processor cannot run it.
     #[must_use]
     pub fn with_kernel(parameters: CodingParameters, cluster: ClusterId, budget_bytes: usize, kernel: Kernel) -> Self {
-        todo!()
+        let code = ErasureCode::with_kernel(&parameters, kernel);
+        let for_slices = budget_bytes.saturating_sub(FailedChecks::BYTES + code.heap_bytes());
+        Self {
+            parameters,
+            cluster,
+            code,
+            pool: Pool::new(&parameters, for_slices),
+            failed: FailedChecks::new(),
+            closed_through: Slot::GENESIS,
+        }
     }
 
-    /// Checks that `leader`, the leader of the shred's slot, signed it. `sender` is the authenticated sender.
+    /// Slices there is memory for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.pool.capacity()
+    }
+
+    /// Slices held, whether decoded or not.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.pool.held()
+    }
+
+    /// Slices dropped for nearer ones so far.
+    #[must_use]
+    pub const fn evictions(&self) -> u64 {
+        self.pool.evictions()
+    }
+
+    /// Checks that `leader`, the leader of the shred's slot, signed it. `sender` is the authenticated sender, which has at
+    /// most one signature checked in vain for each slice.
     ///
     /// # Errors
     /// [`Reject`] says why the shred is to be dropped.
     ///
     /// # Panics
-    /// If `sender` is not below [`crate::types::VALIDATORS_MAX`].
+    /// If `sender` is not below [`VALIDATORS_MAX`].
     pub fn verify(
         &mut self,
         shred: &ShredView<'_>,
         sender: ValidatorIndex,
         leader: &VerifyingKey,
     ) -> Result<Verified, Reject> {
-        todo!()
+        assert!(sender.get() < VALIDATORS_MAX, "no validator has the index {}", sender.get());
+        if shred.slice().slot <= self.closed_through {
+            return Err(Reject::Late);
+        }
+        let position = match self.pool.find(shred.slice()) {
+            Some(position) => position,
+            None => self.introduce(shred, sender, leader)?,
+        };
+        let entry = self.pool.entry_mut(position);
+        if shred.signature() == entry.signed.signature {
+            if shred.is_last() != entry.signed.is_last {
+                return Err(Reject::WrongLastFlag);
+            }
+        } else {
+            let is_spent = self.failed.contains(sender, shred.slice());
+            check_other_signature(entry, shred, sender, is_spent, leader, self.cluster)?;
+        }
+        entry.verify(shred, &self.parameters)?;
+        Ok(Verified { slice: shred.slice(), index: shred.index(), entry: position, generation: entry.generation })
     }
 
-    /// Whether the shred is still to be relayed: `true` once for each shred. To be asked when this node is the shred's relay
-    /// and `sender` is the leader, so that neither replayed nor echoed datagrams are relayed again, nor a copy from
-    /// somebody else keeps the leader's from being relayed.
-    pub fn claim_relay(&mut self, verified: &Verified) -> bool {
-        todo!()
+    /// The first shred of a slice: what it says was signed becomes what the slice is, if the leader did sign it.
+    fn introduce(
+        &mut self,
+        shred: &ShredView<'_>,
+        sender: ValidatorIndex,
+        leader: &VerifyingKey,
+    ) -> Result<u32, Reject> {
+        let slice = shred.slice();
+        if !self.failed.may_check(sender, slice) {
+            return Err(Reject::SenderSpent);
+        }
+        if !self.pool.has_room(slice) {
+            return Err(Reject::Budget);
+        }
+        let signed = claim(shred);
+        if !signed.verify(leader, self.cluster) {
+            self.failed.note(sender, slice);
+            return Err(Reject::BadSignature);
+        }
+        self.pool.take(signed, shred.data().len()).ok_or(Reject::Budget)
+    }
+
+    /// Whether the shred is still to be relayed: `true` once for each shred. To be asked, right after the check, when this
+    /// node is the shred's relay and its sender is the slot's leader: so neither replayed nor echoed datagrams are relayed
+    /// again, nor does a copy from somebody else keep the leader's from being relayed.
+    pub const fn claim_relay(&mut self, verified: &Verified) -> bool {
+        let entry = self.pool.entry_mut(verified.entry);
+        entry.generation == verified.generation && entry.relayed.insert(verified.index.get())
     }
 
     /// Keeps a verified shred: the one copy from receive buffer to slice memory.
@@ -194,34 +166,94 @@ impl Assembler {
     /// # Panics
     /// If `verified` was given for another shred.
     pub fn insert(&mut self, shred: &ShredView<'_>, verified: Verified, received: Time) -> Inserted {
-        todo!()
+        assert!((shred.slice(), shred.index()) == (verified.slice, verified.index), "verified was another shred");
+        let entry = self.pool.entry_mut(verified.entry);
+        if entry.generation != verified.generation {
+            return Inserted::Evicted;
+        }
+        entry.first_received.get_or_insert(received);
+        entry.insert(shred, &self.parameters)
     }
 
     /// Decides a slice of which enough is known, once: `None` if that is not (or no longer) so.
     pub fn decode(&mut self, slice: SliceId) -> Option<Decoded> {
-        todo!()
+        let position = self.pool.find(slice)?;
+        let entry = self.pool.entry_mut(position);
+        let rebuilt = match entry.state {
+            State::Suspect(defect) => Err(defect),
+            State::Collecting if entry.is_complete(&self.parameters) => entry.rebuild(&self.parameters, &mut self.code),
+            _ => return None,
+        };
+        let signed = entry.signed;
+        match rebuilt {
+            Err(defect) => {
+                entry.state = State::Malformed;
+                Some(Decoded::Malformed(MalformedSlice { signed, defect }))
+            }
+            Ok((leader_stamp_ns, payload)) => {
+                entry.state = State::Decoded;
+                Some(Decoded::Slice(Slice {
+                    id: signed.id,
+                    is_last: signed.is_last,
+                    root: signed.root,
+                    signature: signed.signature,
+                    leader_stamp_ns,
+                    payload: SlicePayload::new(entry.memory.clone(), payload),
+                }))
+            }
+        }
     }
 
     /// When the first shred of a slice held was received.
     #[must_use]
     pub fn first_received(&self, slice: SliceId) -> Option<Time> {
-        todo!()
+        self.pool.entry(self.pool.find(slice)?).first_received
     }
 
-    /// The two versions of a slice that its leader signed.
+    /// The two versions of a slice held that its leader signed.
     #[must_use]
     pub fn equivocation(&self, slice: SliceId) -> Option<Equivocation> {
-        todo!()
+        let entry = self.pool.entry(self.pool.find(slice)?);
+        entry.second.map(|second| Equivocation { first: entry.signed, second })
     }
 
     /// Forgets all slices of slots up to `through`; shreds of those are late from now on.
     pub fn close(&mut self, through: Slot) {
-        todo!()
+        if through > self.closed_through {
+            self.closed_through = through;
+            self.pool.close(through);
+        }
     }
+}
 
-    /// Slices dropped for nearer ones so far.
-    #[must_use]
-    pub fn evictions(&self) -> u64 {
-        todo!()
+/// What a shred says was signed.
+fn claim(shred: &ShredView<'_>) -> SignedRoot {
+    SignedRoot { id: shred.slice(), is_last: shred.is_last(), root: shred.claimed_root(), signature: shred.signature() }
+}
+
+/// A shred of a slice held, with another signature than the slice's: the leader may have signed the same twice, which is
+/// harmless, or something else. Nothing more is to be learned once it is known to have signed something else.
+fn check_other_signature(
+    entry: &mut Entry,
+    shred: &ShredView<'_>,
+    sender: ValidatorIndex,
+    is_spent: bool,
+    leader: &VerifyingKey,
+    cluster: ClusterId,
+) -> Result<(), Reject> {
+    if entry.second.is_some() {
+        return Err(Reject::AfterEquivocation);
     }
+    if is_spent || !entry.checked.insert(sender) {
+        return Err(Reject::SenderSpent);
+    }
+    let claimed = claim(shred);
+    if !claimed.verify(leader, cluster) {
+        return Err(Reject::BadSignature);
+    }
+    if (claimed.root, claimed.is_last) != (entry.signed.root, entry.signed.is_last) {
+        entry.second = Some(claimed);
+        return Err(Reject::Equivocation);
+    }
+    Ok(())
 }

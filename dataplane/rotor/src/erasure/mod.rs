@@ -77,6 +77,11 @@ impl PieceSet {
         is_new
     }
 
+    /// Takes `index` (below 256) out.
+    pub const fn remove(&mut self, index: usize) {
+        self.0[index / 64] &= !(1 << (index % 64));
+    }
+
     /// Whether `index` (below 256) is in it.
     #[must_use]
     pub const fn contains(&self, index: usize) -> bool {
@@ -167,6 +172,12 @@ impl ErasureCode {
     #[must_use]
     pub const fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// Bytes of memory it works in.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> usize {
+        self.generator.len() + self.coefficients.len() + self.rows.len()
     }
 
     /// Computes the pieces `wanted` from `known` ones.

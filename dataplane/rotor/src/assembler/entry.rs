@@ -1,0 +1,236 @@
+//! One slice on its way from shreds to payload.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::known_nodes::{KnownNodes, NodeSet};
+use super::outcome::{Defect, Inserted, Reject};
+use super::senders::SenderSet;
+use crate::erasure::{ErasureCode, PIECES_MAX, Piece, PieceSet};
+use crate::merkle;
+use crate::parameters::CodingParameters;
+use crate::shred::ShredView;
+use crate::signature::SignedRoot;
+use crate::slice::{FRAME_BYTES, SliceId, SliceMemory, SliceSignature};
+use crate::types::{Hash, SLICES_MAX, SliceIndex, Slot, Time};
+
+/// Where a slice stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Shreds are missing, or [`Entry::rebuild`] is due.
+    Collecting,
+    /// Known to be malformed, not reported yet.
+    Suspect(Defect),
+    /// Handed over; all its shreds are known.
+    Decoded,
+    /// Reported as malformed.
+    Malformed,
+}
+
+/// The memory of one slice and what is known of it. Used for one slice after the other.
+pub(super) struct Entry {
+    /// Counts the slices this entry has been used for.
+    pub(super) generation: u32,
+    pub(super) is_held: bool,
+    /// What the leader signed: the first version seen.
+    pub(super) signed: SignedRoot,
+    /// Another version that the leader signed.
+    pub(super) second: Option<SignedRoot>,
+    /// Senders of shreds with another signature that was checked.
+    pub(super) checked: SenderSet,
+    pub(super) state: State,
+    pub(super) first_received: Option<Time>,
+    /// Shreds claimed for relay.
+    pub(super) relayed: PieceSet,
+    /// Shreds whose bytes are in their place and whose leaves are known.
+    received: PieceSet,
+    /// Data bytes of each shred.
+    piece_bytes: usize,
+    known: NodeSet,
+    /// Data pieces, one after the other. Shared with whom the slice was handed to.
+    pub(super) memory: Arc<SliceMemory>,
+    /// Parity pieces, one after the other.
+    parity: Box<[u8]>,
+    /// Heap of the tree's nodes, 32 bytes each.
+    nodes: Box<[u8]>,
+}
+
+impl Entry {
+    /// Bytes of an entry's memory on the heap.
+    pub(super) const fn heap_bytes(parameters: &CodingParameters) -> usize {
+        Self::node_bytes(parameters) + parameters.total_shreds() * parameters.shred_bytes()
+    }
+
+    const fn node_bytes(parameters: &CodingParameters) -> usize {
+        (2 << parameters.path_nodes()) * 32
+    }
+
+    pub(super) fn new(parameters: &CodingParameters) -> Self {
+        let data_bytes = parameters.data_shreds() * parameters.shred_bytes();
+        let parity_bytes = parameters.total_shreds() * parameters.shred_bytes() - data_bytes;
+        let nothing = SignedRoot {
+            id: SliceId { slot: Slot::GENESIS, index: SliceIndex::default() },
+            is_last: false,
+            root: Hash::default(),
+            signature: SliceSignature([0; 64]),
+        };
+        Self {
+            generation: 0,
+            is_held: false,
+            signed: nothing,
+            second: None,
+            checked: SenderSet::EMPTY,
+            state: State::Collecting,
+            first_received: None,
+            relayed: PieceSet::default(),
+            received: PieceSet::default(),
+            piece_bytes: 0,
+            known: NodeSet::default(),
+            memory: SliceMemory::zeroed(data_bytes),
+            parity: vec![0; parity_bytes].into_boxed_slice(),
+            nodes: vec![0; Self::node_bytes(parameters)].into_boxed_slice(),
+        }
+    }
+
+    /// Takes up the slice that `signed`, verified, is the root of, for shreds with `piece_bytes` of data.
+    pub(super) fn begin(&mut self, signed: SignedRoot, piece_bytes: usize) {
+        self.is_held = true;
+        self.signed = signed;
+        self.second = None;
+        self.checked = SenderSet::EMPTY;
+        self.state = State::Collecting;
+        self.first_received = None;
+        self.relayed = PieceSet::default();
+        self.received = PieceSet::default();
+        self.piece_bytes = piece_bytes;
+        self.tree().begin(signed.root);
+    }
+
+    /// Lets the slice go.
+    pub(super) const fn end(&mut self) {
+        self.is_held = false;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Whether nobody else holds the slice's payload.
+    pub(super) fn is_memory_free(&mut self) -> bool {
+        Arc::get_mut(&mut self.memory).is_some()
+    }
+
+    fn tree(&mut self) -> KnownNodes<'_> {
+        KnownNodes { nodes: self.nodes.as_chunks_mut().0, known: &mut self.known }
+    }
+
+    /// Checks a shred whose signature is that of the slice against the slice's root: by its bytes if they are known, else
+    /// by its path.
+    pub(super) fn verify(&mut self, shred: &ShredView<'_>, parameters: &CodingParameters) -> Result<(), Reject> {
+        let index = shred.index().get();
+        if !self.received.contains(index) {
+            let is_under_root = self.tree().verify(index, merkle::leaf(shred.data()), shred.path());
+            return if is_under_root { Ok(()) } else { Err(Reject::WrongPath) };
+        }
+        let is_equal = shred.data() == self.piece(index, parameters) && self.tree().path_equal(index, shred.path());
+        if is_equal { Ok(()) } else { Err(Reject::WrongBytes) }
+    }
+
+    /// The bytes of a piece whose place has been written.
+    fn piece(&self, index: usize, parameters: &CodingParameters) -> &[u8] {
+        piece(self.memory.bytes(), &self.parity, self.piece_bytes, parameters.data_shreds(), index)
+    }
+
+    /// Puts a verified shred in its place.
+    pub(super) fn insert(&mut self, shred: &ShredView<'_>, parameters: &CodingParameters) -> Inserted {
+        match self.state {
+            State::Decoded => return Inserted::Duplicate,
+            State::Suspect(_) | State::Malformed => return Inserted::Malformed,
+            State::Collecting => {}
+        }
+        let index = shred.index().get();
+        if self.received.contains(index) {
+            return Inserted::Duplicate;
+        }
+        if shred.data().len() != self.piece_bytes {
+            self.state = State::Suspect(Defect::Lengths);
+            return Inserted::Complete;
+        }
+        self.place_mut(index, parameters).copy_from_slice(shred.data());
+        self.received.insert(index);
+        if self.received.len() == parameters.data_shreds() { Inserted::Complete } else { Inserted::Stored }
+    }
+
+    fn place_mut(&mut self, index: usize, parameters: &CodingParameters) -> &mut [u8] {
+        let bytes = match index.checked_sub(parameters.data_shreds()) {
+            None => {
+                let memory = Arc::get_mut(&mut self.memory).expect("a slice is shared only once it is decoded");
+                &mut memory.bytes_mut()[index * self.piece_bytes..]
+            }
+            Some(row) => &mut self.parity[row * self.piece_bytes..],
+        };
+        &mut bytes[..self.piece_bytes]
+    }
+
+    /// Whether [`Self::rebuild`] can be asked.
+    pub(super) fn is_complete(&self, parameters: &CodingParameters) -> bool {
+        self.state == State::Collecting && self.received.len() >= parameters.data_shreds()
+    }
+
+    /// Computes the shreds that are missing, and with them the root: only if it is the signed one, whoever decodes from
+    /// whichever shreds gets this slice. Gives the leader's stamp and where in the memory the payload is.
+    pub(super) fn rebuild(
+        &mut self,
+        parameters: &CodingParameters,
+        code: &mut ErasureCode,
+    ) -> Result<(u64, Range<usize>), Defect> {
+        if self.signed.id.index.get() == SLICES_MAX - 1 && !self.signed.is_last {
+            return Err(Defect::Endless);
+        }
+        self.compute_missing(parameters, code)?;
+        let tree = KnownNodes { nodes: self.nodes.as_chunks_mut().0, known: &mut self.known };
+        let (memory, parity) = (self.memory.bytes(), &self.parity);
+        let piece = |index| piece(memory, parity, self.piece_bytes, parameters.data_shreds(), index);
+        if !{ tree }.complete(parameters.total_shreds(), &self.received, piece) {
+            return Err(Defect::Code);
+        }
+        self.received = PieceSet::below(parameters.total_shreds());
+        unframe(&memory[..parameters.data_shreds() * self.piece_bytes])
+    }
+
+    /// Computes every piece but gamma of those received: missing ones go to their places, others must be what was received.
+    fn compute_missing(&mut self, parameters: &CodingParameters, code: &mut ErasureCode) -> Result<(), Defect> {
+        let mut known = [Piece::default(); PIECES_MAX];
+        let known = &mut known[..parameters.data_shreds()];
+        let mut wanted = PieceSet::below(parameters.total_shreds());
+        for (piece, index) in known.iter_mut().zip(self.received.iter()) {
+            *piece = Piece { index: index as u8, bytes: self.piece(index, parameters) };
+            wanted.remove(index);
+        }
+        for (index, bytes) in code.compute(known, &wanted).iter() {
+            if !self.received.contains(index) {
+                self.place_mut(index, parameters).copy_from_slice(bytes);
+            } else if self.piece(index, parameters) != bytes {
+                return Err(Defect::Code);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn piece<'a>(data: &'a [u8], parity: &'a [u8], piece_bytes: usize, data_pieces: usize, index: usize) -> &'a [u8] {
+    match index.checked_sub(data_pieces) {
+        None => &data[index * piece_bytes..][..piece_bytes],
+        Some(row) => &parity[row * piece_bytes..][..piece_bytes],
+    }
+}
+
+/// The leader's stamp, and where the payload is in a slice's coded data.
+fn unframe(coded: &[u8]) -> Result<(u64, Range<usize>), Defect> {
+    let (frame, rest) =
+        coded.split_first_chunk::<FRAME_BYTES>().expect("a shred is never too short for the slice frame");
+    let [l0, l1, l2, l3, stamp @ ..] = *frame;
+    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| Defect::Frame)?;
+    let padding = rest.get(length..).ok_or(Defect::Frame)?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(Defect::Padding);
+    }
+    Ok((u64::from_le_bytes(stamp), FRAME_BYTES..FRAME_BYTES + length))
+}

@@ -1,0 +1,169 @@
+//! The nodes of a slice's tree that are known to lie under its signed root, so that a further shred's path is hashed only
+//! up to the first of them.
+
+use crate::erasure::PieceSet;
+use crate::merkle;
+use crate::types::Hash;
+
+/// Most nodes of a path: a tree over 256 leaves.
+const PATH_NODES_MAX: usize = 8;
+
+/// A set of positions in the heap of a tree over up to 256 leaves.
+#[derive(Clone, Copy, Default)]
+pub(super) struct NodeSet([u64; 8]);
+
+impl NodeSet {
+    const fn insert(&mut self, position: usize) {
+        self.0[position / 64] |= 1 << (position % 64);
+    }
+
+    const fn contains(&self, position: usize) -> bool {
+        self.0[position / 64] >> (position % 64) & 1 == 1
+    }
+}
+
+/// A slice's tree. Once the root is remembered, every known node is verified, and the parent and the sibling of a known
+/// node are known too: nodes become known as whole paths with their siblings, or all at once.
+pub(super) struct KnownNodes<'a> {
+    /// Heap; meaningless where not known.
+    pub(super) nodes: &'a mut [[u8; 32]],
+    pub(super) known: &'a mut NodeSet,
+}
+
+impl KnownNodes<'_> {
+    /// Forgets everything but `root`, which its leader signed.
+    pub(super) fn begin(&mut self, root: Hash) {
+        *self.known = NodeSet::default();
+        self.remember(1, root.0);
+    }
+
+    const fn width(&self) -> usize {
+        self.nodes.len() / 2
+    }
+
+    fn remember(&mut self, position: usize, hash: [u8; 32]) {
+        self.nodes[position] = hash;
+        self.known.insert(position);
+    }
+
+    /// Whether `path` leads from `leaf`, at `index`, to the root; if so, all its nodes are known from now on. Equal to
+    /// checking the whole path: what lies above the first known node is compared with what is known there.
+    pub(super) fn verify(&mut self, index: usize, leaf: Hash, path: &[[u8; 32]]) -> bool {
+        let width = self.width();
+        assert!(index < width && 1 << path.len() == width);
+        let mut computed = [[0; 32]; PATH_NODES_MAX + 1];
+        let (mut position, mut level) = (width + index, 0);
+        computed[0] = leaf.0;
+        while !self.known.contains(position) {
+            let (hash, sibling) = (&computed[level], &path[level]);
+            let parent =
+                if position.is_multiple_of(2) { merkle::node(hash, sibling) } else { merkle::node(sibling, hash) };
+            (position, level) = (position / 2, level + 1);
+            computed[level] = parent;
+        }
+        if self.nodes[position] != computed[level] || !self.siblings_equal(position, &path[level..]) {
+            return false;
+        }
+        for (level, (hash, sibling)) in computed[..level].iter().zip(path).enumerate() {
+            let position = (width + index) >> level;
+            self.remember(position, *hash);
+            self.remember(position ^ 1, *sibling);
+        }
+        true
+    }
+
+    /// Whether `path` is the path of the known leaf `index`.
+    pub(super) fn path_equal(&self, index: usize, path: &[[u8; 32]]) -> bool {
+        self.siblings_equal(self.width() + index, path)
+    }
+
+    /// Whether the siblings on the way up from the known node at `position` are `siblings`.
+    fn siblings_equal(&self, position: usize, siblings: &[[u8; 32]]) -> bool {
+        siblings.iter().enumerate().all(|(level, sibling)| self.nodes[(position >> level) ^ 1] == *sibling)
+    }
+
+    /// Whether the leaves computed from a slice's `total` pieces, those of `verified` ones being known, lead to the root;
+    /// if so, the whole tree is known from now on.
+    pub(super) fn complete<'p>(
+        &mut self,
+        total: usize,
+        verified: &PieceSet,
+        piece: impl Fn(usize) -> &'p [u8],
+    ) -> bool {
+        let width = self.width();
+        let mut fresh = NodeSet::default();
+        for index in (0..width).filter(|index| !verified.contains(*index)) {
+            let hash = if index < total { merkle::leaf(piece(index)).0 } else { merkle::empty_subtree(0) };
+            if !self.agrees(width + index, hash, &mut fresh) {
+                return false;
+            }
+        }
+        for position in (1..width).rev() {
+            let (left, right) = (2 * position, 2 * position + 1);
+            if fresh.contains(left) || fresh.contains(right) {
+                let hash = merkle::node(&self.nodes[left], &self.nodes[right]);
+                if !self.agrees(position, hash, &mut fresh) {
+                    return false;
+                }
+            }
+        }
+        (1..2 * width).for_each(|position| self.known.insert(position));
+        true
+    }
+
+    /// Whether `hash` is what is known at `position`; if nothing is, it is put there, as fresh.
+    fn agrees(&mut self, position: usize, hash: [u8; 32], fresh: &mut NodeSet) -> bool {
+        if self.known.contains(position) {
+            return self.nodes[position] == hash;
+        }
+        self.nodes[position] = hash;
+        fresh.insert(position);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAVES: usize = 8;
+
+    fn tree() -> (Vec<[u8; 32]>, Vec<Vec<[u8; 32]>>) {
+        let mut nodes = vec![[0; 32]; 2 * LEAVES];
+        for index in 0..LEAVES {
+            nodes[LEAVES + index] = merkle::leaf(&[index as u8]).0;
+        }
+        merkle::build(&mut nodes, LEAVES);
+        let paths = (0..LEAVES).map(|index| merkle::path(&nodes, index).copied().collect()).collect();
+        (nodes, paths)
+    }
+
+    #[test]
+    fn a_node_of_a_refused_path_is_not_remembered() {
+        let (nodes, paths) = tree();
+        let (mut heap, mut known) = (vec![[0; 32]; 2 * LEAVES], NodeSet::default());
+        let mut tree = KnownNodes { nodes: &mut heap, known: &mut known };
+        tree.begin(Hash(nodes[1]));
+        // A forged leaf with a path of the forger's making, offered twice: if its nodes were kept, the second would pass.
+        let forged = merkle::leaf(b"forged");
+        assert!(!tree.verify(3, forged, &paths[3]));
+        assert!(!tree.verify(3, forged, &paths[3]));
+        assert!(tree.verify(3, merkle::leaf(&[3]), &paths[3]));
+        assert!(tree.verify(2, merkle::leaf(&[2]), &paths[2]));
+    }
+
+    #[test]
+    fn a_path_is_checked_above_the_first_known_node_too() {
+        let (nodes, paths) = tree();
+        let (mut heap, mut known) = (vec![[0; 32]; 2 * LEAVES], NodeSet::default());
+        let mut tree = KnownNodes { nodes: &mut heap, known: &mut known };
+        tree.begin(Hash(nodes[1]));
+        assert!(tree.verify(0, merkle::leaf(&[0]), &paths[0]));
+        for level in 0..3 {
+            let mut path = paths[1].clone();
+            path[level][31] ^= 1;
+            assert!(!tree.verify(1, merkle::leaf(&[1]), &path), "level {level}");
+        }
+        assert!(tree.verify(1, merkle::leaf(&[1]), &paths[1]));
+    }
+}
