@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use alpenglow_rotor::merkle::block_hash;
 use alpenglow_rotor::signature::SignedRoot;
 use alpenglow_rotor::slice::Slice;
-use alpenglow_rotor::types::{BlockId, Hash, SLICES_MAX, SliceIndex, Slot};
+use alpenglow_rotor::types::{BlockId, Hash, SliceIndex, Slot};
 
 use crate::block::{Block, InvalidBlock, ParentStatement, SliceContent, TransactionId, check_parent_slot};
 
@@ -184,6 +184,7 @@ fn build(id: BlockId, contents: Vec<Content>) -> Result<Block, InvalidBlock> {
 #[cfg(test)]
 mod tests {
     use alpenglow_rotor::slice::{SliceId, SliceSignature};
+    use alpenglow_rotor::types::SLICES_MAX;
 
     use super::*;
     use crate::block::SliceBuilder;
