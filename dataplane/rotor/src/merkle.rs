@@ -164,3 +164,106 @@ fn block_root(index: usize, slice_root: Hash, path: &[Hash]) -> Hash {
     }
     root_from_path(leaf(&slice_root.0), index, &siblings[..path.len()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sha256(bytes: &[u8]) -> [u8; 32] {
+        Sha256::digest(bytes).into()
+    }
+
+    fn roots(count: usize) -> Vec<Hash> {
+        (0..count).map(|index| Hash(sha256(&index.to_le_bytes()))).collect()
+    }
+
+    #[test]
+    fn leaves_and_nodes_are_hashed_with_their_prefix() {
+        assert_eq!(leaf(b"shred").0, sha256(b"\x00shred"));
+        let mut inner = vec![1];
+        inner.extend([7; 32]);
+        inner.extend([8; 32]);
+        assert_eq!(node(&[7; 32], &[8; 32]), sha256(&inner));
+        assert_eq!(empty_subtree(0), sha256(b"\x00"));
+        assert_eq!(empty_subtree(1), node(&sha256(b"\x00"), &sha256(b"\x00")));
+    }
+
+    #[test]
+    fn a_leaf_cannot_be_taken_for_an_inner_node() {
+        let (left, right) = (leaf(b"left"), leaf(b"right"));
+        let children = [left.0, right.0].concat();
+        assert_ne!(leaf(&children).0, node(&left.0, &right.0));
+        assert_ne!(leaf(&[&[1], children.as_slice()].concat()).0, node(&left.0, &right.0));
+    }
+
+    #[test]
+    fn three_slices_hash_to_this() {
+        let [a, b, c] = [Hash([1; 32]), Hash([2; 32]), Hash([3; 32])];
+        let left = node(&leaf(&a.0).0, &leaf(&b.0).0);
+        let right = node(&leaf(&c.0).0, &sha256(b"\x00"));
+        assert_eq!(block_hash(&[a, b, c]).0, node(&left, &right));
+        assert_eq!(block_hash(&[a]), leaf(&a.0));
+        let golden = "b8786dae779c53fed4abfc0adb45311693e0c6bdca03acc714460fc13138c6a2";
+        assert_eq!(format!("{:?}", block_hash(&[a, b, c])), golden);
+    }
+
+    #[test]
+    fn the_block_hash_is_the_root_of_the_padded_tree() {
+        for count in (1..=66).chain([127, 128, 129, 1_000, 1_023, 1_024]) {
+            let roots = roots(count);
+            let mut nodes = vec![[0; 32]; 2 * count.next_power_of_two()];
+            let width = nodes.len() / 2;
+            for (node, root) in nodes[width..].iter_mut().zip(&roots) {
+                *node = leaf(&root.0).0;
+            }
+            assert_eq!(block_hash(&roots), build(&mut nodes, count), "{count} slices");
+        }
+    }
+
+    #[test]
+    fn a_slice_is_proven_at_its_place_only() {
+        for count in 1..=20 {
+            let roots = roots(count);
+            let hash = block_hash(&roots);
+            for (index, root) in roots.iter().enumerate() {
+                let path = block_path(&roots, index);
+                for claimed in 0..count {
+                    assert_eq!(verify_block_path(hash, count, claimed, *root, &path), claimed == index);
+                }
+                assert!(!verify_block_path(hash, count, index, Hash([9; 32]), &path));
+                assert_eq!(verify_last_slice(hash, index, *root, &path), index == count - 1, "{index} of {count}");
+            }
+        }
+    }
+
+    /// Lesson: answers with proofs that are empty or too short were accepted, so that a false root was bound.
+    #[test]
+    fn a_proof_of_another_length_proves_nothing() {
+        let roots = roots(5);
+        let hash = block_hash(&roots);
+        let path = block_path(&roots, 4);
+        assert!(verify_last_slice(hash, 4, roots[4], &path));
+        // The inner node above slice 4, passed off as a leaf with one sibling less; and the whole tree as one leaf.
+        assert!(!verify_block_path(hash, 5, 2, roots[4], &path[1..]));
+        assert!(!verify_block_path(hash, 1, 0, hash, &[]));
+        assert!(!verify_last_slice(hash, 0, hash, &[]));
+        assert!(!verify_last_slice(hash, usize::MAX, roots[4], &path));
+        assert!(!verify_block_path(hash, 0, 0, roots[0], &[]));
+        let longer: Vec<_> = path.iter().copied().chain([Hash(empty_subtree(3))]).collect();
+        assert!(!verify_block_path(hash, 5, 4, roots[4], &longer));
+    }
+
+    #[test]
+    fn an_earlier_slice_is_not_proven_last_by_a_tree_of_the_leaders_making() {
+        // Five slices of which the fifth is empty padding to the eye, but something lies in the seventh place.
+        let mut leaves = [empty_subtree(0); 8];
+        for (place, root) in [0, 1, 2, 3, 6].into_iter().zip(roots(5)) {
+            leaves[place] = leaf(&root.0).0;
+        }
+        let mut nodes = vec![[0; 32]; 16];
+        nodes[8..].copy_from_slice(&leaves);
+        let hash = build(&mut nodes, 8);
+        let path: Vec<_> = path(&nodes, 3).copied().map(Hash).collect();
+        assert!(!verify_last_slice(hash, 3, roots(5)[3], &path));
+    }
+}

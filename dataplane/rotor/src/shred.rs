@@ -176,3 +176,76 @@ pub(crate) fn header(slice: SliceId, is_last: bool, index: ShredIndex) -> [u8; S
     header[10..12].copy_from_slice(&index.0.to_le_bytes());
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters() -> CodingParameters {
+        CodingParameters::new(2, 4, 64, 1_232).unwrap()
+    }
+
+    /// A shred of a cluster with 2 of 4, written out by hand.
+    fn golden() -> Vec<u8> {
+        let mut bytes = vec![0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01]; // slot
+        bytes.extend([0x2a, 0x81]); // slice 0x012a, flagged last
+        bytes.extend([0x03, 0x00]); // shred 3
+        bytes.extend([0; 4]);
+        bytes.extend([0x51; 64]);
+        bytes.extend([0xa0; 32]);
+        bytes.extend([0xa1; 32]);
+        bytes.extend([0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5]);
+        bytes
+    }
+
+    #[test]
+    fn the_layout_is_this() {
+        let bytes = golden();
+        let shred = ShredView::parse(&bytes, &parameters()).unwrap();
+        let slice = SliceId { slot: Slot(0x0102_0304_0506_0708), index: SliceIndex::new(0x12a).unwrap() };
+        assert_eq!((shred.slice(), shred.is_last(), shred.index()), (slice, true, ShredIndex(3)));
+        assert_eq!(shred.signature(), SliceSignature([0x51; 64]));
+        assert_eq!(shred.path(), [[0xa0; 32], [0xa1; 32]]);
+        assert_eq!(shred.data(), [0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5]);
+        assert_eq!(header(slice, true, ShredIndex(3)), bytes[..SHRED_HEADER_BYTES]);
+        assert_eq!(wire_bytes(&parameters(), 6), bytes.len());
+        assert_eq!(SHRED_SIGNED_BYTES, 80);
+    }
+
+    #[test]
+    fn what_is_no_shred_is_refused_with_the_reason() {
+        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = golden();
+            change(&mut bytes);
+            ShredView::parse(&bytes, &parameters()).unwrap_err()
+        };
+        assert_eq!(refused(&|bytes| bytes[9] = 0x84), ShredError::Slice(0x842a));
+        assert_eq!(refused(&|bytes| bytes[9] = 0x04), ShredError::Slice(0x042a));
+        assert_eq!(refused(&|bytes| bytes[10] = 4), ShredError::Index(4));
+        assert_eq!(refused(&|bytes| bytes[11] = 1), ShredError::Index(0x103));
+        (12..16).for_each(|at| assert_eq!(refused(&|bytes| bytes[at] = 1), ShredError::Reserved));
+        assert_eq!(refused(&|bytes| bytes.push(0)), ShredError::DataLength(7));
+        assert_eq!(refused(&|bytes| bytes.truncate(80 + 64 + 4)), ShredError::DataLength(4));
+        assert_eq!(refused(&|bytes| bytes.extend([0; 60])), ShredError::DataLength(66));
+    }
+
+    /// Lesson: answers with proofs that are empty or too short were accepted, so that a false root was bound.
+    #[test]
+    fn a_shorter_path_has_no_representation() {
+        let bytes = golden();
+        for length in 0..80 + 64 {
+            let error = ShredView::parse(&bytes[..length], &parameters()).unwrap_err();
+            assert_eq!(error, ShredError::Truncated { least: 80 + 64, found: length });
+        }
+        let mut one_node_less = bytes[..80].to_vec();
+        one_node_less.extend(&bytes[80 + 32..]);
+        assert!(ShredView::parse(&one_node_less, &parameters()).is_err());
+    }
+
+    #[test]
+    fn data_is_as_short_as_the_frame_allows() {
+        let lengths = |payload| data_bytes(&CodingParameters::default(), payload);
+        assert_eq!((lengths(0), lengths(52), lengths(53), lengths(32 * 896 - 12)), (2, 2, 4, 896));
+        assert_eq!(data_bytes(&parameters(), 0), 6);
+    }
+}

@@ -165,3 +165,91 @@ impl DataPlace {
         &mut out[shred_offset + self.offset..][..self.bytes]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reed_solomon_erasure::galois_8::ReedSolomon;
+
+    use super::*;
+    use crate::shred::ShredView;
+    use crate::types::{SliceIndex, Slot};
+
+    const CLUSTER: ClusterId = ClusterId([2; 32]);
+
+    fn id() -> SliceId {
+        SliceId { slot: Slot(6), index: SliceIndex::new(1).unwrap() }
+    }
+
+    /// Shreds far apart and in descending order, between guard bytes.
+    fn shred(parameters: CodingParameters, payload: &[u8], kernel: Kernel) -> (Shredded, Vec<Vec<u8>>) {
+        let mut shredder = Shredder::with_kernel(parameters, CLUSTER, kernel);
+        let length = shred::wire_bytes(&parameters, shredder.shred_len(payload.len()));
+        let stride = length + 48;
+        let total = parameters.total_shreds();
+        let offsets: Vec<_> = (0..total).map(|index| (total - 1 - index) * stride + 48).collect();
+        let mut out = vec![0x5a; total * stride];
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let shredded = shredder.shred(id(), true, 0x1122, payload, &key, &mut out, &offsets);
+        assert!(out.chunks_exact(stride).all(|chunk| chunk[..48] == [0x5a; 48]), "wrote between the shreds");
+        let shreds = offsets.iter().map(|offset| out[*offset..offset + length].to_vec()).collect();
+        (shredded, shreds)
+    }
+
+    /// Coded data and parity by other means: concatenation and the oracle.
+    fn expected_pieces(parameters: CodingParameters, payload: &[u8], piece_bytes: usize) -> Vec<Vec<u8>> {
+        let (data, total) = (parameters.data_shreds(), parameters.total_shreds());
+        let mut coded = (payload.len() as u32).to_le_bytes().to_vec();
+        coded.extend(0x1122_u64.to_le_bytes());
+        coded.extend(payload);
+        assert!(coded.len() <= data * piece_bytes);
+        coded.resize(data * piece_bytes, 0);
+        coded.resize(total * piece_bytes, 0xff);
+        let mut pieces: Vec<_> = coded.chunks_exact(piece_bytes).map(<[u8]>::to_vec).collect();
+        ReedSolomon::new(data, total - data).unwrap().encode(&mut pieces).unwrap();
+        pieces
+    }
+
+    #[test]
+    fn shreds_are_the_coded_payload_under_a_signed_root() {
+        for (data, total) in [(32, 64), (1, 2), (3, 7), (200, 255)] {
+            let parameters = CodingParameters::new(data, total, 128, 1_232).unwrap();
+            let most = parameters.slice_payload_bytes();
+            for length in [0, 1, 11, 12, 13, 100, most - 1, most].into_iter().filter(|length| *length <= most) {
+                let payload: Vec<u8> = (0..length).map(|byte| byte as u8 | 1).collect();
+                for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+                    let (shredded, shreds) = shred(parameters, &payload, kernel);
+                    check(parameters, &payload, shredded, &shreds);
+                }
+            }
+        }
+    }
+
+    fn check(parameters: CodingParameters, payload: &[u8], shredded: Shredded, shreds: &[Vec<u8>]) {
+        let leader = SigningKey::from_bytes(&[1; 32]).verifying_key();
+        let pieces = expected_pieces(parameters, payload, shred::data_bytes(&parameters, payload.len()));
+        for (index, (bytes, piece)) in shreds.iter().zip(&pieces).enumerate() {
+            let shred = ShredView::parse(bytes, &parameters).unwrap();
+            assert_eq!((shred.slice(), shred.is_last(), shred.index().get()), (id(), true, index));
+            assert_eq!(shred.data(), piece);
+            assert_eq!((shred.claimed_root(), shred.signature()), (shredded.root, shredded.signature));
+        }
+        let signed = SignedRoot { id: id(), is_last: true, root: shredded.root, signature: shredded.signature };
+        assert!(signed.verify(&leader, CLUSTER));
+    }
+
+    #[test]
+    fn a_full_slice_fills_its_datagrams_exactly() {
+        let parameters = CodingParameters::default();
+        let length = Shredder::new(parameters, CLUSTER).shred_len(parameters.slice_payload_bytes());
+        assert_eq!(length, parameters.shred_bytes());
+        assert!(32 + shred::wire_bytes(&parameters, length) <= parameters.datagram_bytes());
+    }
+
+    /// Lesson: a transaction too large made the producer's size arithmetic underflow.
+    #[test]
+    #[should_panic(expected = "a payload of 28661 bytes")]
+    fn a_payload_one_byte_too_long_is_named() {
+        let parameters = CodingParameters::default();
+        shred(parameters, &vec![0; parameters.slice_payload_bytes() + 1], Kernel::Portable);
+    }
+}

@@ -39,7 +39,7 @@ impl SignedRoot {
     }
 }
 
-fn message(cluster: ClusterId, id: SliceId, is_last: bool, root: Hash) -> [u8; MESSAGE_BYTES] {
+pub(crate) fn message(cluster: ClusterId, id: SliceId, is_last: bool, root: Hash) -> [u8; MESSAGE_BYTES] {
     let mut message = [0; MESSAGE_BYTES];
     let slice = u16::try_from(id.index.get()).expect("a slice index is below 1,024");
     let parts: [&[u8]; 6] =

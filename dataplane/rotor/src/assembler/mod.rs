@@ -18,6 +18,8 @@ mod known_nodes;
 mod outcome;
 mod pool;
 mod senders;
+#[cfg(test)]
+mod tests;
 
 use ed25519_dalek::VerifyingKey;
 

@@ -8,6 +8,8 @@
 mod avx2;
 mod portable;
 mod rs8;
+#[cfg(test)]
+mod tests;
 
 use crate::parameters::CodingParameters;
 

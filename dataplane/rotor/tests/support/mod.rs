@@ -19,7 +19,6 @@ pub(crate) fn slice_id(slot: u64, index: usize) -> SliceId {
 
 /// A slice's shreds, each in its own buffer.
 pub(crate) struct Shreds {
-    pub(crate) parameters: CodingParameters,
     pub(crate) shredded: Shredded,
     pub(crate) bytes: Vec<Vec<u8>>,
 }
@@ -31,6 +30,6 @@ impl Shreds {
         let offsets: Vec<_> = (0..parameters.total_shreds()).map(|index| index * length).collect();
         let mut out = vec![0xee; offsets.len() * length];
         let shredded = shredder.shred(id, is_last, 77, payload, &leader(), &mut out, &offsets);
-        Self { parameters, shredded, bytes: out.chunks_exact(length).map(<[u8]>::to_vec).collect() }
+        Self { shredded, bytes: out.chunks_exact(length).map(<[u8]>::to_vec).collect() }
     }
 }

@@ -1,0 +1,514 @@
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
+use sha2::Sha512;
+
+use super::*;
+use crate::merkle;
+use crate::shred::{self, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
+use crate::shredder::{Shredder, frame};
+use crate::slice::{FRAME_BYTES, SliceSignature};
+use crate::types::{Hash, SLICES_MAX, SliceIndex};
+
+const CLUSTER: ClusterId = ClusterId([3; 32]);
+const SENDER: ValidatorIndex = ValidatorIndex(1);
+const OTHER: ValidatorIndex = ValidatorIndex(2);
+const TIME: Time = Time(5);
+const DATA: usize = 4;
+const TOTAL: usize = 10;
+const PIECE_BYTES: usize = 64;
+
+fn parameters() -> CodingParameters {
+    CodingParameters::new(DATA, TOTAL, PIECE_BYTES, 1_232).unwrap()
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[4; 32])
+}
+
+fn id(slot: u64, index: usize) -> SliceId {
+    SliceId { slot: Slot(slot), index: SliceIndex::new(index).unwrap() }
+}
+
+fn payload(seed: u8) -> Vec<u8> {
+    (0..DATA * PIECE_BYTES - FRAME_BYTES).map(|byte| (byte as u8).wrapping_mul(7) ^ seed).collect()
+}
+
+fn assembler() -> Assembler {
+    Assembler::new(parameters(), CLUSTER, 1 << 20)
+}
+
+/// Fixed costs and exactly `slices` slices.
+fn assembler_for(slices: usize) -> Assembler {
+    let fixed = FailedChecks::BYTES + ErasureCode::new(&parameters()).heap_bytes();
+    let assembler = Assembler::new(parameters(), CLUSTER, fixed + slices * Pool::bytes_per_slice(&parameters()));
+    assert_eq!(assembler.capacity(), slices);
+    assembler
+}
+
+/// The shreds of an honest leader's slice.
+fn shreds(id: SliceId, is_last: bool, payload: &[u8]) -> Vec<Vec<u8>> {
+    let mut shredder = Shredder::new(parameters(), CLUSTER);
+    let length = shred::wire_bytes(&parameters(), shredder.shred_len(payload.len()));
+    let offsets: Vec<_> = (0..TOTAL).map(|index| index * length).collect();
+    let mut out = vec![0; TOTAL * length];
+    shredder.shred(id, is_last, 9, payload, &key(), &mut out, &offsets);
+    out.chunks_exact(length).map(<[u8]>::to_vec).collect()
+}
+
+/// Shreds with whatever data, correctly signed: those of a leader that lies about the rest.
+fn forged(id: SliceId, is_last: bool, pieces: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut nodes = vec![[0; 32]; 2 << parameters().path_nodes()];
+    let width = nodes.len() / 2;
+    for (node, piece) in nodes[width..].iter_mut().zip(pieces) {
+        *node = merkle::leaf(piece).0;
+    }
+    let root = merkle::build(&mut nodes, pieces.len());
+    let signed = SignedRoot::sign(&key(), CLUSTER, id, is_last, root);
+    let shred = |(index, piece): (usize, &Vec<u8>)| {
+        let mut bytes = shred::header(id, is_last, ShredIndex(index as u16)).to_vec();
+        bytes.extend(signed.signature.0);
+        merkle::path(&nodes, index).for_each(|node| bytes.extend(node));
+        bytes.extend(piece);
+        bytes
+    };
+    pieces.iter().enumerate().map(shred).collect()
+}
+
+/// All pieces of the code word with the given coded data.
+fn encoded(coded: &[u8]) -> Vec<Vec<u8>> {
+    let mut pieces: Vec<_> = coded.chunks_exact(PIECE_BYTES).map(<[u8]>::to_vec).collect();
+    pieces.resize(TOTAL, vec![0; PIECE_BYTES]);
+    reed_solomon_erasure::galois_8::ReedSolomon::new(DATA, TOTAL - DATA).unwrap().encode(&mut pieces).unwrap();
+    pieces
+}
+
+fn view(bytes: &[u8]) -> ShredView<'_> {
+    ShredView::parse(bytes, &parameters()).unwrap()
+}
+
+fn verify(assembler: &mut Assembler, bytes: &[u8], sender: ValidatorIndex) -> Result<Verified, Reject> {
+    assembler.verify(&view(bytes), sender, &key().verifying_key())
+}
+
+fn refused(assembler: &mut Assembler, bytes: &[u8], sender: ValidatorIndex) -> Reject {
+    verify(assembler, bytes, sender).unwrap_err()
+}
+
+fn insert(assembler: &mut Assembler, bytes: &[u8]) -> Inserted {
+    let verified = verify(assembler, bytes, SENDER).unwrap();
+    assembler.insert(&view(bytes), verified, TIME)
+}
+
+/// Inserts until the slice can be decided, and decides.
+fn decide<'a>(assembler: &mut Assembler, shreds: impl IntoIterator<Item = &'a Vec<u8>>) -> Decoded {
+    for bytes in shreds {
+        if insert(assembler, bytes) == Inserted::Complete {
+            return assembler.decode(view(bytes).slice()).unwrap();
+        }
+    }
+    panic!("not complete");
+}
+
+fn decoded<'a>(assembler: &mut Assembler, shreds: impl IntoIterator<Item = &'a Vec<u8>>) -> Slice {
+    match decide(assembler, shreds) {
+        Decoded::Slice(slice) => slice,
+        Decoded::Malformed(malformed) => panic!("{malformed:?}"),
+    }
+}
+
+fn defect<'a>(assembler: &mut Assembler, shreds: impl IntoIterator<Item = &'a Vec<u8>>) -> Defect {
+    match decide(assembler, shreds) {
+        Decoded::Slice(slice) => panic!("{slice:?}"),
+        Decoded::Malformed(malformed) => {
+            assert!(malformed.signed.verify(&key().verifying_key(), CLUSTER));
+            malformed.defect
+        }
+    }
+}
+
+#[test]
+fn a_slice_is_complete_with_gamma_shreds_and_decided_once() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), true, &payload(1));
+    for bytes in &shreds[6..9] {
+        assert_eq!(insert(&mut assembler, bytes), Inserted::Stored);
+    }
+    assert_eq!(insert(&mut assembler, &shreds[7]), Inserted::Duplicate);
+    assert!(assembler.decode(id(7, 2)).is_none());
+    assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Complete);
+    assert_eq!(assembler.first_received(id(7, 2)), Some(TIME));
+    let Some(Decoded::Slice(slice)) = assembler.decode(id(7, 2)) else { panic!("not decoded") };
+    assert_eq!((&*slice.payload, slice.is_last, slice.leader_stamp_ns), (payload(1).as_slice(), true, 9));
+    assert!(assembler.decode(id(7, 2)).is_none());
+    assert_eq!(insert(&mut assembler, &shreds[5]), Inserted::Duplicate);
+}
+
+#[test]
+fn shreds_that_come_before_decoding_are_used() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    let outcomes: Vec<_> = shreds.iter().map(|bytes| insert(&mut assembler, bytes)).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Inserted::Complete).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Inserted::Stored).count(), TOTAL - 1);
+    assert!(matches!(assembler.decode(id(7, 2)), Some(Decoded::Slice(_))));
+}
+
+#[test]
+fn an_unsigned_shred_takes_no_memory() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    for place in [0, 8, 9, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES, shreds[0].len() - 1] {
+        let mut bytes = shreds[0].clone();
+        bytes[place] ^= 0x80;
+        if let Ok(shred) = ShredView::parse(&bytes, &parameters()) {
+            let sender = ValidatorIndex(place as u16);
+            assert_eq!(assembler.verify(&shred, sender, &key().verifying_key()).unwrap_err(), Reject::BadSignature);
+        }
+    }
+    assert_eq!(assembler.held(), 0);
+}
+
+#[test]
+fn a_signature_is_checked_once_for_each_sender_and_slice_not_held() {
+    let mut assembler = assembler();
+    let good = shreds(id(7, 2), false, &payload(1));
+    let mut bad = good[0].clone();
+    bad[SHRED_HEADER_BYTES] ^= 1;
+    assert_eq!(refused(&mut assembler, &bad, SENDER), Reject::BadSignature);
+    assert_eq!(refused(&mut assembler, &bad, SENDER), Reject::SenderSpent);
+    assert_eq!(refused(&mut assembler, &bad, OTHER), Reject::BadSignature);
+    // Others introduce the slice; then the sender's shreds count again, unless they carry another signature.
+    assert!(verify(&mut assembler, &good[1], ValidatorIndex(3)).is_ok());
+    assert!(verify(&mut assembler, &good[0], SENDER).is_ok());
+    assert_eq!(refused(&mut assembler, &bad, SENDER), Reject::SenderSpent);
+}
+
+#[test]
+fn failed_checks_of_a_sender_are_bounded_in_a_slot() {
+    let mut assembler = assembler();
+    let spoilt = |slot, index| {
+        let mut bytes = shreds(id(slot, index), false, &payload(1)).swap_remove(0);
+        bytes[SHRED_SIGNED_BYTES] ^= 1;
+        bytes
+    };
+    let checks = (0..100).filter(|index| refused(&mut assembler, &spoilt(7, *index), SENDER) == Reject::BadSignature);
+    assert_eq!(checks.count(), 8);
+    assert_eq!(refused(&mut assembler, &spoilt(8, 0), SENDER), Reject::BadSignature);
+    assert_eq!(refused(&mut assembler, &spoilt(7, 200), SENDER), Reject::SenderSpent);
+    let good = shreds(id(8, 1), false, &payload(1));
+    assert!(verify(&mut assembler, &good[0], SENDER).is_ok());
+}
+
+/// Lesson: deduplication before authentication let an attacker burn a victim's entry.
+#[test]
+fn a_spoilt_shred_does_not_burn_the_good_ones_place() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    let mut spoilt = shreds[3].clone();
+    *spoilt.last_mut().unwrap() ^= 1;
+    assert_eq!(refused(&mut assembler, &spoilt, OTHER), Reject::BadSignature);
+    assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
+    assert_eq!(refused(&mut assembler, &spoilt, OTHER), Reject::WrongPath);
+    assert_eq!(insert(&mut assembler, &shreds[3]), Inserted::Stored);
+    assert_eq!(refused(&mut assembler, &spoilt, OTHER), Reject::WrongBytes);
+}
+
+#[test]
+fn the_stored_signature_with_another_root_or_flag_is_dropped_unchecked() {
+    let mut assembler = assembler();
+    let (first, second) = (shreds(id(7, 2), false, &payload(1)), shreds(id(7, 2), false, &payload(2)));
+    assert_eq!(insert(&mut assembler, &first[0]), Inserted::Stored);
+    let mut other_root = second[1].clone();
+    other_root[SHRED_HEADER_BYTES..SHRED_SIGNED_BYTES]
+        .copy_from_slice(&first[0][SHRED_HEADER_BYTES..SHRED_SIGNED_BYTES]);
+    let mut other_flag = first[1].clone();
+    other_flag[9] ^= 0x80;
+    for _ in 0..3 {
+        assert_eq!(refused(&mut assembler, &other_root, OTHER), Reject::WrongPath);
+        assert_eq!(refused(&mut assembler, &other_flag, OTHER), Reject::WrongLastFlag);
+    }
+    // The sender's one check is not spent by them.
+    assert_eq!(refused(&mut assembler, &second[1], OTHER), Reject::Equivocation);
+}
+
+#[test]
+fn another_signature_is_checked_once_for_each_sender() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
+    let mut bad = shreds[1].clone();
+    bad[SHRED_HEADER_BYTES + 9] ^= 1;
+    assert_eq!(refused(&mut assembler, &bad, SENDER), Reject::BadSignature);
+    assert_eq!(refused(&mut assembler, &bad, SENDER), Reject::SenderSpent);
+    assert_eq!(refused(&mut assembler, &bad, OTHER), Reject::BadSignature);
+    assert_eq!(insert(&mut assembler, &shreds[1]), Inserted::Stored);
+}
+
+#[test]
+fn the_same_root_signed_twice_is_no_equivocation() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
+    let mut expanded = ExpandedSecretKey::from(&key().to_bytes());
+    expanded.hash_prefix[0] ^= 1;
+    let message = crate::signature::message(CLUSTER, id(7, 2), false, view(&shreds[0]).claimed_root());
+    let again = raw_sign::<Sha512>(&expanded, &message, &key().verifying_key()).to_bytes();
+    let mut bytes = shreds[1].clone();
+    bytes[SHRED_HEADER_BYTES..SHRED_SIGNED_BYTES].copy_from_slice(&again);
+    assert_ne!(bytes, shreds[1]);
+    assert_eq!(insert(&mut assembler, &bytes), Inserted::Stored);
+    assert_eq!(assembler.equivocation(id(7, 2)), None);
+}
+
+#[test]
+fn two_signed_versions_are_reported_once_and_the_first_goes_on() {
+    let versions = [
+        (shreds(id(7, 2), false, &payload(1)), shreds(id(7, 2), false, &payload(2))),
+        (shreds(id(7, 2), false, &payload(1)), shreds(id(7, 2), true, &payload(1))),
+    ];
+    for (first, second) in versions {
+        let mut assembler = assembler();
+        assert_eq!(insert(&mut assembler, &first[0]), Inserted::Stored);
+        assert_eq!(refused(&mut assembler, &second[1], SENDER), Reject::Equivocation);
+        let proof = assembler.equivocation(id(7, 2)).unwrap();
+        assert_eq!((proof.first, proof.second), (claim(&view(&first[0])), claim(&view(&second[0]))));
+        for signed in [proof.first, proof.second] {
+            assert!(signed.verify(&key().verifying_key(), CLUSTER));
+        }
+        assert_ne!((proof.first.root, proof.first.is_last), (proof.second.root, proof.second.is_last));
+        for (bytes, sender) in second.iter().zip(1..) {
+            assert_eq!(refused(&mut assembler, bytes, ValidatorIndex(sender)), Reject::AfterEquivocation);
+        }
+        let slice = decoded(&mut assembler, &first[1..]);
+        assert_eq!(&*slice.payload, payload(1).as_slice());
+    }
+}
+
+#[test]
+fn shreds_of_different_length_under_one_root_are_malformed() {
+    let mut pieces = encoded(&[1; DATA * PIECE_BYTES]);
+    pieces[6].truncate(32);
+    let shreds = forged(id(7, 2), false, &pieces);
+    let mut assembler = assembler();
+    assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
+    assert_eq!(insert(&mut assembler, &shreds[6]), Inserted::Complete);
+    let Some(Decoded::Malformed(malformed)) = assembler.decode(id(7, 2)) else { panic!("not malformed") };
+    assert_eq!(malformed, MalformedSlice { signed: claim(&view(&shreds[0])), defect: Defect::Lengths });
+    // Others are to find out too: the shreds are still good to relay, and nothing is said twice.
+    for bytes in &shreds {
+        assert_eq!(insert(&mut assembler, bytes), Inserted::Malformed);
+    }
+    assert!(assembler.decode(id(7, 2)).is_none());
+}
+
+#[test]
+fn what_is_no_code_word_is_malformed_whichever_shreds_come_first() {
+    let mut frame_and_payload = frame(20, 9).to_vec();
+    frame_and_payload.resize(DATA * PIECE_BYTES, 0);
+    for wrong in 0..TOTAL {
+        let mut pieces = encoded(&frame_and_payload);
+        pieces[wrong][5] ^= 1;
+        let shreds = forged(id(7, 2), false, &pieces);
+        for start in 0..TOTAL {
+            let rotated = (0..TOTAL).map(|offset| &shreds[(start + offset) % TOTAL]);
+            assert_eq!(defect(&mut assembler(), rotated), Defect::Code, "piece {wrong} wrong, from {start}");
+        }
+        let mut assembler = assembler();
+        shreds.iter().for_each(|bytes| {
+            insert(&mut assembler, bytes);
+        });
+        assert!(matches!(assembler.decode(id(7, 2)), Some(Decoded::Malformed(_))), "all shreds before decoding");
+        // What comes later is checked against the root, not against what was computed in vain.
+        assert_eq!(insert(&mut assembler, &shreds[wrong]), Inserted::Malformed);
+    }
+}
+
+#[test]
+fn padding_leaves_that_are_not_empty_are_malformed() {
+    let mut pieces = encoded(&[0; DATA * PIECE_BYTES]);
+    pieces.push(vec![1; PIECE_BYTES]);
+    let shreds = forged(id(7, 2), false, &pieces);
+    assert_eq!(defect(&mut assembler(), &shreds[..TOTAL]), Defect::Code);
+}
+
+#[test]
+fn a_frame_that_claims_more_than_there_is_is_malformed() {
+    let room = DATA * PIECE_BYTES - FRAME_BYTES;
+    for length in [room + 1, 1 << 20, u32::MAX as usize] {
+        let mut coded = frame(length, 9).to_vec();
+        coded.resize(DATA * PIECE_BYTES, 0);
+        assert_eq!(defect(&mut assembler(), &forged(id(7, 2), false, &encoded(&coded))), Defect::Frame);
+    }
+}
+
+#[test]
+fn padding_that_is_not_zero_is_malformed() {
+    let mut coded = frame(20, 9).to_vec();
+    coded.resize(DATA * PIECE_BYTES, 0);
+    let shreds = forged(id(7, 2), false, &encoded(&coded));
+    assert_eq!(&*decoded(&mut assembler(), &shreds).payload, [0; 20]);
+    *coded.last_mut().unwrap() = 1;
+    assert_eq!(defect(&mut assembler(), &forged(id(7, 2), false, &encoded(&coded))), Defect::Padding);
+}
+
+/// Lesson: a block of which no shred is ever the last one never ended and never died.
+#[test]
+fn the_last_possible_slice_without_the_flag_is_malformed() {
+    let last = id(7, SLICES_MAX - 1);
+    assert_eq!(defect(&mut assembler(), &shreds(last, false, &payload(1))), Defect::Endless);
+    assert!(decoded(&mut assembler(), &shreds(last, true, &payload(1))).is_last);
+}
+
+#[test]
+fn after_decoding_shreds_are_compared_by_bytes() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    let slice = decoded(&mut assembler, &shreds[2..]);
+    for bytes in &shreds {
+        assert_eq!(insert(&mut assembler, bytes), Inserted::Duplicate);
+        for place in [SHRED_SIGNED_BYTES, SHRED_SIGNED_BYTES + 127, bytes.len() - 1] {
+            let mut spoilt = bytes.clone();
+            spoilt[place] ^= 1;
+            assert_eq!(refused(&mut assembler, &spoilt, SENDER), Reject::WrongBytes);
+        }
+    }
+    assert_eq!(&*slice.payload, payload(1).as_slice());
+}
+
+#[test]
+fn a_shred_is_relayed_once_whoever_sent_it_before() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    // An echo comes first and is inserted; the leader's copy must still be relayed, but not its replay.
+    assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
+    let verified = verify(&mut assembler, &shreds[0], OTHER).unwrap();
+    assert!(assembler.claim_relay(&verified));
+    assert!(!assembler.claim_relay(&verified));
+    let replayed = verify(&mut assembler, &shreds[0], OTHER).unwrap();
+    assert!(!assembler.claim_relay(&replayed));
+    // The slice may be decoded before the leader's shred for this relay comes.
+    decoded(&mut assembler, &shreds[1..]);
+    let late = verify(&mut assembler, &shreds[9], OTHER).unwrap();
+    assert!(assembler.claim_relay(&late));
+    assert_eq!(assembler.insert(&view(&shreds[9]), late, TIME), Inserted::Duplicate);
+}
+
+#[test]
+fn closed_slots_are_forgotten_and_late() {
+    let mut assembler = assembler();
+    let (near, far) = (shreds(id(7, 2), false, &payload(1)), shreds(id(8, 0), false, &payload(1)));
+    let verified = verify(&mut assembler, &near[0], SENDER).unwrap();
+    assert_eq!(insert(&mut assembler, &far[0]), Inserted::Stored);
+    assembler.close(Slot(7));
+    assert_eq!(assembler.insert(&view(&near[0]), verified, TIME), Inserted::Evicted);
+    assert_eq!(refused(&mut assembler, &near[0], SENDER), Reject::Late);
+    assert_eq!((assembler.held(), assembler.first_received(id(7, 2))), (1, None));
+    assembler.close(Slot(3));
+    assert_eq!(refused(&mut assembler, &near[0], SENDER), Reject::Late);
+    assert_eq!(&*decoded(&mut assembler, &far[1..]).payload, payload(1).as_slice());
+}
+
+#[test]
+fn genesis_has_no_shreds() {
+    assert_eq!(refused(&mut assembler(), &shreds(id(0, 0), false, &payload(1))[0], SENDER), Reject::Late);
+}
+
+#[test]
+fn the_farthest_slice_makes_room_for_nearer_ones_only() {
+    let mut assembler = assembler_for(3);
+    let of = |slot, index| shreds(id(slot, index), false, &payload(slot as u8));
+    for slot in [20, 10, 30] {
+        assert_eq!(insert(&mut assembler, &of(slot, 1)[0]), Inserted::Stored);
+    }
+    for farther in [of(31, 0), of(30, 2)] {
+        assert_eq!(refused(&mut assembler, &farther[0], SENDER), Reject::Budget);
+    }
+    let verified = verify(&mut assembler, &of(30, 1)[1], SENDER).unwrap();
+    assert_eq!(insert(&mut assembler, &of(15, 1)[0]), Inserted::Stored);
+    assert_eq!((assembler.held(), assembler.evictions()), (3, 1));
+    assert_eq!(assembler.insert(&view(&of(30, 1)[1]), verified, TIME), Inserted::Evicted);
+    assert_eq!(refused(&mut assembler, &of(30, 1)[2], SENDER), Reject::Budget);
+    // What is held is complete and intact.
+    for slot in [10, 15, 20] {
+        assert_eq!(&*decoded(&mut assembler, &of(slot, 1)[1..]).payload, payload(slot as u8).as_slice());
+    }
+}
+
+#[test]
+fn a_slice_without_room_is_refused_before_its_signature_is_checked() {
+    let mut assembler = assembler_for(1);
+    assert_eq!(insert(&mut assembler, &shreds(id(7, 0), false, &payload(1))[0]), Inserted::Stored);
+    let mut bad = shreds(id(8, 0), false, &payload(1)).swap_remove(0);
+    bad[SHRED_HEADER_BYTES] ^= 1;
+    assert_eq!(refused(&mut assembler, &bad, SENDER), Reject::Budget);
+}
+
+#[test]
+fn a_payload_that_is_still_read_is_not_written_over() {
+    let mut assembler = assembler_for(2);
+    let kept = decoded(&mut assembler, &shreds(id(7, 0), false, &payload(7)));
+    assembler.close(Slot(7));
+    for slot in 8..40 {
+        let slice = decoded(&mut assembler, &shreds(id(slot, 0), false, &payload(slot as u8)));
+        assert_eq!(&*slice.payload, payload(slot as u8).as_slice());
+        assembler.close(Slot(slot));
+    }
+    assert_eq!(&*kept.payload, payload(7).as_slice());
+    // With both memories lent there is none to be had, until one comes back.
+    let other = decoded(&mut assembler, &shreds(id(50, 0), false, &payload(50)));
+    let waiting = shreds(id(49, 0), false, &payload(49));
+    assert_eq!(refused(&mut assembler, &waiting[0], SENDER), Reject::Budget);
+    drop(kept);
+    assert_eq!(&*decoded(&mut assembler, &waiting).payload, payload(49).as_slice());
+    assert_eq!(&*other.payload, payload(50).as_slice());
+}
+
+/// Lesson: a store that was never pruned grew by a gigabyte in 20 seconds.
+#[test]
+fn memory_is_bounded_though_no_slot_is_ever_closed() {
+    let budget = 64 << 20;
+    let parameters = CodingParameters::default();
+    let full = Assembler::new(parameters, CLUSTER, budget);
+    assert!(full.capacity() * Pool::bytes_per_slice(&parameters) <= budget);
+    assert!(full.capacity() >= 900, "the default budget holds {} slices", full.capacity());
+
+    let mut assembler = assembler_for(16);
+    for slot in (1..200).rev() {
+        assert_eq!(insert(&mut assembler, &shreds(id(slot, 0), false, &payload(1))[0]), Inserted::Stored);
+        assert!(assembler.held() <= 16);
+    }
+    assert_eq!(assembler.evictions(), 199 - 16);
+}
+
+#[test]
+fn reasons_have_distinct_names() {
+    let names: std::collections::BTreeSet<_> = Reject::ALL.iter().map(|reason| reason.name()).collect();
+    assert_eq!(names.len(), Reject::ALL.len());
+    assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+}
+
+#[test]
+fn a_shred_of_another_cluster_is_refused() {
+    let shreds = shreds(id(7, 0), false, &payload(1));
+    let mut elsewhere = Assembler::new(parameters(), ClusterId([4; 32]), 1 << 20);
+    assert_eq!(refused(&mut elsewhere, &shreds[0], SENDER), Reject::BadSignature);
+}
+
+#[test]
+#[should_panic(expected = "verified was another shred")]
+fn a_permission_is_for_one_shred() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 0), false, &payload(1));
+    let verified = verify(&mut assembler, &shreds[0], SENDER).unwrap();
+    assembler.insert(&view(&shreds[1]), verified, TIME);
+}
+
+#[test]
+fn the_signature_of_the_first_shred_stays_that_of_the_slice() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 0), false, &payload(1));
+    let slice = decoded(&mut assembler, &shreds);
+    let signature: [u8; 64] = shreds[0][SHRED_HEADER_BYTES..SHRED_SIGNED_BYTES].try_into().unwrap();
+    assert_eq!((slice.signature, slice.root), (SliceSignature(signature), view(&shreds[0]).claimed_root()));
+    assert_ne!(slice.root, Hash::default());
+}

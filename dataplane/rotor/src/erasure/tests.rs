@@ -1,0 +1,112 @@
+use proptest::prelude::*;
+use reed_solomon_erasure::galois_8::ReedSolomon;
+
+use super::*;
+
+const CODES: [(usize, usize); 8] = [(32, 64), (16, 32), (1, 2), (32, 96), (200, 255), (1, 255), (254, 255), (5, 9)];
+
+fn code(data: usize, total: usize, kernel: Kernel) -> ErasureCode {
+    ErasureCode::with_kernel(&CodingParameters::new(data, total, 256, 1_232).unwrap(), kernel)
+}
+
+/// All pieces of a word, by the oracle. The data is deterministic noise.
+fn word(data: usize, total: usize, piece_bytes: usize, seed: u64) -> Vec<Vec<u8>> {
+    let mut state = seed | 1;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let mut word: Vec<Vec<u8>> = (0..total).map(|_| (0..piece_bytes).map(|_| noise()).collect()).collect();
+    ReedSolomon::new(data, total - data).unwrap().encode(&mut word).unwrap();
+    word
+}
+
+fn check(data: usize, total: usize, piece_bytes: usize, seed: u64, known: &[usize]) {
+    let word = word(data, total, piece_bytes, seed);
+    let pieces: Vec<_> = known.iter().map(|index| Piece { index: *index as u8, bytes: &word[*index] }).collect();
+    let mut wanted = PieceSet::below(total);
+    known.iter().for_each(|index| wanted.remove(*index));
+    for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let mut code = code(data, total, kernel);
+        let computed: Vec<_> = code.compute(&pieces, &wanted).iter().collect();
+        assert_eq!(computed.len(), total - data);
+        for (index, bytes) in computed {
+            assert_eq!(bytes, word[index], "{} kernel, piece {index} of {data}/{total} from {known:?}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn parity_is_that_of_the_oracle() {
+    for (data, total) in CODES {
+        for piece_bytes in [1, 2, 31, 63, 64, 65, 130, 256] {
+            check(data, total, piece_bytes, 5, &(0..data).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn all_parity_alone_gives_the_data() {
+    for (data, total) in [(32, 64), (16, 32), (1, 2), (32, 96)] {
+        check(data, total, 66, 6, &(total - data..total).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_order_of_known_pieces_does_not_matter() {
+    check(5, 9, 34, 7, &[8, 0, 3, 7, 2]);
+}
+
+#[test]
+fn one_wanted_piece_is_computed_alone() {
+    let word = word(32, 64, 256, 8);
+    let pieces: Vec<_> = (32..64).map(|index| Piece { index, bytes: &word[usize::from(index)] }).collect();
+    let mut wanted = PieceSet::default();
+    wanted.insert(17);
+    let mut code = code(32, 64, Kernel::best());
+    let computed: Vec<_> = code.compute(&pieces, &wanted).iter().collect();
+    assert_eq!(computed, [(17, word[17].as_slice())]);
+}
+
+#[test]
+#[should_panic(expected = "gamma pieces determine the others")]
+fn too_few_known_pieces_are_a_mistake_of_the_caller() {
+    let known = [Piece { index: 0, bytes: &[1, 2] }];
+    code(2, 4, Kernel::Portable).compute(&known, &PieceSet::default());
+}
+
+#[test]
+#[should_panic(expected = "insert")]
+fn a_piece_known_twice_is_a_mistake_of_the_caller() {
+    let known = [Piece { index: 1, bytes: &[1, 2] }; 2];
+    code(2, 4, Kernel::Portable).compute(&known, &PieceSet::default());
+}
+
+#[test]
+fn a_piece_set_keeps_what_it_is_given() {
+    let mut set = PieceSet::default();
+    assert!(set.is_empty());
+    for index in [255, 0, 63, 64, 128] {
+        assert!(set.insert(index) && !set.insert(index) && set.contains(index));
+    }
+    assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 128, 255]);
+    set.remove(64);
+    assert_eq!((set.len(), set.contains(64)), (4, false));
+    assert_eq!(PieceSet::below(256).len(), 256);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_gamma_pieces_give_all_others(
+        ((data, total), known) in prop::sample::select(CODES.to_vec()).prop_flat_map(|(data, total)| {
+            let known = Just((0..total).collect::<Vec<_>>()).prop_shuffle().prop_map(move |order| order[..data].to_vec());
+            (Just((data, total)), known)
+        }),
+        piece_bytes in 1..=256_usize,
+        seed: u64,
+    ) {
+        check(data, total, piece_bytes, seed, &known);
+    }
+}
