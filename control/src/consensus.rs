@@ -1,15 +1,18 @@
 //! Pool and Votor joined: votes, certificates, blocks and time in; own votes, certificates and decisions out.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex, WINDOW_SLOTS};
 
 use crate::bls::{SecretKey, SignatureBytes};
 use crate::certificate::{Certificate, UnverifiedCertificate, VerifiedCertificate};
 use crate::message::Message;
+use crate::pool::{Pool, PoolEvent};
 use crate::stakes::Stakes;
 use crate::vote::{UnverifiedVote, VerifiedVotes, Vote, VotePayload};
+use crate::votor::Votor;
 
 /// What a node must know to vote.
 pub struct ConsensusConfig {
@@ -137,7 +140,16 @@ pub struct Horizon {
 
 /// Pool and Votor of one node.
 pub struct Consensus {
-    config: ConsensusConfig,
+    own: ValidatorIndex,
+    secret_key: SecretKey,
+    stakes: Arc<Stakes>,
+    cluster: ClusterId,
+    pool: Pool,
+    votor: Votor,
+    /// Votes cast in open slots.
+    own_votes: BTreeMap<Slot, Vec<Vote>>,
+    reported_horizon: Horizon,
+    events: VecDeque<ConsensusEvent>,
 }
 
 impl Consensus {
@@ -147,114 +159,207 @@ impl Consensus {
     /// If the node is not in the set.
     #[must_use]
     pub fn new(config: ConsensusConfig, start: Time) -> Self {
-        let _ = start;
         assert!(config.own.get() < config.stakes.len());
-        Self { config }
+        let pool = Pool::new(config.own, Arc::clone(&config.stakes));
+        Self {
+            reported_horizon: horizon(&pool),
+            votor: Votor::new(config.delta_block, config.delta_timeout, start),
+            pool,
+            own: config.own,
+            secret_key: config.secret_key,
+            stakes: config.stakes,
+            cluster: config.cluster,
+            own_votes: BTreeMap::new(),
+            events: VecDeque::new(),
+        }
     }
 
     /// A complete block is held now: received or repaired, first of its slot or another. One whose parent is not allowed
-    /// for its slot is taken for dead.
+    /// for its slot is taken for dead. Blocks that are neither the first one from Rotor of a slot that shreds are taken for
+    /// nor asked for by [`ConsensusEvent::RepairNeeded`] must not be given: that bounds what is remembered.
     pub fn block_held(&mut self, now: Time, block: BlockId, parent: BlockId) {
-        let _ = (now, block, parent);
+        let follows = block.slot.previous() == Some(parent.slot);
+        if !(follows || block.slot.is_window_first() && parent.slot < block.slot) {
+            self.pool.block_dead(block);
+            return;
+        }
+        if self.pool.block_held(block, parent) {
+            self.votor.on_block(block, parent);
+        }
+        self.settle(now);
     }
 
     /// A block is known to be malformed: it is never asked for and never voted for.
     pub fn block_dead(&mut self, block: BlockId) {
-        let _ = block;
+        self.pool.block_dead(block);
+    }
+
+    /// The leader of a slot signed slices that exclude each other: no notar vote is cast there if none was. Everything
+    /// else, a notar-fallback vote included, goes on by the usual rules.
+    pub fn equivocation(&mut self, slot: Slot) {
+        if slot <= self.horizon().shreds_through {
+            self.votor.on_equivocation(slot);
+        }
     }
 
     /// Decides what is to be done with a vote that has just arrived, and takes its place if it is to be checked.
     pub fn admit(&mut self, vote: &UnverifiedVote) -> Admission {
-        let _ = vote;
-        Admission::Signer
+        self.pool.admit(vote)
     }
 
     /// Gives back the place of a vote that was admitted and found wrong.
     pub fn vote_rejected(&mut self, vote: &UnverifiedVote) {
-        let _ = vote;
+        self.pool.vote_rejected(vote);
     }
 
-    /// A checked batch.
+    /// A checked batch. The thresholds are looked at when all of it is stored.
     pub fn votes(&mut self, now: Time, votes: VerifiedVotes) {
-        let _ = (now, votes);
+        self.pool.add_votes(votes);
+        self.settle(now);
     }
 
     /// Whether a certificate is worth checking: neither implied by what is held nor out of reach, and its bitmaps and stake
     /// suffice.
     #[must_use]
     pub fn wants(&self, certificate: &UnverifiedCertificate) -> bool {
-        let _ = certificate;
-        false
+        self.pool.wants(&certificate.0.statement) && certificate.0.check_quorum(&self.stakes).is_ok()
     }
 
     /// A checked certificate.
     pub fn certificate(&mut self, now: Time, certificate: VerifiedCertificate) {
-        let _ = (now, certificate);
+        self.pool.add_certificate(certificate);
+        self.settle(now);
     }
 
-    /// Fires the timers that are due.
+    /// Fires the timers that are due, each at `now`, in order of their due time and then of their slot.
     pub fn advance(&mut self, now: Time) {
-        let _ = now;
+        while let Some(slot) = self.votor.pop_timeout(now) {
+            self.votor.on_timeout(slot);
+            self.settle(now);
+        }
     }
 
     /// When [`Consensus::advance`] has something to do next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
-        None
+        self.votor.next_timeout()
     }
 
     /// The next thing that happened.
     pub fn poll(&mut self) -> Option<ConsensusEvent> {
-        None
+        self.events.pop_front()
+    }
+
+    /// Hands events to and fro until nothing is left to do. Votes that a handler cast enter the Pool before any other event.
+    fn settle(&mut self, now: Time) {
+        loop {
+            while let Some(payload) = self.votor.next_cast() {
+                self.enter_own_vote(payload);
+            }
+            let Some(event) = self.pool.next_event() else { break };
+            self.votor.close(self.pool.highest_finalized());
+            self.handle(now, event);
+        }
+        let horizon = horizon(&self.pool);
+        if horizon != self.reported_horizon {
+            if horizon.closed_through != self.reported_horizon.closed_through {
+                self.own_votes = self.own_votes.split_off(&horizon.closed_through.next());
+            }
+            self.reported_horizon = horizon;
+            self.events.push_back(ConsensusEvent::Horizon(horizon));
+        }
+    }
+
+    fn enter_own_vote(&mut self, payload: VotePayload) {
+        let (vote, checked) = Vote::sign(payload, self.cluster, self.own, &self.secret_key);
+        self.own_votes.entry(payload.slot()).or_default().push(vote);
+        self.events.push_back(ConsensusEvent::Vote(vote));
+        self.pool.add_own_vote(&checked);
+    }
+
+    fn handle(&mut self, now: Time, event: PoolEvent) {
+        match event {
+            PoolEvent::Report(event) => self.events.push_back(event),
+            PoolEvent::BlockNotarized(block) => {
+                if !self.pool.is_closed(block.slot) {
+                    self.events.push_back(ConsensusEvent::BlockNotarized(block));
+                    self.votor.on_block_notarized(block);
+                }
+            }
+            PoolEvent::ParentReady { slot, parent } => {
+                if !self.pool.is_closed(slot) {
+                    self.events.push_back(ConsensusEvent::ParentReady { slot, parent });
+                    self.votor.on_parent_ready(now, slot, parent);
+                }
+            }
+            PoolEvent::Finalized { block, how } => {
+                self.events.push_back(ConsensusEvent::Finalized { block, how });
+                self.votor.on_finalized(now, block);
+            }
+            PoolEvent::SafeToNotar(block) => self.votor.on_safe_to_notar(block),
+            PoolEvent::SafeToSkip(slot) => self.votor.on_safe_to_skip(slot),
+            PoolEvent::Forgotten(block) => self.votor.on_forgotten(block),
+        }
     }
 
     /// The highest block that is final by certificate; slots up to its own are closed.
     #[must_use]
-    pub fn highest_finalized(&self) -> BlockId {
-        BlockId::GENESIS
+    pub const fn highest_finalized(&self) -> BlockId {
+        self.pool.highest_finalized()
     }
 
-    /// The last block handed over in chain order.
+    /// The last block reported in chain order, see [`ConsensusEvent::Chained`].
     #[must_use]
-    pub fn highest_chained(&self) -> BlockId {
-        BlockId::GENESIS
+    pub const fn highest_chained(&self) -> BlockId {
+        self.pool.highest_chained()
     }
 
     /// The highest slot with a ParentReady.
     #[must_use]
-    pub fn highest_parent_ready(&self) -> Slot {
-        Slot(1)
+    pub const fn highest_parent_ready(&self) -> Slot {
+        self.pool.highest_parent_ready()
     }
 
-    /// The blocks that the window beginning at `slot` may build on, in the order in which they became ready.
-    pub fn parents_ready(&self, slot: Slot) -> impl Iterator<Item = BlockId> + '_ {
-        let _ = slot;
-        [].into_iter()
+    /// The blocks that the window beginning at `slot` may build on, in the order in which they became ready; none once the
+    /// slot is closed.
+    #[must_use]
+    pub fn parents_ready(&self, slot: Slot) -> &[BlockId] {
+        self.votor.parents_ready(slot)
     }
 
     /// What is taken now.
     #[must_use]
     pub fn horizon(&self) -> Horizon {
-        Horizon { closed_through: Slot(0), votes_through: Slot(41), shreds_through: Slot(11) }
+        horizon(&self.pool)
     }
 
     /// The certificates that finalize the highest finalized block: none for genesis.
     #[must_use]
     pub fn finalization_messages(&self) -> Vec<Message> {
-        Vec::new()
+        self.pool.finalized_by().iter().map(|certificate| Message::Certificate(Arc::clone(certificate))).collect()
     }
 
     /// The first slot after `slot` that certificates are held for or own votes were cast in.
     #[must_use]
     pub fn next_open_slot(&self, slot: Slot) -> Option<Slot> {
-        let _ = slot;
-        None
+        let slot = slot.max(self.highest_finalized().slot);
+        let voted = self.own_votes.range(slot.next()..).next().map(|(slot, _)| *slot);
+        voted.into_iter().chain(self.pool.next_certified_slot(slot)).min()
     }
 
     /// The certificates held for an open slot, then the own votes cast in it.
     #[must_use]
     pub fn messages_of(&self, slot: Slot) -> Vec<Message> {
-        let _ = (slot, &self.config);
-        Vec::new()
+        let certificates = self.pool.certificates_of(slot).map(|held| Message::Certificate(Arc::clone(held)));
+        let votes = self.own_votes.get(&slot).into_iter().flatten().map(|vote| Message::Vote(*vote));
+        certificates.chain(votes).collect()
     }
+}
+
+fn horizon(pool: &Pool) -> Horizon {
+    let closed_through = pool.highest_finalized().slot;
+    // After a finalization by certificate only, the slots that follow it are in play though no window is ready there.
+    let in_play = pool.highest_parent_ready().max(closed_through.next());
+    let second_after = in_play.0.saturating_add(2 * WINDOW_SLOTS);
+    Horizon { closed_through, votes_through: pool.votes_through(), shreds_through: Slot(second_after).window_last() }
 }

@@ -1,0 +1,253 @@
+//! Votor (paper §2.6): decides what this node votes, from blocks, timers and what the Pool makes of the votes.
+//!
+//! Handlers put the votes they cast into a queue, in order. Slots up to the highest finalized one are closed: no handler casts
+//! anything there.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use alpenglow_rotor::types::{BlockId, Hash, Slot, Time};
+
+use crate::vote::VotePayload;
+
+/// What Votor remembers of an open slot (paper, Definition 18).
+#[derive(Default)]
+struct SlotState {
+    /// ParentReady: in the first slot of a window, what its block may build on, in the order of events.
+    parents: Vec<BlockId>,
+    /// Voted.
+    voted: bool,
+    /// VotedNotar.
+    voted_notar: Option<Hash>,
+    /// BlockNotarized. More than one only if 20% of the stake are byzantine.
+    notarized: Vec<Hash>,
+    /// ItsOver.
+    its_over: bool,
+    /// BadWindow.
+    bad_window: bool,
+    /// The leader signed contradicting slices: no first vote for a block.
+    equivocated: bool,
+    /// A block that came before it could be voted for, and its parent.
+    pending: Option<(Hash, BlockId)>,
+}
+
+/// See the module.
+pub(crate) struct Votor {
+    delta_block: Duration,
+    delta_timeout: Duration,
+    /// The highest finalized block; its slot and those below are closed.
+    finalized: BlockId,
+    slots: BTreeMap<Slot, SlotState>,
+    timers: BTreeSet<(Time, Slot)>,
+    /// Windows whose timers were set.
+    timed_windows: BTreeSet<u64>,
+    cast: VecDeque<VotePayload>,
+}
+
+impl Votor {
+    /// At genesis, with window 0 ready and its timers running from `start`.
+    pub(crate) fn new(delta_block: Duration, delta_timeout: Duration, start: Time) -> Self {
+        let mut votor = Self {
+            delta_block,
+            delta_timeout,
+            finalized: BlockId::GENESIS,
+            slots: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            timed_windows: BTreeSet::new(),
+            cast: VecDeque::new(),
+        };
+        votor.on_parent_ready(start, Slot(1), BlockId::GENESIS);
+        votor
+    }
+
+    /// The next vote that was cast.
+    pub(crate) fn next_cast(&mut self) -> Option<VotePayload> {
+        self.cast.pop_front()
+    }
+
+    /// Closes the slots up to that of the highest finalized block.
+    pub(crate) fn close(&mut self, finalized: BlockId) {
+        if finalized.slot > self.finalized.slot {
+            self.finalized = finalized;
+            self.slots = self.slots.split_off(&finalized.slot.next());
+            self.timers.retain(|(_, slot)| *slot > finalized.slot);
+            self.timed_windows = self.timed_windows.split_off(&finalized.slot.window());
+        }
+    }
+
+    fn is_closed(&self, slot: Slot) -> bool {
+        slot <= self.finalized.slot
+    }
+
+    /// The blocks that the window beginning at `slot` may build on, in the order of events.
+    pub(crate) fn parents_ready(&self, slot: Slot) -> &[BlockId] {
+        self.slots.get(&slot).map_or(&[], |state| &state.parents)
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Takes the next timer that is due at `now`.
+    pub(crate) fn pop_timeout(&mut self, now: Time) -> Option<Slot> {
+        self.timers.first().filter(|(due, _)| *due <= now)?;
+        self.timers.pop_first().map(|(_, slot)| slot)
+    }
+
+    /// The first complete block of a slot.
+    pub(crate) fn on_block(&mut self, block: BlockId, parent: BlockId) {
+        if self.is_closed(block.slot) {
+            return;
+        }
+        if self.try_notar(block, parent) {
+            self.check_pending();
+        } else {
+            let state = self.slots.entry(block.slot).or_default();
+            if !state.voted && !state.equivocated {
+                state.pending = Some((block.hash, parent));
+            }
+        }
+    }
+
+    /// The leader of a slot signed slices that exclude each other: no notar vote there if none was cast.
+    pub(crate) fn on_equivocation(&mut self, slot: Slot) {
+        if !self.is_closed(slot) {
+            let state = self.slots.entry(slot).or_default();
+            state.equivocated = true;
+            state.pending = None;
+        }
+    }
+
+    /// A slot's timer fired.
+    pub(crate) fn on_timeout(&mut self, slot: Slot) {
+        if !self.is_closed(slot) && !self.slots.get(&slot).is_some_and(|state| state.voted) {
+            self.try_skip_window(slot);
+        }
+    }
+
+    /// A block has a notarization certificate.
+    pub(crate) fn on_block_notarized(&mut self, block: BlockId) {
+        if self.is_closed(block.slot) {
+            return;
+        }
+        self.slots.entry(block.slot).or_default().notarized.push(block.hash);
+        self.try_final(block);
+    }
+
+    /// The Pool forgot a notarization far ahead.
+    pub(crate) fn on_forgotten(&mut self, block: BlockId) {
+        if let Some(state) = self.slots.get_mut(&block.slot) {
+            state.notarized.retain(|hash| *hash != block.hash);
+        }
+    }
+
+    /// A window may build on a block.
+    pub(crate) fn on_parent_ready(&mut self, now: Time, slot: Slot, parent: BlockId) {
+        if self.is_closed(slot) {
+            return;
+        }
+        self.slots.entry(slot).or_default().parents.push(parent);
+        self.set_timers(now, slot);
+        self.check_pending();
+    }
+
+    /// A block was finalized by certificate; its slot is closed already.
+    pub(crate) fn on_finalized(&mut self, now: Time, block: BlockId) {
+        if block.slot < block.slot.window_last() {
+            self.set_timers(now, block.slot.next());
+        }
+        self.check_pending();
+    }
+
+    /// The Pool found a notar-fallback vote for a block to be safe.
+    pub(crate) fn on_safe_to_notar(&mut self, block: BlockId) {
+        if self.is_closed(block.slot) {
+            return;
+        }
+        self.try_skip_window(block.slot);
+        self.cast_fallback(VotePayload::NotarFallback(block));
+    }
+
+    /// The Pool found a skip-fallback vote to be safe.
+    pub(crate) fn on_safe_to_skip(&mut self, slot: Slot) {
+        if self.is_closed(slot) {
+            return;
+        }
+        self.try_skip_window(slot);
+        self.cast_fallback(VotePayload::SkipFallback(slot));
+    }
+
+    fn cast_fallback(&mut self, payload: VotePayload) {
+        let state = self.slots.entry(payload.slot()).or_default();
+        if !state.its_over {
+            state.bad_window = true;
+            self.cast.push_back(payload);
+        }
+    }
+
+    /// Sets the timers of a window from `first` on, unless some were set before.
+    fn set_timers(&mut self, now: Time, first: Slot) {
+        if !self.timed_windows.insert(first.window()) {
+            return;
+        }
+        let mut due = now.after(self.delta_timeout);
+        for slot in first.0..=first.window_last().0 {
+            due = due.after(self.delta_block);
+            self.timers.insert((due, Slot(slot)));
+        }
+    }
+
+    /// Votes for a block if its parent allows it.
+    fn try_notar(&mut self, block: BlockId, parent: BlockId) -> bool {
+        let allowed = if block.slot.is_window_first() {
+            self.parents_ready(block.slot).contains(&parent)
+        } else {
+            let voted = self.slots.get(&parent.slot).and_then(|state| state.voted_notar);
+            block.slot.previous() == Some(parent.slot) && (voted == Some(parent.hash) || parent == self.finalized)
+        };
+        let state = self.slots.entry(block.slot).or_default();
+        if !allowed || state.voted || state.equivocated {
+            return false;
+        }
+        state.voted = true;
+        state.voted_notar = Some(block.hash);
+        state.pending = None;
+        self.cast.push_back(VotePayload::Notar(block));
+        self.try_final(block);
+        true
+    }
+
+    fn try_final(&mut self, block: BlockId) {
+        let state = self.slots.entry(block.slot).or_default();
+        let notarized = state.notarized.contains(&block.hash) && state.voted_notar == Some(block.hash);
+        if notarized && !state.bad_window && !state.its_over {
+            state.its_over = true;
+            self.cast.push_back(VotePayload::Final(block.slot));
+        }
+    }
+
+    fn try_skip_window(&mut self, slot: Slot) {
+        let first_open = slot.window_first().max(self.finalized.slot.next());
+        for slot in first_open.0..=slot.window_last().0 {
+            let state = self.slots.entry(Slot(slot)).or_default();
+            if !state.voted {
+                state.voted = true;
+                state.bad_window = true;
+                state.pending = None;
+                self.cast.push_back(VotePayload::Skip(Slot(slot)));
+            }
+        }
+    }
+
+    fn check_pending(&mut self) {
+        let pending: Vec<(BlockId, BlockId)> = self
+            .slots
+            .iter()
+            .filter_map(|(slot, state)| state.pending.map(|(hash, parent)| (BlockId { slot: *slot, hash }, parent)))
+            .collect();
+        for (block, parent) in pending {
+            self.try_notar(block, parent);
+        }
+    }
+}

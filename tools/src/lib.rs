@@ -1,0 +1,3 @@
+//! Instruments around the node that are no part of it.
+
+pub mod conformance;
