@@ -1,0 +1,222 @@
+//! Which validator relays which shred: partition sampling (PS-P, paper §3.1) in exact integers.
+//!
+//! With Gamma shreds in a slice, the stakes are measured in units of which a *bin* holds as many as the total stake S,
+//! so a validator with stake s owns `s * Gamma` units and all stakes together fill Gamma bins exactly. A validator fills
+//! `floor(s * Gamma / S)` bins alone: those seats are certain. What is left of all validators is laid out in an order
+//! drawn once for the epoch and cut every S units into k bins; of each, one validator is drawn for a slice in proportion to its units there.
+//! So the expected number of a validator's seats is exactly `s * Gamma / S`, and only fractions of a seat are left to chance.
+//!
+//! The seats are then assigned to shred indices in an order drawn for each slice. Otherwise validators with certain
+//! seats would always relay the same indices, say the data shreds, and with the drawn order every index has a relay in proportion to stake.
+
+use crate::draw;
+use crate::schedule::EpochSeed;
+use crate::slice::SliceId;
+use crate::types::ValidatorIndex;
+use crate::validators::ValidatorSet;
+
+const ORDER_DOMAIN: &str = "alpenglow bin order 1";
+const SLICE_DOMAIN: &str = "alpenglow slice relays 1";
+
+/// A validator's part of a bin.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    validator: ValidatorIndex,
+    /// The bin's units that belong to this part and to those before it.
+    units_through: u64,
+}
+
+/// Draws a slice's relays.
+#[derive(Clone, Debug)]
+pub struct RelaySampler {
+    seed: EpochSeed,
+    /// The units in a bin: the total stake.
+    bin_units: u64,
+    /// A validator once for each bin that it fills alone, in index order.
+    certain: Box<[ValidatorIndex]>,
+    /// All bins' parts, one bin after the other.
+    parts: Box<[Part]>,
+    /// Where each bin ends in `parts`.
+    bin_ends: Box<[usize]>,
+}
+
+impl RelaySampler {
+    /// Fills the bins: `total_shreds` (Gamma) of them, as many as a slice has shreds. The order of what is left of the stakes
+    /// is a Fisher-Yates shuffle of the index order, from the ChaCha20 stream keyed by
+    /// SHA-256("alpenglow bin order 1" | epoch seed).
+    #[must_use]
+    pub fn new(validators: &ValidatorSet, seed: EpochSeed, total_shreds: usize) -> Self {
+        let bin_units = validators.total_stake().0;
+        let seats = |v| u128::from(validators.stake(v).0) * total_shreds as u128 / u128::from(bin_units);
+        let rest = |v| (u128::from(validators.stake(v).0) * total_shreds as u128 % u128::from(bin_units)) as u64;
+        let certain: Box<[_]> = validators.indices().flat_map(|v| std::iter::repeat_n(v, seats(v) as usize)).collect();
+        let mut order: Vec<_> = validators.indices().filter(|&v| rest(v) > 0).collect();
+        draw::shuffle(&mut draw::stream(ORDER_DOMAIN, &seed, &[]), &mut order);
+
+        let mut parts = Vec::with_capacity(order.len() + total_shreds);
+        let mut bin_ends = Vec::with_capacity(total_shreds);
+        let mut filled = 0;
+        for validator in order {
+            let mut left = rest(validator);
+            while left > 0 {
+                let taken = left.min(bin_units - filled);
+                (filled, left) = (filled + taken, left - taken);
+                parts.push(Part { validator, units_through: filled });
+                if filled == bin_units {
+                    bin_ends.push(parts.len());
+                    filled = 0;
+                }
+            }
+        }
+        assert!(filled == 0 && certain.len() + bin_ends.len() == total_shreds, "all stakes fill Gamma bins exactly");
+        Self { seed, bin_units, certain, parts: parts.into(), bin_ends: bin_ends.into() }
+    }
+
+    /// Number of seats that [`RelaySampler::sample`] fills: Gamma.
+    #[must_use]
+    pub const fn total_shreds(&self) -> usize {
+        self.certain.len() + self.bin_ends.len()
+    }
+
+    /// Writes the relay of each shred index of the slice to `relays`. From the ChaCha20 stream keyed by SHA-256("alpenglow slice relays 1" |
+    /// epoch seed | slot as u64 | slice as u16, both little-endian), first each bin's draw, in bin order, then a Fisher-Yates
+    /// shuffle of the seats: the certain ones in index order, then the drawn ones.
+    ///
+    /// Allocates nothing; it costs a few microseconds, so a slice's relays should be remembered for its shreds.
+    ///
+    /// # Panics
+    /// If `relays` is not as long as a slice has shreds.
+    pub fn sample(&self, slice: SliceId, relays: &mut [ValidatorIndex]) {
+        assert_eq!(relays.len(), self.total_shreds(), "one relay for each shred");
+        let mut place = [0; 10];
+        place[..8].copy_from_slice(&slice.slot.0.to_le_bytes());
+        place[8..].copy_from_slice(&(slice.index.get() as u16).to_le_bytes());
+        let mut stream = draw::stream(SLICE_DOMAIN, &self.seed, &place);
+
+        let (certain, drawn) = relays.split_at_mut(self.certain.len());
+        certain.copy_from_slice(&self.certain);
+        let mut start = 0;
+        for (relay, &end) in drawn.iter_mut().zip(&self.bin_ends) {
+            let bin = &self.parts[start..end];
+            let unit = draw::below(&mut stream, self.bin_units);
+            *relay = bin[bin.partition_point(|part| part.units_through <= unit)].validator;
+            start = end;
+        }
+        draw::shuffle(&mut stream, relays);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::{SliceIndex, Slot};
+    use crate::validators::tests::set;
+
+    fn slice(slot: u64, index: usize) -> SliceId {
+        SliceId { slot: Slot(slot), index: SliceIndex::new(index).unwrap() }
+    }
+
+    fn sample(sampler: &RelaySampler, id: SliceId) -> Vec<u16> {
+        let mut relays = vec![ValidatorIndex(0); sampler.total_shreds()];
+        sampler.sample(id, &mut relays);
+        relays.iter().map(|v| v.0).collect()
+    }
+
+    fn bins(sampler: &RelaySampler) -> Vec<&[Part]> {
+        let starts = std::iter::once(0).chain(sampler.bin_ends.iter().copied());
+        starts.zip(&sampler.bin_ends).map(|(start, &end)| &sampler.parts[start..end]).collect()
+    }
+
+    /// Each validator's units: those of its certain seats and those of its parts.
+    fn units(sampler: &RelaySampler, validators: usize) -> Vec<u128> {
+        let mut units = vec![0; validators];
+        for v in &sampler.certain {
+            units[v.get()] += u128::from(sampler.bin_units);
+        }
+        for bin in bins(sampler) {
+            let mut before = 0;
+            for part in bin {
+                assert!(part.units_through > before, "a part is never empty");
+                units[part.validator.get()] += u128::from(part.units_through - before);
+                before = part.units_through;
+            }
+            assert_eq!(before, sampler.bin_units, "every bin is filled to the unit");
+        }
+        units
+    }
+
+    /// Expected values come from an independent implementation of SHA-256, ChaCha20 and the draws as documented.
+    #[test]
+    fn golden_relays() {
+        let seed = EpochSeed(std::array::from_fn(|i| i as u8));
+        let small = RelaySampler::new(&set(&[40, 9, 7, 31, 3, 3, 3, 2, 1, 1]), seed, 16);
+        assert_eq!(sample(&small, slice(0, 0)), [0, 0, 3, 8, 3, 3, 2, 0, 3, 1, 3, 0, 0, 2, 1, 0]);
+        assert_eq!(sample(&small, slice(77, 1_023)), [3, 6, 2, 0, 3, 3, 0, 1, 3, 0, 0, 3, 7, 3, 0, 0]);
+        let large = RelaySampler::new(&set(&[1 << 63, 1 << 62, 1 << 61, 12_345, (1 << 61) - 20_000]), seed, 20);
+        let expected = [4, 0, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 2, 1, 2, 1, 0, 2, 1, 1];
+        assert_eq!(sample(&large, slice(u64::MAX, 5)), expected);
+    }
+
+    #[test]
+    fn equal_stakes_that_divide_the_seats_leave_nothing_to_chance() {
+        let sampler = RelaySampler::new(&set(&[7; 16]), EpochSeed([1; 32]), 64);
+        let mut relays = sample(&sampler, slice(9, 3));
+        relays.sort_unstable();
+        assert_eq!(relays, (0..16).flat_map(|v| [v; 4]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_lone_validator_relays_everything() {
+        let sampler = RelaySampler::new(&set(&[u64::MAX]), EpochSeed([1; 32]), 255);
+        assert_eq!(sample(&sampler, slice(1, 0)), [0; 255]);
+    }
+
+    #[test]
+    fn certain_seats_do_not_always_take_the_data_shreds() {
+        let sampler = RelaySampler::new(&set(&[50, 25, 25]), EpochSeed([1; 32]), 64);
+        let data_seats_of_the_largest =
+            |slot| sample(&sampler, slice(slot, 0))[..32].iter().filter(|&&v| v == 0).count();
+        let seats: Vec<_> = (0..50).map(data_seats_of_the_largest).collect();
+        let mean = seats.iter().sum::<usize>() as f64 / 50.0;
+        assert!((14.0..18.0).contains(&mean), "{seats:?}");
+        assert!(seats.iter().any(|&count| count != seats[0]));
+    }
+
+    /// Nodes that sample from anything but the common seed disagree on most relays.
+    #[test]
+    fn two_nodes_with_one_seed_agree_on_every_relay_and_other_seeds_or_slices_differ() {
+        let stakes: Vec<u64> = (1..=150).collect();
+        let [here, there] = [(); 2].map(|()| RelaySampler::new(&set(&stakes), EpochSeed([4; 32]), 64));
+        let other = RelaySampler::new(&set(&stakes), EpochSeed([5; 32]), 64);
+        for id in (0..40).map(|count| slice(count / 4, (count % 4) as usize)) {
+            assert_eq!(sample(&here, id), sample(&there, id));
+            assert_ne!(sample(&here, id), sample(&other, id));
+        }
+        assert_ne!(sample(&here, slice(1, 0)), sample(&here, slice(0, 1)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn expected_seats_are_exactly_proportional_to_stake(
+            stakes in prop::collection::vec(prop_oneof![1..10_u64, 1..u64::MAX / 300], 1..120), seed: [u8; 32], total_shreds in 2..=255_usize,
+        ) {
+            let validators = set(&stakes);
+            let sampler = RelaySampler::new(&validators, EpochSeed(seed), total_shreds);
+            let expected: Vec<_> = stakes.iter().map(|&stake| u128::from(stake) * total_shreds as u128).collect();
+            prop_assert_eq!(units(&sampler, stakes.len()), expected);
+
+            let relays = sample(&sampler, slice(5, 6));
+            for (v, &stake) in stakes.iter().enumerate() {
+                let seats = relays.iter().filter(|&&relay| usize::from(relay) == v).count() as u128;
+                let owned = u128::from(stake) * total_shreds as u128;
+                let certain = owned / u128::from(validators.total_stake().0);
+                // What is left is less than one bin, so it lies in at most two.
+                prop_assert!((certain..=certain + 2).contains(&seats), "{seats} seats, {certain} certain");
+            }
+        }
+    }
+}
