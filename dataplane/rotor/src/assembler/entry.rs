@@ -9,7 +9,7 @@ use super::senders::SenderSet;
 use crate::erasure::{ErasureCode, PIECES_MAX, Piece, PieceSet};
 use crate::merkle;
 use crate::parameters::CodingParameters;
-use crate::shred::ShredView;
+use crate::shred::{self, ShredView};
 use crate::signature::SignedRoot;
 use crate::slice::{FRAME_BYTES, SliceId, SliceMemory, SliceSignature};
 use crate::types::{Hash, SLICES_MAX, SliceIndex, Slot, Time};
@@ -192,7 +192,11 @@ impl Entry {
             return Err(Defect::Code);
         }
         self.received = PieceSet::below(parameters.total_shreds());
-        unframe(&memory[..parameters.data_shreds() * self.piece_bytes])
+        let (leader_stamp_ns, payload) = unframe(&memory[..parameters.data_shreds() * self.piece_bytes])?;
+        if shred::data_bytes(parameters, payload.len()) != self.piece_bytes {
+            return Err(Defect::Overlong);
+        }
+        Ok((leader_stamp_ns, payload))
     }
 
     /// Computes every piece but gamma of those received: missing ones go to their places, others must be what was received.

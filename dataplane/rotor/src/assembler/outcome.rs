@@ -114,6 +114,9 @@ pub enum Defect {
     /// The bytes after the payload are not all zero.
     #[error("padding is not zero")]
     Padding,
+    /// Shreds are longer than the payload needs: with it, one payload would have several roots.
+    #[error("shreds are longer than the payload needs")]
+    Overlong,
     /// The last slice that a block can have is not flagged as the last: the block would never end.
     #[error("the last possible slice is not flagged last")]
     Endless,

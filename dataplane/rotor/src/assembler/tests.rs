@@ -303,7 +303,7 @@ fn shreds_of_different_length_under_one_root_are_malformed() {
 
 #[test]
 fn what_is_no_code_word_is_malformed_whichever_shreds_come_first() {
-    let mut frame_and_payload = frame(20, 9).to_vec();
+    let mut frame_and_payload = frame(DATA * PIECE_BYTES - FRAME_BYTES, 9).to_vec();
     frame_and_payload.resize(DATA * PIECE_BYTES, 0);
     for wrong in 0..TOTAL {
         let mut pieces = encoded(&frame_and_payload);
@@ -343,12 +343,32 @@ fn a_frame_that_claims_more_than_there_is_is_malformed() {
 
 #[test]
 fn padding_that_is_not_zero_is_malformed() {
-    let mut coded = frame(20, 9).to_vec();
+    let length = DATA * PIECE_BYTES - FRAME_BYTES - 3;
+    let mut coded = frame(length, 9).to_vec();
     coded.resize(DATA * PIECE_BYTES, 0);
     let shreds = forged(id(7, 2), false, &encoded(&coded));
-    assert_eq!(&*decoded(&mut assembler(), &shreds).payload, [0; 20]);
-    *coded.last_mut().unwrap() = 1;
-    assert_eq!(defect(&mut assembler(), &forged(id(7, 2), false, &encoded(&coded))), Defect::Padding);
+    assert_eq!(&*decoded(&mut assembler(), &shreds).payload, vec![0; length]);
+    for place in 1..=3 {
+        let mut coded = coded.clone();
+        coded[DATA * PIECE_BYTES - place] = 1;
+        assert_eq!(defect(&mut assembler(), &forged(id(7, 2), false, &encoded(&coded))), Defect::Padding);
+    }
+}
+
+/// A payload and its leader's stamp have one root, so that who holds a block can check its hash.
+#[test]
+fn shreds_longer_than_the_payload_needs_are_malformed() {
+    let room = DATA * PIECE_BYTES - FRAME_BYTES;
+    for (length, outcome) in [(0, false), (room - 8, false), (room - 7, true), (room, true)] {
+        let mut coded = frame(length, 9).to_vec();
+        coded.resize(DATA * PIECE_BYTES, 0);
+        let shreds = forged(id(7, 2), false, &encoded(&coded));
+        if outcome {
+            assert_eq!(decoded(&mut assembler(), &shreds).payload.len(), length);
+        } else {
+            assert_eq!(defect(&mut assembler(), &shreds), Defect::Overlong);
+        }
+    }
 }
 
 /// Lesson: a block of which no shred is ever the last one never ended and never died.
