@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod checker;
 pub mod checking;
 pub mod consensus;
+pub mod control;
 pub mod counters;
 pub mod input;
 pub mod message;

@@ -1,0 +1,468 @@
+//! Everything joined: what comes in goes to the part it concerns, and what follows from it comes out, in order.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::schedule::LeaderSchedule;
+use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex};
+
+use crate::block::{Block, SLICE_PAYLOAD_BYTES_MIN};
+use crate::blokstor::{Blokstor, BlokstorConfig, BlokstorEvent};
+use crate::bls::SecretKey;
+use crate::certificate::{Certificate, Statement};
+use crate::checking::{Checking, CheckingLimits};
+use crate::consensus::{Consensus, ConsensusConfig, ConsensusEvent, Finalization, Horizon};
+use crate::counters::Counters;
+use crate::input::Input;
+use crate::message::Message;
+use crate::output::{Decision, Event, Output, ShredHorizon};
+use crate::production::{Production, ProductionConfig, SliceSent};
+use crate::stakes::Stakes;
+use crate::standstill::Standstill;
+use crate::transactions::{Selection, TransactionLimits, Transactions};
+use crate::vote::Vote;
+
+/// Blocks whose notarization is remembered, so that it is reported once: more than can be notarized and not yet final.
+const NOTARIZED_REMEMBERED: usize = 256;
+
+/// What a control core is told at its start.
+pub struct ControlConfig {
+    /// This node.
+    pub own: ValidatorIndex,
+    /// Its voting key.
+    pub secret_key: SecretKey,
+    /// The validator set's stakes.
+    pub stakes: Arc<Stakes>,
+    /// Who leads when.
+    pub schedule: Arc<LeaderSchedule>,
+    /// Signed into everything.
+    pub cluster: ClusterId,
+    /// How slices are coded, which says how much fits one.
+    pub coding: CodingParameters,
+    /// Time of one block (paper: Δblock).
+    pub delta_block: Duration,
+    /// What a window's first block may take besides (paper: Δtimeout).
+    pub delta_timeout: Duration,
+    /// A slice that is not full leaves this long after its first byte.
+    pub slice_interval: Duration,
+    /// Own slices that may be on their way through the shards at once.
+    pub slices_in_flight_max: usize,
+    /// After this long without a newly finalized slot, certificates and votes are sent again.
+    pub standstill_interval: Duration,
+    /// Bounds of the transaction pool.
+    pub transactions: TransactionLimits,
+    /// Bounds of the block store.
+    pub blokstor: BlokstorConfig,
+    /// Bounds of checks under way.
+    pub checking: CheckingLimits,
+}
+
+impl ControlConfig {
+    /// With the cluster's parameters and the default bounds: 32 MiB of slices held, of which 4 MiB of finalized blocks.
+    #[must_use]
+    pub fn new(
+        own: ValidatorIndex,
+        secret_key: SecretKey,
+        stakes: Arc<Stakes>,
+        schedule: Arc<LeaderSchedule>,
+        cluster: ClusterId,
+        coding: CodingParameters,
+    ) -> Self {
+        Self {
+            own,
+            secret_key,
+            stakes,
+            schedule,
+            cluster,
+            coding,
+            delta_block: Duration::from_millis(400),
+            delta_timeout: Duration::from_millis(1_200),
+            slice_interval: Duration::from_millis(10),
+            slices_in_flight_max: 16,
+            standstill_interval: Duration::from_secs(10),
+            transactions: TransactionLimits::default(),
+            blokstor: BlokstorConfig {
+                slice_memory_bytes: coding.data_shreds() * coding.shred_bytes(),
+                bytes_max: 32 << 20,
+                retained_slots: 16,
+                retained_bytes: 4 << 20,
+                handover_slots: 32,
+            },
+            checking: CheckingLimits { jobs_max: 2, bar: Duration::from_secs(10) },
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlConfigError {
+    /// This node is not in the validator set.
+    #[error("validator {0} is not among the {1} of the set")]
+    Own(u16, usize),
+    /// No slice could hold the largest transaction.
+    #[error(
+        "a slice must hold at least {SLICE_PAYLOAD_BYTES_MIN} bytes, gamma and shred_bytes allow {0}: raise one of them"
+    )]
+    SliceTooSmall(usize),
+    /// A duration or a bound is zero that must not be.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+}
+
+/// The control core of a node. See the crate's documentation for how to drive it.
+pub struct Control {
+    own: ValidatorIndex,
+    schedule: Arc<LeaderSchedule>,
+    consensus: Consensus,
+    blokstor: Blokstor,
+    transactions: Transactions,
+    production: Production,
+    checking: Checking,
+    standstill: Standstill,
+    counters: Counters,
+    outputs: VecDeque<Output>,
+    /// First slot of the highest window that is ready.
+    window: Slot,
+    shred_horizon: Option<ShredHorizon>,
+    notarized: BTreeSet<BlockId>,
+    expired_before: u64,
+}
+
+impl Control {
+    /// A node at genesis. `start` is the later of the node's start and the cluster's: window 0 runs from then.
+    ///
+    /// # Errors
+    /// [`ControlConfigError`] names the value that cannot work.
+    pub fn new(config: ControlConfig, start: Time) -> Result<Self, ControlConfigError> {
+        config.check()?;
+        let ControlConfig { own, schedule, stakes, .. } = config;
+        let production = Production::new(ProductionConfig {
+            delta_block: config.delta_block,
+            slice_interval: config.slice_interval,
+            slice_payload_bytes: config.coding.slice_payload_bytes(),
+            in_flight_max: config.slices_in_flight_max,
+        });
+        let consensus_config = ConsensusConfig {
+            own,
+            secret_key: config.secret_key,
+            stakes: stakes.clone(),
+            cluster: config.cluster,
+            delta_block: config.delta_block,
+            delta_timeout: config.delta_timeout,
+        };
+        let consensus = Consensus::new(consensus_config, start);
+        let mut control = Self {
+            own,
+            schedule,
+            blokstor: Blokstor::new(config.blokstor, consensus.horizon().shreds_through),
+            consensus,
+            transactions: Transactions::new(own, config.transactions),
+            production,
+            standstill: Standstill::new(config.standstill_interval, stakes.len(), start),
+            checking: Checking::new(config.checking, stakes),
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+            window: Slot(1),
+            shred_horizon: None,
+            notarized: BTreeSet::new(),
+            expired_before: 0,
+        };
+        control.begin_window(start, Slot(1), BlockId::GENESIS);
+        control.update_horizon();
+        Ok(control)
+    }
+
+    /// Takes in one thing that happened at `now`, which never goes back. Fetch the outputs afterwards.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        let result = match input {
+            Input::Slice(slice) => self.blokstor.insert(slice).map_err(|refusal| refusal.name()),
+            Input::SliceSent(sent) => self.slice_sent(&sent),
+            Input::MalformedSlice(malformed) => {
+                self.blokstor.insert_malformed(malformed.signed).map_err(|refusal| refusal.name())
+            }
+            Input::Equivocation(equivocation) => {
+                self.blokstor.equivocation(equivocation);
+                Ok(())
+            }
+            Input::Vote(vote) => self.checking.vote(now, vote, &mut self.consensus),
+            Input::Certificate { certificate, sender } => {
+                self.checking.certificate(now, certificate, sender, &self.consensus)
+            }
+            Input::Transaction { bytes, source } => {
+                self.transactions.add(now, bytes, source).map(drop).map_err(|refusal| refusal.name())
+            }
+            Input::Checked { id, verdict } => {
+                self.checking.verdict(now, id, verdict, &mut self.consensus).map(|barred| self.report_barred(&barred))
+            }
+            Input::Tick => {
+                self.tick(now);
+                Ok(())
+            }
+        };
+        if let Err(reason) = result {
+            self.counters.count(reason);
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due, if nothing else happens before.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        [
+            self.consensus.next_timeout(),
+            self.production.next_timeout(),
+            self.transactions.next_timeout(),
+            Some(self.standstill.next_timeout()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What was dropped, by reason.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The highest block that is final by certificate.
+    #[must_use]
+    pub fn highest_finalized(&self) -> BlockId {
+        self.consensus.highest_finalized()
+    }
+
+    /// Transactions pending in the pool.
+    #[must_use]
+    pub fn pending_transactions(&self) -> usize {
+        self.transactions.len()
+    }
+
+    /// Memory of slices held, in bytes, by the reckoning of [`BlokstorConfig::bytes_max`].
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.blokstor.bytes()
+    }
+
+    fn slice_sent(&mut self, sent: &SliceSent) -> Result<(), &'static str> {
+        let slice = self.production.slice_sent(sent).ok_or("slice_sent_unknown")?;
+        self.blokstor.insert(slice).map_err(|refusal| refusal.name())
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.consensus.advance(now);
+        let (messages, begins) = self.standstill.advance(now, &self.consensus);
+        if begins {
+            self.observe(Event::Standstill { finalized: self.consensus.highest_finalized().slot });
+        }
+        self.outputs.extend(messages.into_iter().map(Output::Broadcast));
+    }
+
+    /// Lets everything follow that follows from what was just taken in.
+    fn settle(&mut self, now: Time) {
+        loop {
+            if let Some(event) = self.blokstor.poll() {
+                self.blokstor_event(now, event);
+            } else if let Some(event) = self.consensus.poll() {
+                self.consensus_event(now, event);
+            } else {
+                self.blokstor.hand_over();
+                let Some(event) = self.blokstor.poll() else { break };
+                self.blokstor_event(now, event);
+            }
+        }
+        self.transactions.advance(now);
+        let expired = self.transactions.expired();
+        self.counters.add("transaction_expired", expired - self.expired_before);
+        self.expired_before = expired;
+        self.production.advance(now, &self.transactions);
+        while let Some(slice) = self.production.poll_slice() {
+            self.outputs.push_back(Output::SendSlice(slice));
+        }
+        while let Some((to, bytes)) = self.transactions.poll_forward() {
+            self.outputs.push_back(Output::SendTransaction { to, bytes });
+        }
+        while let Some((id, job)) = self.checking.next_job(&self.consensus) {
+            self.outputs.push_back(Output::Check { id, job });
+        }
+        self.update_horizon();
+    }
+
+    fn blokstor_event(&mut self, now: Time, event: BlokstorEvent) {
+        match event {
+            BlokstorEvent::Complete(block) => self.block_complete(now, block),
+            BlokstorEvent::Dead { slot, block, reason } => {
+                self.counters.count(reason.name());
+                if let Some(block) = block {
+                    self.consensus.block_dead(block);
+                }
+                self.observe(Event::BlockDead { slot, block, reason });
+            }
+            BlokstorEvent::Equivocation(equivocation) => {
+                self.counters.count("leader_equivocation");
+                self.consensus.equivocation(equivocation.first.id.slot);
+                self.observe(Event::Equivocation(equivocation));
+            }
+            BlokstorEvent::Evicted(slot) => {
+                self.counters.count("slot_evicted");
+                self.observe(Event::Evicted(slot));
+            }
+            BlokstorEvent::HandOver(block) => {
+                let repeated = self.transactions.finalized(&block.transaction_ids);
+                self.counters.add("transaction_repeated", repeated as u64);
+                self.outputs.push_back(Output::Finalized(block));
+            }
+            BlokstorEvent::Gap { after, through } => {
+                self.counters.count("finalized_gap");
+                self.outputs.push_back(Output::FinalizedGap { after, through });
+            }
+            BlokstorEvent::Conflict(_) => self.counters.count("finalized_conflict"),
+        }
+    }
+
+    fn block_complete(&mut self, now: Time, block: Arc<Block>) {
+        let own = self.schedule.leader(block.id.slot) == self.own;
+        self.consensus.block_held(now, block.id, block.parent);
+        if own {
+            self.production.block_complete(now, block.id);
+            self.observe_production();
+        }
+        self.observe(Event::BlockComplete { block, own });
+    }
+
+    fn consensus_event(&mut self, now: Time, event: ConsensusEvent) {
+        match event {
+            ConsensusEvent::Vote(vote) => self.vote_cast(vote),
+            ConsensusEvent::Certificate(certificate) => self.certificate_stored(certificate),
+            ConsensusEvent::BlockNotarized(block) => self.notarized(block),
+            ConsensusEvent::ParentReady { slot, parent } => {
+                self.observe(Event::ParentReady { slot, parent });
+                if slot > self.window {
+                    self.begin_window(now, slot, parent);
+                }
+            }
+            ConsensusEvent::Finalized { block, how } => self.finalized(now, block, how),
+            ConsensusEvent::Chained { .. } => {}
+            ConsensusEvent::SkippedForGood { first, last } => {
+                for slot in (first.0..=last.0).map(Slot) {
+                    self.observe(Event::Decided { slot, decision: Decision::Skipped });
+                }
+            }
+            ConsensusEvent::RepairNeeded(block) => self.observe(Event::RepairNeeded(block)),
+            ConsensusEvent::Evidence(evidence) => self.observe(Event::Evidence(evidence)),
+            ConsensusEvent::Recheck(votes) => self.checking.recheck(votes),
+            ConsensusEvent::Horizon(Horizon { closed_through, .. }) => {
+                self.checking.close(closed_through);
+                self.notarized = self.notarized.split_off(&BlockId { slot: closed_through.next(), ..BlockId::GENESIS });
+            }
+            ConsensusEvent::Contradiction { block, other } => {
+                self.counters.count("finalized_contradiction");
+                self.observe(Event::Contradiction { block, other });
+            }
+        }
+    }
+
+    fn vote_cast(&mut self, vote: Vote) {
+        self.checking.own_vote(vote.payload, self.own);
+        self.outputs.push_back(Output::Broadcast(Message::Vote(vote)));
+        self.observe(Event::VoteCast(vote.payload));
+    }
+
+    fn certificate_stored(&mut self, certificate: Arc<Certificate>) {
+        let statement = certificate.statement;
+        self.outputs.push_back(Output::Broadcast(Message::Certificate(certificate)));
+        self.observe(Event::CertificateStored(statement));
+        if let Statement::Fast(block) | Statement::Notarization(block) = statement {
+            self.notarized(block);
+        }
+    }
+
+    fn notarized(&mut self, block: BlockId) {
+        if self.notarized.insert(block) {
+            self.observe(Event::Notarized(block));
+        }
+        if self.notarized.len() > NOTARIZED_REMEMBERED {
+            self.notarized.pop_first();
+        }
+    }
+
+    fn finalized(&mut self, now: Time, block: BlockId, how: Finalization) {
+        self.blokstor.finalized(block);
+        if how != Finalization::Ancestor {
+            self.standstill.progress(now);
+        }
+        if self.production.slot().is_some_and(|slot| slot <= self.consensus.highest_finalized().slot) {
+            self.production.stop();
+        }
+        self.observe(Event::Decided { slot: block.slot, decision: Decision::Finalized { block, how } });
+    }
+
+    /// The window that begins at `first` is ready: its leader produces, every other one stops.
+    fn begin_window(&mut self, now: Time, first: Slot, parent: BlockId) {
+        self.window = first;
+        self.production.stop();
+        let leader = self.schedule.leader(first);
+        let next_leader = self.schedule.leader(first.window_last().next());
+        self.transactions.window_changed(now, leader, next_leader);
+        if leader == self.own && first > self.consensus.highest_finalized().slot {
+            let selection = Selection::excluding(self.blokstor.chain_transactions(parent));
+            self.production.begin(now, first, parent, selection);
+            self.observe_production();
+        }
+    }
+
+    fn observe_production(&mut self) {
+        if let Some(slot) = self.production.slot() {
+            self.observe(Event::ProductionBegan(slot));
+        }
+    }
+
+    fn report_barred(&mut self, barred: &[ValidatorIndex]) {
+        for &validator in barred {
+            self.counters.count("validator_barred");
+            if let Some(until) = self.checking.barred_until(validator) {
+                self.observe(Event::Barred { validator, until });
+            }
+        }
+    }
+
+    fn update_horizon(&mut self) {
+        let shreds_through = self.consensus.horizon().shreds_through;
+        self.blokstor.set_window(self.window, shreds_through);
+        let horizon = ShredHorizon { closed_through: self.blokstor.closed_through(), shreds_through };
+        if self.shred_horizon != Some(horizon) {
+            self.shred_horizon = Some(horizon);
+            self.outputs.push_back(Output::Horizon(horizon));
+        }
+    }
+
+    fn observe(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+impl ControlConfig {
+    fn check(&self) -> Result<(), ControlConfigError> {
+        if self.own.get() >= self.stakes.len() {
+            return Err(ControlConfigError::Own(self.own.0, self.stakes.len()));
+        }
+        if self.coding.slice_payload_bytes() < SLICE_PAYLOAD_BYTES_MIN {
+            return Err(ControlConfigError::SliceTooSmall(self.coding.slice_payload_bytes()));
+        }
+        let zero = [
+            ("delta_block", self.delta_block.is_zero()),
+            ("standstill_interval", self.standstill_interval.is_zero()),
+            ("slices_in_flight_max", self.slices_in_flight_max == 0),
+            ("checking.jobs_max", self.checking.jobs_max == 0),
+        ]
+        .into_iter()
+        .find_map(|(name, is_zero)| is_zero.then_some(name));
+        zero.map_or(Ok(()), |name| Err(ControlConfigError::Zero(name)))
+    }
+}
