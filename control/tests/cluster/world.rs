@@ -1,0 +1,406 @@
+//! Nodes' control cores in virtual time: time goes from one happening to the next, and every delay comes from a seed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alpenglow_control::block::Block;
+use alpenglow_control::bls::SecretKey;
+use alpenglow_control::certificate::VerifiedCertificate;
+use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
+use alpenglow_control::control::{Control, ControlConfig};
+use alpenglow_control::input::Input;
+use alpenglow_control::message::{Message, decode_certificate, decode_vote};
+use alpenglow_control::output::{Event, Output};
+use alpenglow_control::production::{OutgoingSlice, SliceSent};
+use alpenglow_control::stakes::Stakes;
+use alpenglow_control::transactions::TransactionSource;
+use alpenglow_control::vote::VerifiedVotes;
+use alpenglow_control::voting_keys::VotingKeys;
+use alpenglow_rotor::merkle;
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
+use alpenglow_rotor::slice::{Slice, SliceId, SliceSignature};
+use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, Stake, Time, ValidatorIndex};
+use alpenglow_rotor::validators::ValidatorSet;
+use ed25519_dalek::SigningKey;
+
+use crate::oracle::Oracle;
+
+pub(crate) const MS: u64 = 1_000_000;
+/// When the cluster starts. Not zero, so that nobody takes the clock's origin for it.
+pub(crate) const START: Time = Time(7_000_000_000);
+/// From the order to send a slice to the report that it was sent.
+const SENDING: Duration = Duration::from_micros(100);
+/// From a job to its verdict.
+const CHECKING: Duration = Duration::from_millis(1);
+
+/// From the need of a block to its arrival, or the next attempt.
+const REPAIR: Duration = Duration::from_millis(50);
+
+/// SplitMix64: small, seeded, and good enough to shuffle delays.
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// How long messages take and which are lost.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) delay: Duration,
+    /// Up to this much is added to each delay.
+    pub(crate) jitter: Duration,
+    pub(crate) messages_lost_percent: u64,
+    pub(crate) slices_lost_percent: u64,
+    /// Nodes hear only nodes of their own group.
+    pub(crate) group_of: BTreeMap<usize, usize>,
+}
+
+impl Default for Network {
+    /// Every message takes 2 ms and none is lost: fast and slow are exact.
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_millis(2),
+            jitter: Duration::ZERO,
+            messages_lost_percent: 0,
+            slices_lost_percent: 0,
+            group_of: BTreeMap::new(),
+        }
+    }
+}
+
+impl Network {
+    fn delay(&self, random: &mut Random, from: usize, to: usize, lost_percent: u64) -> Option<Duration> {
+        let delay = self.delay + Duration::from_nanos(random.below(self.jitter.as_nanos() as u64 + 1));
+        let lost = random.percent(lost_percent) || self.group_of.get(&from) != self.group_of.get(&to);
+        (!lost).then_some(delay)
+    }
+}
+
+/// What a leader really sends to a node instead of a slice.
+pub(crate) type Tamper = fn(to: usize, OutgoingSlice) -> Vec<OutgoingSlice>;
+
+/// What a cluster is like at its start.
+pub(crate) struct Setup {
+    pub(crate) nodes: usize,
+    pub(crate) seed: u64,
+    pub(crate) network: Network,
+    /// Check real signatures; otherwise they are taken for good.
+    pub(crate) real_checks: bool,
+    /// Somebody brings blocks that a node needs and another one holds, if they can reach each other.
+    pub(crate) repair: bool,
+    /// Changes to each node's configuration.
+    pub(crate) configure: fn(&mut ControlConfig),
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { nodes: 5, seed: 1, network: Network::default(), real_checks: true, repair: false, configure: |_| {} }
+    }
+}
+
+struct Node {
+    control: Control,
+    checker: Checker,
+}
+
+enum Happening {
+    Input(Input),
+    Message { from: usize, vote: bool, body: Arc<[u8]> },
+    Repair(BlockId),
+}
+
+/// See the module's documentation.
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) network: Network,
+    pub(crate) oracle: Oracle,
+    pub(crate) tampers: BTreeMap<usize, Tamper>,
+    pub(crate) schedule: Arc<LeaderSchedule>,
+    /// When each own slice left: slot, slice, last, time.
+    pub(crate) slices_sent: Vec<(SliceId, bool, Time)>,
+    /// Extra delay of everything a slot's leader sends of its blocks.
+    pub(crate) late_slots: BTreeMap<Slot, Duration>,
+    random: Random,
+    real_checks: bool,
+    repair: bool,
+    held: BTreeMap<BlockId, (Arc<Block>, Vec<usize>)>,
+    nodes: Vec<Option<Node>>,
+    queue: BTreeMap<(Time, u64), (usize, Happening)>,
+    queued: u64,
+}
+
+impl World {
+    /// A cluster of equal stakes whose leaders take turns: node `w % nodes` leads window `w`.
+    pub(crate) fn new(setup: Setup) -> Self {
+        let cluster = ClusterId([42; 32]);
+        let secret = |node: usize| SecretKey::from_entropy(&[node as u8 + 1; 32]);
+        let identity = |node: usize| SigningKey::from_bytes(&[node as u8 + 1; 32]).verifying_key().to_bytes();
+        let validators = (0..setup.nodes).map(|node| (identity(node), Stake(1_000))).collect();
+        let validators = ValidatorSet::new(validators).unwrap();
+        let schedule = Arc::new(LeaderSchedule::new(ScheduleKind::RoundRobin, EpochSeed([1; 32]), &validators));
+        let stakes = Arc::new(Stakes::new(vec![Stake(1_000); setup.nodes]));
+        let keys: Vec<_> = (0..setup.nodes)
+            .map(|node| (secret(node).public_key().to_bytes(), secret(node).prove_possession()))
+            .collect();
+        let keys = Arc::new(VotingKeys::new(&keys).unwrap());
+        let node_of = |node: usize| {
+            let own = ValidatorIndex(node as u16);
+            let coding = CodingParameters::default();
+            let mut config = ControlConfig::new(own, secret(node), stakes.clone(), schedule.clone(), cluster, coding);
+            (setup.configure)(&mut config);
+            let control = Control::new(config, START).unwrap();
+            Some(Node { control, checker: Checker::new(cluster, keys.clone(), stakes.clone()) })
+        };
+        let nodes = (0..setup.nodes).map(node_of).collect();
+        let mut world = Self {
+            now: START,
+            network: setup.network,
+            oracle: Oracle::new(setup.nodes, setup.seed),
+            tampers: BTreeMap::new(),
+            schedule,
+            slices_sent: Vec::new(),
+            late_slots: BTreeMap::new(),
+            random: Random(setup.seed),
+            real_checks: setup.real_checks,
+            repair: setup.repair,
+            held: BTreeMap::new(),
+            nodes,
+            queue: BTreeMap::new(),
+            queued: 0,
+        };
+        (0..setup.nodes).for_each(|node| world.carry_out(node));
+        world
+    }
+
+    /// Seconds, milliseconds since the start.
+    pub(crate) fn at_ms(ms: u64) -> Time {
+        Time(START.0 + ms * MS)
+    }
+
+    pub(crate) fn alive(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&node| self.nodes[node].is_some()).collect()
+    }
+
+    pub(crate) fn control(&self, node: usize) -> &Control {
+        &self.nodes[node].as_ref().expect("the node is alive").control
+    }
+
+    /// The node is gone for good, and what is on its way to it with it.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.nodes[node] = None;
+    }
+
+    pub(crate) fn submit(&mut self, node: usize, bytes: Vec<u8>) {
+        let input = Input::Transaction { bytes: bytes.into(), source: TransactionSource::Client };
+        self.handle(node, input);
+    }
+
+    /// Lets time pass until `end`.
+    pub(crate) fn run_until(&mut self, end: Time) {
+        while let Some(time) = self.next_time().filter(|&time| time <= end) {
+            self.now = self.now.max(time);
+            self.deliver_due();
+            self.tick_due();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until every node that is alive has decided `slot`, or until `end`.
+    pub(crate) fn run_until_decided(&mut self, slot: u64, end: Time) -> bool {
+        while self.now < end && !self.alive().iter().all(|&node| self.oracle.has_decided(node, Slot(slot))) {
+            self.run_until(Time(self.now.0 + 5 * MS));
+        }
+        self.alive().iter().all(|&node| self.oracle.has_decided(node, Slot(slot)))
+    }
+
+    fn next_time(&self) -> Option<Time> {
+        let queued = self.queue.first_key_value().map(|((time, _), _)| *time);
+        let timeouts = self.nodes.iter().flatten().filter_map(|node| node.control.next_timeout());
+        queued.into_iter().chain(timeouts).min()
+    }
+
+    fn deliver_due(&mut self) {
+        while let Some(entry) = self.queue.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let (node, happening) = entry.remove();
+            if self.nodes[node].is_none() {
+                continue;
+            }
+            match happening {
+                Happening::Input(input) => self.handle(node, input),
+                Happening::Message { from, vote, body } => {
+                    let input = self.decode(from, vote, &body);
+                    self.handle(node, input);
+                }
+                Happening::Repair(block) => self.bring(node, block),
+            }
+        }
+    }
+
+    fn tick_due(&mut self) {
+        for node in self.alive() {
+            let mut ticks = 0;
+            while self.control(node).next_timeout().is_some_and(|due| due <= self.now) {
+                self.handle(node, Input::Tick);
+                ticks += 1;
+                assert!(ticks < 1_000, "node {node} wants to be woken for ever, {}", self.oracle.replay());
+            }
+        }
+    }
+
+    fn handle(&mut self, node: usize, input: Input) {
+        let now = self.now;
+        self.nodes[node].as_mut().expect("the node is alive").control.handle(now, input);
+        self.carry_out(node);
+    }
+
+    fn carry_out(&mut self, node: usize) {
+        while let Some(output) = self.nodes[node].as_mut().expect("the node is alive").control.poll_output() {
+            self.oracle.see(node, self.now, &output);
+            match output {
+                Output::Broadcast(message) => self.broadcast(node, &message),
+                Output::SendTransaction { to, bytes } => self.forward(node, to.get(), bytes),
+                Output::SendSlice(slice) => self.send_slice(node, slice),
+                Output::Check { id, job } => {
+                    let verdict = self.check(node, job);
+                    self.queue_in(CHECKING, node, Happening::Input(Input::Checked { id, verdict }));
+                }
+                Output::Event(Event::BlockComplete { block, .. }) => {
+                    self.held.entry(block.id).or_insert_with(|| (block, Vec::new())).1.push(node);
+                }
+                Output::Event(Event::RepairNeeded(block)) if self.repair => {
+                    self.queue_in(REPAIR, node, Happening::Repair(block));
+                }
+                Output::Horizon(_) | Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn queue_in(&mut self, delay: Duration, node: usize, happening: Happening) {
+        self.queued += 1;
+        self.queue.insert((self.now.after(delay), self.queued), (node, happening));
+    }
+
+    fn others(&self, node: usize) -> Vec<usize> {
+        self.alive().into_iter().filter(|&other| other != node).collect()
+    }
+
+    fn broadcast(&mut self, from: usize, message: &Message) {
+        let body: Arc<[u8]> = message.encode().into();
+        let vote = matches!(message, Message::Vote(_));
+        for to in self.others(from) {
+            if let Some(delay) = self.message_delay(from, to) {
+                self.queue_in(delay, to, Happening::Message { from, vote, body: body.clone() });
+            }
+        }
+    }
+
+    fn forward(&mut self, from: usize, to: usize, bytes: Arc<[u8]>) {
+        assert_ne!(from, to, "a node does not forward to itself");
+        let source = TransactionSource::Validator(ValidatorIndex(from as u16));
+        if let Some(delay) = self.message_delay(from, to) {
+            self.queue_in(delay, to, Happening::Input(Input::Transaction { bytes, source }));
+        }
+    }
+
+    fn message_delay(&mut self, from: usize, to: usize) -> Option<Duration> {
+        self.network.delay(&mut self.random, from, to, self.network.messages_lost_percent)
+    }
+
+    fn send_slice(&mut self, from: usize, slice: OutgoingSlice) {
+        assert_eq!(self.schedule.leader(slice.id.slot).get(), from, "only a slot's leader makes its block");
+        self.slices_sent.push((slice.id, slice.is_last, self.now));
+        let late = self.late_slots.get(&slice.id.slot).copied().unwrap_or_default();
+        for to in self.others(from) {
+            let tamper = self.tampers.get(&from);
+            let sent = tamper.map_or_else(|| vec![slice.clone()], |tamper| tamper(to, slice.clone()));
+            for slice in sent {
+                let lost_percent = self.network.slices_lost_percent;
+                if let Some(delay) = self.network.delay(&mut self.random, from, to, lost_percent) {
+                    let decoded = Input::Slice(decoded(&slice));
+                    self.queue_in(SENDING + delay + late, to, Happening::Input(decoded));
+                }
+            }
+        }
+        let Slice { id, root, signature, leader_stamp_ns, .. } = decoded(&slice);
+        let sent = SliceSent { id, root, signature, leader_stamp_ns };
+        self.queue_in(SENDING, from, Happening::Input(Input::SliceSent(sent)));
+    }
+
+    /// Brings the slices of a block, or tries again later.
+    fn bring(&mut self, node: usize, block: BlockId) {
+        let group_of = |node: &usize| self.network.group_of.get(node).copied();
+        let alive = self.alive();
+        let holder = |holder: &usize| alive.contains(holder) && group_of(holder) == group_of(&node);
+        let Some((held, _)) = self.held.get(&block).filter(|(_, holders)| holders.iter().any(holder)) else {
+            return self.queue_in(REPAIR, node, Happening::Repair(block));
+        };
+        for slice in held.slices.clone() {
+            self.handle(node, Input::Slice(slice));
+        }
+    }
+
+    fn decode(&self, from: usize, vote: bool, body: &[u8]) -> Input {
+        let sender = ValidatorIndex(from as u16);
+        if vote {
+            return Input::Vote(decode_vote(body, sender).expect("what a node encodes, another can decode"));
+        }
+        let certificate = decode_certificate(body, self.nodes.len());
+        Input::Certificate { certificate: certificate.expect("what a node encodes, another can decode"), sender }
+    }
+
+    fn check(&mut self, node: usize, job: CheckJob) -> CheckVerdict {
+        if self.real_checks {
+            let checker = &mut self.nodes[node].as_mut().expect("the node is alive").checker;
+            let verdict = checker.check(job);
+            if let CheckVerdict::CertificateRejected { reason, sender } = &verdict {
+                panic!("a certificate from node {} is refused: {reason}, {}", sender.0, self.oracle.replay());
+            }
+            return verdict;
+        }
+        match job {
+            CheckJob::Votes(votes) => {
+                CheckVerdict::Votes { verified: vec![VerifiedVotes::assume_checked(votes)], rejected: Vec::new() }
+            }
+            CheckJob::Certificate { certificate, sender } => {
+                CheckVerdict::Certificate { certificate: VerifiedCertificate::assume_checked(certificate.0), sender }
+            }
+        }
+    }
+
+    /// Transactions handed over by `node`, in order.
+    pub(crate) fn finalized_transactions(&self, node: usize) -> Vec<Vec<u8>> {
+        self.oracle.chain(node).iter().flat_map(|block| block.transactions().map(<[u8]>::to_vec)).collect()
+    }
+}
+
+/// The slice as another node decodes it. A hash over its place and payload stands for the root over its shreds.
+pub(crate) fn decoded(slice: &OutgoingSlice) -> Slice {
+    let OutgoingSlice { id, is_last, payload } = slice.clone();
+    let root = stand_in_root(id, &payload);
+    Slice { id, is_last, root, signature: SliceSignature([0; 64]), leader_stamp_ns: 0, payload }
+}
+
+pub(crate) fn stand_in_root(id: SliceId, payload: &[u8]) -> Hash {
+    let mut bytes = payload.to_vec();
+    bytes.extend_from_slice(&id.slot.0.to_le_bytes());
+    bytes.extend_from_slice(&(id.index.get() as u64).to_le_bytes());
+    merkle::leaf(&bytes)
+}
