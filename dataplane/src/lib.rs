@@ -4,6 +4,7 @@
 //! protocol's decisions are elsewhere: control tells a shard by [`ToShard`] what to send and by [`Horizon`] which slots
 //! it wants, and learns by [`FromShard`] and [`InboundMessage`] what has come.
 
+pub mod auth;
 mod buffers;
 pub mod clock;
 mod config;
