@@ -1,2 +1,44 @@
-//! Benchmarks.
-fn main() {}
+//! Benchmarks that measure what they name.
+#![allow(clippy::print_stdout, reason = "reports go to standard output")]
+
+mod floors;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// What single steps cost on this machine, one after the other on one thread: below this no node can be.
+    Floors {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Only floors whose name contains this.
+        #[arg(long, default_value = "")]
+        filter: String,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() {
+    match Arguments::parse().benchmark {
+        Benchmark::Floors { output, filter } => {
+            let floors = floors::measure_all(&filter);
+            match output {
+                Output::Table => println!("{}", floors::table(&floors)),
+                Output::Json => println!("{}", floors::json(&floors)),
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_xor_si256,
 };
 
-use super::{Kernel, Piece, rs8};
+use super::{Kernel, PIECES_MAX, Piece, rs8};
 
 /// Bytes handled at once: two vectors, so that a coefficient's tables are loaded half as often.
 const BLOCK_BYTES: usize = 64;
@@ -56,10 +56,15 @@ fn combine_avx2(known: &[Piece<'_>], coefficients: &[u8], piece_bytes: usize, ro
 /// [`combine`] for `N` rows.
 #[target_feature(enable = "avx2")]
 fn combine_rows<const N: usize>(known: &[Piece<'_>], coefficients: &[u8], piece_bytes: usize, rows: &mut [u8]) {
+    let mut columns = [[0; N]; PIECES_MAX];
+    for (row, coefficients) in coefficients.chunks_exact(known.len()).enumerate() {
+        for (column, coefficient) in columns.iter_mut().zip(coefficients) {
+            column[row] = *coefficient;
+        }
+    }
     for start in (0..piece_bytes).step_by(BLOCK_BYTES) {
         let mut sums = [[_mm256_setzero_si256(); 2]; N];
-        for (column, piece) in known.iter().enumerate() {
-            let column = std::array::from_fn(|row| coefficients[row * known.len() + column]);
+        for (piece, column) in known.iter().zip(&columns) {
             match piece.bytes[start..].first_chunk() {
                 Some(block) => accumulate(&mut sums, column, block),
                 None => {
@@ -85,14 +90,14 @@ fn combine_rows<const N: usize>(known: &[Piece<'_>], coefficients: &[u8], piece_
 /// Adds `block` times the coefficient of each row to that row's sum.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn accumulate<const N: usize>(sums: &mut [[__m256i; 2]; N], coefficients: [u8; N], block: &[u8; BLOCK_BYTES]) {
+fn accumulate<const N: usize>(sums: &mut [[__m256i; 2]; N], coefficients: &[u8; N], block: &[u8; BLOCK_BYTES]) {
     let half = _mm256_set1_epi8(0x0f);
     let [first, second] = load(block);
     let lower = [_mm256_and_si256(first, half), _mm256_and_si256(second, half)];
     let upper =
         [_mm256_and_si256(_mm256_srli_epi16::<4>(first), half), _mm256_and_si256(_mm256_srli_epi16::<4>(second), half)];
     for (sums, coefficient) in sums.iter_mut().zip(coefficients) {
-        let [low, high] = &PRODUCTS[usize::from(coefficient)];
+        let [low, high] = &PRODUCTS[usize::from(*coefficient)];
         let (low, high) = (load_table(low), load_table(high));
         for vector in 0..2 {
             let product =
