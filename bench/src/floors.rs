@@ -20,8 +20,8 @@ const CLUSTER: ClusterId = ClusterId([1; 32]);
 const SAMPLES: usize = 101;
 /// A sample repeats a step until it takes about this long, so that reading the clock does not count.
 const SAMPLE: Duration = Duration::from_micros(200);
-/// Assembler memory: enough for all slices of a measurement.
-const BUDGET_BYTES: usize = 16 << 20;
+/// Assembler memory: more than the one slice held at a time needs.
+const BUDGET_BYTES: usize = 2 << 20;
 
 /// What a step costs.
 pub(crate) struct Floor {
