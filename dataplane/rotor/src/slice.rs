@@ -55,24 +55,40 @@ pub struct Slice {
 }
 
 /// Memory that a slice's data shreds are written to, allocated once and used for one slice after the other.
-pub struct SliceMemory(Box<[u8]>);
+pub struct SliceMemory(Vec<u8>);
 
 impl SliceMemory {
     /// `bytes` of zeroes.
     #[must_use]
     pub fn zeroed(bytes: usize) -> Arc<Self> {
-        Arc::new(Self(vec![0; bytes].into_boxed_slice()))
+        Arc::new(Self(vec![0; bytes]))
+    }
+
+    /// No bytes yet, but room for `bytes` of them ([`Self::lay_out`]): allocated, but not touched, so that it takes no
+    /// memory of the machine before it is used.
+    #[must_use]
+    pub fn reserved(bytes: usize) -> Arc<Self> {
+        Arc::new(Self(Vec::with_capacity(bytes)))
+    }
+
+    /// Makes it `bytes` long, the first time with zeroes.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    pub fn lay_out(&mut self, bytes: usize) {
+        assert!(bytes <= self.0.capacity(), "slice memory never grows");
+        self.0.resize(bytes, 0);
     }
 
     /// The bytes, for writing, while no other handle exists (see [`Arc::get_mut`]).
     pub const fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        self.0.as_mut_slice()
     }
 
     /// The bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8] {
-        &self.0
+        self.0.as_slice()
     }
 }
 
@@ -101,7 +117,7 @@ impl SlicePayload {
 impl From<Vec<u8>> for SlicePayload {
     fn from(bytes: Vec<u8>) -> Self {
         let length = bytes.len();
-        Self::new(Arc::new(SliceMemory(bytes.into_boxed_slice())), 0..length)
+        Self::new(Arc::new(SliceMemory(bytes)), 0..length)
     }
 }
 

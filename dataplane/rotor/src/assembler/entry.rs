@@ -49,10 +49,11 @@ pub(super) struct Entry {
     known: NodeSet,
     /// Data pieces, one after the other. Shared with whom the slice was handed to.
     pub(super) memory: Arc<SliceMemory>,
-    /// Parity pieces, one after the other.
-    parity: Box<[u8]>,
-    /// Heap of the tree's nodes, 32 bytes each.
-    nodes: Box<[u8]>,
+    /// The heap of the tree's nodes, then the parity pieces, one after the other.
+    rest: Vec<u8>,
+    node_bytes: usize,
+    rest_bytes: usize,
+    data_bytes: usize,
 }
 
 impl Entry {
@@ -67,7 +68,7 @@ impl Entry {
 
     pub(super) fn new(parameters: &CodingParameters) -> Self {
         let data_bytes = parameters.data_shreds() * parameters.shred_bytes();
-        let parity_bytes = parameters.total_shreds() * parameters.shred_bytes() - data_bytes;
+        let rest_bytes = Self::heap_bytes(parameters) - data_bytes;
         let nothing = SignedRoot {
             id: SliceId { slot: Slot::GENESIS, index: SliceIndex::default() },
             is_last: false,
@@ -86,9 +87,11 @@ impl Entry {
             received: PieceSet::default(),
             piece_bytes: 0,
             known: NodeSet::default(),
-            memory: SliceMemory::zeroed(data_bytes),
-            parity: vec![0; parity_bytes].into_boxed_slice(),
-            nodes: vec![0; Self::node_bytes(parameters)].into_boxed_slice(),
+            memory: SliceMemory::reserved(data_bytes),
+            rest: Vec::with_capacity(rest_bytes),
+            node_bytes: Self::node_bytes(parameters),
+            rest_bytes,
+            data_bytes,
         }
     }
 
@@ -103,7 +106,20 @@ impl Entry {
         self.relayed = PieceSet::default();
         self.received = PieceSet::default();
         self.piece_bytes = piece_bytes;
+        self.lay_out();
         self.tree().begin(signed.root);
+    }
+
+    /// Touches the memory, if this is the first slice in it.
+    fn lay_out(&mut self) {
+        let data_bytes = self.data_bytes;
+        self.memory_mut().lay_out(data_bytes);
+        assert!(self.rest_bytes <= self.rest.capacity(), "an entry's memory never grows");
+        self.rest.resize(self.rest_bytes, 0);
+    }
+
+    fn memory_mut(&mut self) -> &mut SliceMemory {
+        Arc::get_mut(&mut self.memory).expect("a slice's memory is shared only from decoding on")
     }
 
     /// Lets the slice go.
@@ -118,7 +134,7 @@ impl Entry {
     }
 
     fn tree(&mut self) -> KnownNodes<'_> {
-        KnownNodes { nodes: self.nodes.as_chunks_mut().0, known: &mut self.known }
+        KnownNodes { nodes: self.rest[..self.node_bytes].as_chunks_mut().0, known: &mut self.known }
     }
 
     /// Checks a shred whose signature is that of the slice against the slice's root: by its bytes if they are known, else
@@ -135,7 +151,7 @@ impl Entry {
 
     /// The bytes of a piece whose place has been written.
     fn piece(&self, index: usize, parameters: &CodingParameters) -> &[u8] {
-        piece(self.memory.bytes(), &self.parity, self.piece_bytes, parameters.data_shreds(), index)
+        piece(self.memory.bytes(), &self.rest[self.node_bytes..], self.piece_bytes, parameters.data_shreds(), index)
     }
 
     /// Puts a verified shred in its place.
@@ -159,14 +175,11 @@ impl Entry {
     }
 
     fn place_mut(&mut self, index: usize, parameters: &CodingParameters) -> &mut [u8] {
-        let bytes = match index.checked_sub(parameters.data_shreds()) {
-            None => {
-                let memory = Arc::get_mut(&mut self.memory).expect("a slice is shared only once it is decoded");
-                &mut memory.bytes_mut()[index * self.piece_bytes..]
-            }
-            Some(row) => &mut self.parity[row * self.piece_bytes..],
-        };
-        &mut bytes[..self.piece_bytes]
+        let piece_bytes = self.piece_bytes;
+        match index.checked_sub(parameters.data_shreds()) {
+            None => &mut self.memory_mut().bytes_mut()[index * piece_bytes..][..piece_bytes],
+            Some(row) => &mut self.rest[self.node_bytes + row * piece_bytes..][..piece_bytes],
+        }
     }
 
     /// Whether [`Self::rebuild`] can be asked.
@@ -185,10 +198,10 @@ impl Entry {
             return Err(Defect::Endless);
         }
         self.compute_missing(parameters, code)?;
-        let tree = KnownNodes { nodes: self.nodes.as_chunks_mut().0, known: &mut self.known };
-        let (memory, parity) = (self.memory.bytes(), &self.parity);
+        let (memory, (nodes, parity)) = (self.memory.bytes(), self.rest.split_at_mut(self.node_bytes));
+        let mut tree = KnownNodes { nodes: nodes.as_chunks_mut().0, known: &mut self.known };
         let piece = |index| piece(memory, parity, self.piece_bytes, parameters.data_shreds(), index);
-        if !{ tree }.complete(parameters.total_shreds(), &self.received, piece) {
+        if !tree.complete(parameters.total_shreds(), &self.received, piece) {
             return Err(Defect::Code);
         }
         self.received = PieceSet::below(parameters.total_shreds());
