@@ -101,7 +101,8 @@ pub enum ConsensusEvent {
     RepairNeeded(BlockId),
     /// A validator signed two votes that exclude each other.
     Evidence(Evidence),
-    /// Checked votes of which some did not fit any more: the rest must be checked anew before it can be used.
+    /// Those votes of a checked batch that fit, while others did not: they must be checked anew, without the others, before they
+    /// can be used. Never happens to votes that were admitted.
     Recheck(Vec<UnverifiedVote>),
     /// What is taken changed.
     Horizon(Horizon),

@@ -403,8 +403,12 @@ impl Input {
                 }
             }
             Self::Advance(duration) => {
-                *now = now.after(*duration);
-                consensus.advance(*now);
+                let until = now.after(*duration);
+                // Each timer fires at its own time, so that what it sets counts from there.
+                while let Some(due) = consensus.next_timeout().filter(|due| *due <= until) {
+                    consensus.advance(due);
+                }
+                *now = until;
             }
         }
     }

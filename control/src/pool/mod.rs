@@ -222,8 +222,6 @@ impl Pool {
         }
     }
 
-    // ---- blocks
-
     /// A block with an allowed parent is held. Whether it is the first one of its open slot.
     pub(crate) fn block_held(&mut self, block: BlockId, parent: BlockId) -> bool {
         if block.slot <= self.finality.chained().slot {
@@ -249,8 +247,6 @@ impl Pool {
             self.events.push_back(PoolEvent::Report(ConsensusEvent::RepairNeeded(block)));
         }
     }
-
-    // ---- votes
 
     /// See [`crate::consensus::Consensus::admit`].
     pub(crate) fn admit(&mut self, vote: &UnverifiedVote) -> Admission {
@@ -332,7 +328,7 @@ impl Pool {
     }
 
     /// A batch of which some votes do not fit. A single vote that conflicts is evidence: its signature was checked by
-    /// itself. Of a larger batch nothing can be used: what fits, and what conflicts, must be checked apart from the rest.
+    /// itself. A larger batch cannot be used without them: those that fit must be checked anew.
     fn refuse(&mut self, batch: VerifiedVotes) {
         let Some(votes) = self.votes.get(&batch.payload.slot()) else { return };
         let single = batch.votes.len() == 1;
@@ -349,19 +345,14 @@ impl Pool {
                         signature: vote.signature,
                     })));
                 }
-                Fit::Conflict { stored: true, .. } => {
-                    self.events.push_back(PoolEvent::Report(ConsensusEvent::Recheck(vec![vote])));
-                }
-                // A vote that conflicts with an unchecked one proves nothing yet.
-                Fit::Conflict { stored: false, .. } | Fit::Redundant => {}
+                // Neither proves a fault: not a signature that was checked among others, nor a conflict with an unchecked vote.
+                Fit::Conflict { .. } | Fit::Redundant => {}
             }
         }
         if !fitting.is_empty() {
             self.events.push_back(PoolEvent::Report(ConsensusEvent::Recheck(fitting)));
         }
     }
-
-    // ---- certificates
 
     /// Whether a certificate is news: open, in reach, and not implied by what is held.
     pub(crate) fn wants(&self, statement: &Statement) -> bool {
@@ -498,8 +489,6 @@ impl Pool {
             self.certificates.remove(&slot);
         }
     }
-
-    // ---- safe to notarize, safe to skip
 
     /// Looks whether something became safe to notarize or to skip in a slot.
     fn settle(&mut self, slot: Slot) {
