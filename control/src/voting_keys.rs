@@ -92,3 +92,62 @@ impl VotingKeys {
         self.sum.minus(&PublicKeySum::of_refs(missing.map(|(_, key)| key)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bls::SecretKey;
+
+    fn entry(key: &SecretKey) -> (PublicKeyBytes, ProofOfPossession) {
+        (key.public_key().to_bytes(), key.prove_possession())
+    }
+
+    fn entries(count: u8) -> Vec<(PublicKeyBytes, ProofOfPossession)> {
+        (0..count).map(|seed| entry(&SecretKey::from_entropy(&[seed; 32]))).collect()
+    }
+
+    #[test]
+    fn the_same_key_twice_is_refused() {
+        let mut keys = entries(3);
+        keys.push(keys[1]);
+        assert_eq!(VotingKeys::new(&keys).err(), Some(VotingKeysError::Duplicate { validator: 3, other: 1 }));
+    }
+
+    #[test]
+    fn a_key_and_its_negative_are_refused_together() {
+        let mut keys = entries(3);
+        // Flips the sign of the ordinate, which is the negative key. No proof is needed to show that it is refused.
+        let mut negative = keys[2];
+        negative.0.0[0] ^= 0x20;
+        keys.push(negative);
+        assert_eq!(VotingKeys::new(&keys).err(), Some(VotingKeysError::Duplicate { validator: 3, other: 2 }));
+    }
+
+    #[test]
+    fn a_key_without_its_own_proof_is_refused() {
+        let mut keys = entries(3);
+        keys[1].1 = keys[2].1;
+        assert_eq!(VotingKeys::new(&keys).err(), Some(VotingKeysError::Possession(1)));
+    }
+
+    #[test]
+    fn keys_at_infinity_and_none_at_all_are_refused() {
+        let mut keys = entries(2);
+        keys[1].0 = PublicKeyBytes([0; 96]);
+        keys[1].0.0[0] = 0xc0;
+        let reason = BlsError::Infinity;
+        assert_eq!(VotingKeys::new(&keys).err(), Some(VotingKeysError::Key { validator: 1, reason }));
+        assert_eq!(VotingKeys::new(&[]).err(), Some(VotingKeysError::Count(0)));
+    }
+
+    #[test]
+    fn sums_over_few_and_over_nearly_all_signers_are_sums_of_their_keys() {
+        let keys = VotingKeys::new(&entries(6)).unwrap();
+        for mask in 0u16..1 << 6 {
+            let indices: Vec<ValidatorIndex> = (0..6).filter(|at| mask >> at & 1 == 1).map(ValidatorIndex).collect();
+            let summed = keys.sum_of(&Signers::of(6, indices.iter().copied()));
+            let plain = PublicKeySum::of_refs(indices.iter().filter_map(|index| keys.get(*index)));
+            assert!(summed.minus(&plain).is_infinity(), "{mask:#b}");
+        }
+    }
+}
