@@ -281,3 +281,65 @@ impl VerifiedCertificate {
         Self(certificate)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: BlockId = BlockId { slot: Slot(5), hash: Hash([1; 32]) };
+
+    fn certificate(statement: Statement, signers: &[u16], fallback_signers: &[u16]) -> Certificate {
+        let of = |indices: &[u16]| Signers::of(10, indices.iter().map(|index| ValidatorIndex(*index)));
+        Certificate {
+            statement,
+            signers: of(signers),
+            fallback_signers: of(fallback_signers),
+            signature: SignatureBytes([0; 96]),
+        }
+    }
+
+    fn stakes() -> Stakes {
+        Stakes::new(vec![Stake(1); 10])
+    }
+
+    #[test]
+    fn signers_are_listed_in_order_and_counted() {
+        let signers = Signers::of(10, [9, 0, 3].map(ValidatorIndex));
+        assert_eq!(signers.iter().collect::<Vec<_>>(), [0, 3, 9].map(ValidatorIndex));
+        assert_eq!((signers.len(), signers.as_bytes()), (3, &[0b1001, 0b10][..]));
+        assert!(signers.contains(ValidatorIndex(9)) && !signers.contains(ValidatorIndex(1_000)));
+    }
+
+    #[test]
+    fn a_validator_in_both_bitmaps_counts_once() {
+        let below = certificate(Statement::NotarFallback(BLOCK), &[0, 1, 2], &[1, 2, 3, 4]);
+        assert_eq!(below.stake(&stakes()), Stake(5));
+        assert_eq!(below.check_quorum(&stakes()), Err(CertificateError::Stake { signed: 5, total: 10 }));
+        let enough = certificate(Statement::NotarFallback(BLOCK), &[0, 1, 2], &[2, 3, 4, 5]);
+        assert_eq!(enough.check_quorum(&stakes()), Ok(()));
+    }
+
+    #[test]
+    fn each_kind_has_its_own_quorum() {
+        let six = [0, 1, 2, 3, 4, 5];
+        assert!(certificate(Statement::Fast(BLOCK), &six, &[]).check_quorum(&stakes()).is_err());
+        assert!(certificate(Statement::Fast(BLOCK), &[0, 1, 2, 3, 4, 5, 6, 7], &[]).check_quorum(&stakes()).is_ok());
+        for statement in
+            [Statement::Notarization(BLOCK), Statement::Skip(BLOCK.slot), Statement::Finalization(BLOCK.slot)]
+        {
+            assert!(certificate(statement, &six, &[]).check_quorum(&stakes()).is_ok());
+            assert!(certificate(statement, &six[..5], &[]).check_quorum(&stakes()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_second_bitmap_where_there_is_none_is_refused_before_stake_is_counted() {
+        for statement in [Statement::Fast(BLOCK), Statement::Notarization(BLOCK), Statement::Finalization(BLOCK.slot)] {
+            let error = certificate(statement, &[], &[0]).check_quorum(&stakes());
+            assert_eq!(error, Err(CertificateError::Bitmap));
+        }
+        let mut other_set = certificate(Statement::Skip(BLOCK.slot), &[0, 1, 2, 3, 4, 5], &[]);
+        other_set.signers = Signers::of(11, other_set.signers.iter().chain([ValidatorIndex(10)]));
+        assert_eq!(other_set.check_quorum(&stakes()), Err(CertificateError::Bitmap));
+    }
+}

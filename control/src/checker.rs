@@ -179,3 +179,184 @@ impl Checker {
         hashed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alpenglow_rotor::types::{BlockId, Hash, Slot, Stake};
+
+    use super::*;
+    use crate::bls::{SecretKey, SignatureBytes};
+    use crate::certificate::{Signers, Statement};
+
+    const CLUSTER: ClusterId = ClusterId([9; 32]);
+    const BLOCK: BlockId = BlockId { slot: Slot(7), hash: Hash([3; 32]) };
+    const NOTAR: VotePayload = VotePayload::Notar(BLOCK);
+
+    fn key(validator: u16) -> SecretKey {
+        SecretKey::from_entropy(&[validator as u8 + 1; 32])
+    }
+
+    fn checker(validators: u16) -> Checker {
+        let entries: Vec<_> = (0..validators)
+            .map(|validator| (key(validator).public_key().to_bytes(), key(validator).prove_possession()))
+            .collect();
+        let stakes = Stakes::new(vec![Stake(1); usize::from(validators)]);
+        Checker::new(CLUSTER, Arc::new(VotingKeys::new(&entries).unwrap()), Arc::new(stakes))
+    }
+
+    fn sign(signed: VotePayload, cluster: ClusterId, signer: u16) -> SignatureBytes {
+        key(signer).sign(&signed.hashed(cluster)).to_bytes()
+    }
+
+    fn vote(payload: VotePayload, signer: u16) -> UnverifiedVote {
+        UnverifiedVote { payload, signer: ValidatorIndex(signer), signature: sign(payload, CLUSTER, signer) }
+    }
+
+    /// A vote whose signature is another validator's.
+    fn wrong(payload: VotePayload, signer: u16) -> UnverifiedVote {
+        UnverifiedVote { signature: sign(payload, CLUSTER, signer + 50), ..vote(payload, signer) }
+    }
+
+    fn check(checker: &mut Checker, votes: Vec<UnverifiedVote>) -> (Vec<VerifiedVotes>, Vec<UnverifiedVote>) {
+        match checker.check(CheckJob::Votes(votes)) {
+            CheckVerdict::Votes { verified, rejected } => (verified, rejected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn signers(batches: &[VerifiedVotes]) -> Vec<u16> {
+        let mut signers: Vec<u16> = batches.iter().flat_map(|batch| batch.signers().map(|signer| signer.0)).collect();
+        signers.sort_unstable();
+        signers
+    }
+
+    #[test]
+    fn a_batch_of_good_votes_passes_whole() {
+        let (verified, rejected) = check(&mut checker(8), (0..8).map(|signer| vote(NOTAR, signer)).collect());
+        assert_eq!((verified.len(), signers(&verified), rejected.len()), (1, (0..8).collect(), 0));
+    }
+
+    #[test]
+    fn bisection_rejects_the_wrong_votes_and_no_other() {
+        let mut checker = checker(16);
+        for bad in [vec![0], vec![15], vec![3, 4], vec![0, 5, 10, 15], (0..16).collect()] {
+            let votes =
+                (0..16).map(|signer| if bad.contains(&signer) { wrong(NOTAR, signer) } else { vote(NOTAR, signer) });
+            let (verified, rejected) = check(&mut checker, votes.collect());
+            let mut found: Vec<u16> = rejected.iter().map(|vote| vote.signer.0).collect();
+            found.sort_unstable();
+            assert_eq!(found, bad);
+            assert_eq!(signers(&verified), (0..16).filter(|signer| !bad.contains(signer)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_point_and_unknown_signers_are_rejected_alone() {
+        let mut votes: Vec<_> = (0..4).map(|signer| vote(NOTAR, signer)).collect();
+        votes[1].signature = SignatureBytes([0xff; 96]);
+        votes[2].signature = SignatureBytes([0; 96]);
+        votes.push(UnverifiedVote { signer: ValidatorIndex(4), ..vote(NOTAR, 3) });
+        let (verified, rejected) = check(&mut checker(4), votes);
+        assert_eq!((verified.len(), signers(&verified), rejected.len()), (1, vec![0, 3], 3));
+    }
+
+    #[test]
+    fn a_wrong_vote_does_not_poison_later_checks() {
+        let mut checker = checker(4);
+        assert_eq!(check(&mut checker, vec![wrong(NOTAR, 0)]).1.len(), 1);
+        let (verified, rejected) = check(&mut checker, (0..4).map(|signer| vote(NOTAR, signer)).collect());
+        assert_eq!((verified.len(), rejected.len()), (1, 0));
+    }
+
+    #[test]
+    fn votes_of_another_cluster_slot_kind_or_hash_are_rejected() {
+        let mut checker = checker(2);
+        let elsewhere = sign(NOTAR, ClusterId([8; 32]), 0);
+        assert_eq!(check(&mut checker, vec![UnverifiedVote { signature: elsewhere, ..vote(NOTAR, 0) }]).1.len(), 1);
+        let others = [
+            VotePayload::Notar(BlockId { slot: Slot(8), ..BLOCK }),
+            VotePayload::Notar(BlockId { hash: Hash([4; 32]), ..BLOCK }),
+            VotePayload::NotarFallback(BLOCK),
+            VotePayload::Skip(BLOCK.slot),
+            VotePayload::SkipFallback(BLOCK.slot),
+            VotePayload::Final(BLOCK.slot),
+        ];
+        for payload in others {
+            let moved = UnverifiedVote { payload: NOTAR, ..vote(payload, 0) };
+            assert_eq!(check(&mut checker, vec![moved]).1, vec![moved], "{payload:?}");
+        }
+    }
+
+    fn certificate(statement: Statement, first: &[u16], second: &[u16]) -> Certificate {
+        let of = |indices: &[u16]| Signers::of(10, indices.iter().map(|index| ValidatorIndex(*index)));
+        let mut signatures: Vec<Signature> =
+            first.iter().map(|signer| key(*signer).sign(&statement.payload().hashed(CLUSTER))).collect();
+        if let Some(payload) = statement.fallback_payload() {
+            signatures.extend(second.iter().map(|signer| key(*signer).sign(&payload.hashed(CLUSTER))));
+        }
+        Certificate {
+            statement,
+            signers: of(first),
+            fallback_signers: of(second),
+            signature: SignatureSum::of(&signatures).to_bytes(),
+        }
+    }
+
+    fn certificate_verdict(checker: &mut Checker, certificate: &Certificate) -> Result<(), CertificateError> {
+        let certificate = UnverifiedCertificate(certificate.clone());
+        match checker.check(CheckJob::Certificate { certificate, sender: ValidatorIndex(1) }) {
+            CheckVerdict::Certificate { .. } => Ok(()),
+            CheckVerdict::CertificateRejected { reason, .. } => Err(reason),
+            CheckVerdict::Votes { .. } => panic!("not asked for"),
+        }
+    }
+
+    #[test]
+    fn certificates_of_every_kind_verify() {
+        let mut checker = checker(10);
+        let six = [0, 1, 2, 3, 4, 5];
+        let cases = [
+            certificate(Statement::Fast(BLOCK), &[0, 1, 2, 3, 4, 5, 6, 7], &[]),
+            certificate(Statement::Notarization(BLOCK), &six, &[]),
+            certificate(Statement::Finalization(BLOCK.slot), &six, &[]),
+            certificate(Statement::NotarFallback(BLOCK), &six, &[]),
+            certificate(Statement::NotarFallback(BLOCK), &[], &six),
+            certificate(Statement::NotarFallback(BLOCK), &[0, 1, 2], &[2, 3, 4, 5]),
+            certificate(Statement::Skip(BLOCK.slot), &[0, 1, 2], &[0, 1, 2, 3, 4, 5]),
+        ];
+        for case in &cases {
+            assert_eq!(certificate_verdict(&mut checker, case), Ok(()), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_refused_for_its_bitmap_then_its_stake_then_its_signature() {
+        let mut checker = checker(10);
+        let five = certificate(Statement::Notarization(BLOCK), &[0, 1, 2, 3, 4], &[]);
+        let mut stray = five.clone();
+        stray.fallback_signers.insert(ValidatorIndex(1));
+        assert_eq!(certificate_verdict(&mut checker, &stray), Err(CertificateError::Bitmap));
+        let below = Err(CertificateError::Stake { signed: 5, total: 10 });
+        assert_eq!(certificate_verdict(&mut checker, &five), below);
+        let mut claimed = five;
+        claimed.signers.insert(ValidatorIndex(5));
+        assert_eq!(certificate_verdict(&mut checker, &claimed), Err(CertificateError::Signature));
+        let mut renamed = certificate(Statement::Notarization(BLOCK), &[0, 1, 2, 3, 4, 5], &[]);
+        renamed.statement = Statement::Notarization(BlockId { slot: Slot(8), ..BLOCK });
+        assert_eq!(certificate_verdict(&mut checker, &renamed), Err(CertificateError::Signature));
+    }
+
+    #[test]
+    fn wrong_signatures_that_cancel_out_pass_only_as_a_whole() {
+        // Validators 0 and 1 swap their signatures: wrong each by itself, right in sum.
+        let mut votes: Vec<_> = (0..6).map(|signer| vote(NOTAR, signer)).collect();
+        (votes[0].signature, votes[1].signature) = (votes[1].signature, votes[0].signature);
+        let mut checker = checker(10);
+        let (verified, rejected) = check(&mut checker, votes.clone());
+        assert_eq!((verified.len(), rejected.len()), (1, 0), "nobody can tell");
+        let mut whole = certificate(Statement::Notarization(BLOCK), &[0, 1, 2, 3, 4, 5], &[]);
+        whole.signature = verified[0].sum.to_bytes();
+        assert_eq!(certificate_verdict(&mut checker, &whole), Ok(()));
+        assert_eq!(check(&mut checker, votes[..1].to_vec()).1.len(), 1, "a part of it is wrong");
+    }
+}
