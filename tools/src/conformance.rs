@@ -422,3 +422,81 @@ fn own_key() -> SecretKey {
 fn any_signature() -> SignatureBytes {
     own_key().sign(&HashedPayload::new(b"conformance")).to_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"name": "heavy", "stakes": [10, 60, 30], "steps": [
+        {"do": ["vote", "notar", 1, 1, "A"], "expect": [["cert", "notar", 1, "A", [1], []], ["repair", 1, "A"]]},
+        {"do": ["block", 1, "A", 0, "G"], "expect": [["vote", "final", 1, null], ["vote", "notar", 1, "A"]]}]}"#;
+
+    fn run(text: &str) -> (Result<Tally, ConformanceError>, String) {
+        let (mut tally, mut out) = (Tally::default(), Vec::new());
+        let result = run_text(Path::new("vectors"), text, &mut tally, &mut out);
+        (result.map(|()| tally), String::from_utf8(out).unwrap())
+    }
+
+    fn reason(step: &str) -> String {
+        let line = format!(r#"{{"name": "x", "stakes": [1, 1], "steps": [{{"do": {step}, "expect": []}}]}}"#);
+        run(&line).0.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn outputs_are_compared_in_any_order() {
+        let (tally, report) = run(&GOOD.replace('\n', " "));
+        assert_eq!(tally.unwrap(), Tally { passed: 1, failed: 0 }, "{report}");
+    }
+
+    #[test]
+    fn a_failing_step_is_shown_with_expected_and_actual() {
+        let changed = GOOD.replace('\n', " ").replace(r#"["repair", 1, "A"]"#, r#"["repair", 1, "B"]"#);
+        let (tally, report) = run(&changed);
+        assert_eq!(tally.unwrap(), Tally { passed: 0, failed: 1 });
+        assert!(report.contains("heavy: step 1 [\"vote\",\"notar\",1,1,\"A\"]"), "{report}");
+        assert!(report.contains(r#"expected [["cert","notar",1,"A",[1],[]],["repair",1,"B"]]"#), "{report}");
+        assert!(report.contains(r#"actual   [["cert","notar",1,"A",[1],[]],["repair",1,"A"]]"#), "{report}");
+    }
+
+    #[test]
+    fn a_missing_and_a_doubled_output_fail() {
+        let missing = GOOD.replace('\n', " ").replace(r#", ["repair", 1, "A"]"#, "");
+        assert_eq!(run(&missing).0.unwrap().failed, 1);
+        let doubled =
+            GOOD.replace('\n', " ").replace(r#"["repair", 1, "A"]"#, r#"["repair", 1, "A"], ["repair", 1, "A"]"#);
+        assert_eq!(run(&doubled).0.unwrap().failed, 1);
+    }
+
+    #[test]
+    fn malformed_lines_say_where_and_what() {
+        let two_lines = format!("{}\n{{", GOOD.replace('\n', " "));
+        assert!(run(&two_lines).0.unwrap_err().to_string().starts_with("vectors, line 2: EOF"), "line number");
+        assert!(reason(r#"["jump", 1]"#).contains("begins with block, vote, cert or advance"));
+        assert!(reason(r#"["vote", "notar", 1, 1]"#).contains("has 5 parts"));
+        assert!(reason(r#"["vote", "nota", 1, 1, "A"]"#).contains("not a kind of vote"));
+        assert!(reason(r#"["vote", "notar", 1, 1, null]"#).contains("hash is missing"));
+        assert!(reason(r#"["vote", "skip", 2, 1, null]"#).contains("2 is not one of 2 validators"));
+        assert!(reason(r#"["cert", "skip", 1, null, [0, -1], []]"#).contains("-1 is not one of 2 validators"));
+        assert!(reason(r#"["cert", "skip", 1, null, 1, []]"#).contains("not a list"));
+        assert!(reason(r#"["advance", 1.5]"#).contains("not a number"));
+        assert!(reason("[]").contains("step 1"));
+        let no_stake = r#"{"name": "x", "stakes": [], "steps": []}"#;
+        assert!(run(no_stake).0.unwrap_err().to_string().contains("stakes"));
+        assert!(matches!(run("\n").0, Err(ConformanceError::Empty(_))));
+    }
+
+    #[test]
+    fn extreme_numbers_do_no_harm() {
+        let line = r#"{"name": "x", "stakes": [1, 18446744073709551614], "steps": [
+            {"do": ["advance", 18446744073709551615], "expect": [["vote", "skip", 1, null], ["vote", "skip", 2, null], ["vote", "skip", 3, null]]},
+            {"do": ["vote", "notar", 1, 18446744073709551615, "A"], "expect": []},
+            {"do": ["block", 18446744073709551615, "A", 18446744073709551614, "B"], "expect": []},
+            {"do": ["cert", "skip", 18446744073709551615, null, [1], []], "expect": []},
+            {"do": ["cert", "final", 18446744073709551615, null, [1], []], "expect": [["cert", "final", 18446744073709551615, null, [1], []]]},
+            {"do": ["cert", "notar", 18446744073709551615, "A", [1], []], "expect": [["cert", "notar", 18446744073709551615, "A", [1], []],
+                ["finalized", 18446744073709551615, "A"], ["finalized", 18446744073709551614, "B"], ["repair", 18446744073709551614, "B"]]},
+            {"do": ["advance", 18446744073709551615], "expect": []}]}"#;
+        let (tally, report) = run(&line.replace('\n', " "));
+        assert_eq!(tally.unwrap(), Tally { passed: 1, failed: 0 }, "{report}");
+    }
+}
