@@ -182,9 +182,9 @@ impl ReceiveBuffers {
     }
 }
 
-/// A send slot that nobody uses. It is either sent or given back.
+/// A send slot that nobody uses, to be filled and sent.
 #[derive(Debug)]
-#[must_use = "give it back if it is not sent"]
+#[must_use = "a slot that is not sent is lost"]
 pub(crate) struct SendSlot(u16);
 
 /// A buffer for the shreds of one slice of our own, as their datagrams.
@@ -266,10 +266,6 @@ impl SendBuffers {
         self.free.pop().map(SendSlot)
     }
 
-    pub(crate) fn give_back(&mut self, slot: SendSlot) {
-        self.free.push(slot.0);
-    }
-
     /// The slot's own memory, for writing.
     pub(crate) fn slot_bytes(&mut self, slot: &SendSlot) -> &mut [u8] {
         assert!(!self.states[usize::from(slot.0)].busy);
@@ -286,10 +282,6 @@ impl SendBuffers {
     pub(crate) fn slice_bytes_mut(&mut self, buffer: &SliceBuffer) -> &mut [u8] {
         assert_eq!(self.slices_used[usize::from(buffer.0)], 1, "the kernel reads this buffer");
         self.slices.bytes_mut(buffer.0.into())
-    }
-
-    pub(crate) fn slice_bytes(&self, buffer: &SliceBuffer, range: Range<usize>) -> &[u8] {
-        self.slices.bytes(buffer.0.into(), range)
     }
 
     /// A part of a slice buffer to read and a slot's memory to write.

@@ -2,6 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::sampling::RelaySampler;
+use alpenglow_rotor::schedule::LeaderSchedule;
+use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
+use alpenglow_rotor::validators::ValidatorSet;
+use ed25519_dalek::SigningKey;
+
+use crate::auth::AuthError;
 
 /// How a shard waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +22,78 @@ pub enum Poll {
     Wait,
 }
 
+/// Most shards: lanes are bytes, and each shard should get its share of them.
+pub const SHARDS_MAX: usize = 64;
+
+/// What a dataplane is started with.
+#[derive(Clone)]
+pub struct DataplaneConfig {
+    /// Where to receive. Port 0 takes a free one, see [`crate::Dataplane::address`].
+    pub bind: SocketAddr,
+    /// Where each validator receives, in the validator set's order; all of `bind`'s family. The own one is not used.
+    pub addresses: Vec<SocketAddr>,
+    /// This node.
+    pub own: ValidatorIndex,
+    /// The cluster: part of every header and signature.
+    pub cluster: ClusterId,
+    /// How slices are cut.
+    pub coding: CodingParameters,
+    /// This node's identity: signs slices and derives the MAC keys.
+    pub identity: SigningKey,
+    /// The epoch's validators.
+    pub validators: Arc<ValidatorSet>,
+    /// Who leads which slot.
+    pub schedule: Arc<LeaderSchedule>,
+    /// Who relays which shred.
+    pub sampler: Arc<RelaySampler>,
+    /// Shard threads, 1 to [`SHARDS_MAX`].
+    pub shards: usize,
+    /// The core that each shard is pinned to, one entry for each; `None` leaves it to the scheduler.
+    pub cores: Vec<Option<usize>>,
+    /// How shards wait.
+    pub poll: Poll,
+    /// Memory for slices that are being put together, for all shards together. Touched as far as it is used.
+    pub slice_memory_bytes: usize,
+    /// Socket buffer that is asked for, for each shard and direction.
+    pub socket_buffer_bytes: usize,
+    /// Never relay, for tests of what the others make of it.
+    pub silent_relay: bool,
+}
+
+impl DataplaneConfig {
+    /// # Errors
+    /// [`StartError::Config`] if lists and numbers do not fit each other.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let validators = self.validators.len();
+        let family = self.bind.is_ipv4();
+        let complaint = if self.addresses.len() != validators {
+            format!("{} addresses for {validators} validators", self.addresses.len())
+        } else if self.own.get() >= validators {
+            format!("own index {} of {validators} validators", self.own.0)
+        } else if let Some(address) = self.addresses.iter().find(|address| address.is_ipv4() != family) {
+            format!("address {address} is not of the family of {}", self.bind)
+        } else if !(1..=SHARDS_MAX).contains(&self.shards) {
+            format!("{} shards, must be 1 to {SHARDS_MAX}", self.shards)
+        } else if self.cores.len() != self.shards {
+            format!("{} cores for {} shards", self.cores.len(), self.shards)
+        } else if self.sampler.total_shreds() != self.coding.total_shreds() {
+            format!("relays for {} shreds of {}", self.sampler.total_shreds(), self.coding.total_shreds())
+        } else {
+            return Ok(());
+        };
+        Err(StartError::Config(complaint))
+    }
+}
+
 /// Why a dataplane does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A list in the configuration has the wrong length, or a number is out of range.
     #[error("dataplane configuration: {0}")]
     Config(String),
+    /// The identity key, or a peer's.
+    #[error(transparent)]
+    Keys(#[from] AuthError),
     /// io_uring is switched off for everybody or for this user.
     #[error(
         "io_uring is switched off by the sysctl kernel.io_uring_disabled = {value}: set it to 0 (sysctl -w kernel.io_uring_disabled=0), {alternative}"

@@ -40,6 +40,8 @@ counters! {
     ShredsFromLeader = "shreds_from_leader" fact,
     /// Valid shreds that came from their relay.
     ShredsFromRelays = "shreds_from_relays" fact,
+    /// Valid shreds that brought nothing new: held already, or of a slice decoded before. Half of all shreds are.
+    ShredsSurplus = "shreds_surplus" fact,
     /// Shreds that this node forwarded as their relay, each counted once.
     ShredsRelayed = "shreds_relayed" fact,
     /// Slices decoded.
@@ -105,8 +107,6 @@ counters! {
     ShredEquivocation = "shred_equivocation" drop,
     /// Another signature for a slice signed twice.
     ShredAfterEquivocation = "shred_after_equivocation" drop,
-    /// Held already, or of a slice that is decoded.
-    ShredDuplicate = "shred_duplicate" drop,
     /// Of a slice known to be malformed.
     ShredMalformedSlice = "shred_malformed_slice" drop,
     /// Its slice was evicted or closed before it could be kept.

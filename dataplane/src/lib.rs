@@ -10,20 +10,31 @@ pub mod clock;
 mod config;
 mod counters;
 pub mod datagram;
+mod egress;
+mod encode;
+mod gate;
 mod guard;
+mod intake;
+mod letterhead;
+mod lineup;
 mod link;
+mod outbox;
 mod probe;
+mod relay;
 mod ring;
+mod shard;
 mod socket;
 mod stages;
 mod steer;
+mod topology;
 mod wake;
 
-pub use config::{Poll, StartError};
+pub use config::{DataplaneConfig, Poll, SHARDS_MAX, StartError};
 pub use counters::{Counter, Counters};
 pub use link::{
     FromShard, Horizon, InboundMessage, MESSAGE_BYTES_MAX, MessageBytes, MessageTooLong, ShardLink, ToShard,
 };
 pub use probe::probe;
 pub use stages::{ShardReport, Stage, Stages};
+pub use topology::Dataplane;
 pub use wake::ControlWaker;

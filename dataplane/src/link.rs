@@ -227,10 +227,15 @@ impl ControlLink {
         self.queues.slices.capacity() - self.queues.slices.len()
     }
 
-    /// `false`: the queue is full and the message is lost.
+    /// `false`: the queue is full and the message is lost. Transactions may fill half of it only, for anyone can send
+    /// those, and votes and certificates must get through.
     #[must_use]
     pub(crate) fn push_message(&self, message: InboundMessage) -> bool {
-        self.queues.messages.push(message).is_ok()
+        let share = match message.kind {
+            Kind::Transaction | Kind::ForwardedTransaction => MESSAGE_QUEUE / 2,
+            _ => MESSAGE_QUEUE,
+        };
+        self.queues.messages.len() < share && self.queues.messages.push(message).is_ok()
     }
 
     pub(crate) fn pop_order(&self) -> Option<ToShard> {

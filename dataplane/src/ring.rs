@@ -101,7 +101,6 @@ pub(crate) struct Ring {
     /// Layout of a receive (no memory of its own), and what the wake-ups read and write.
     words: ManuallyDrop<Box<Words>>,
     socket: ManuallyDrop<Socket>,
-    control: ControlLink,
     control_waker: Arc<ControlWaker>,
     counters: Arc<Counters>,
     receiving: bool,
@@ -123,11 +122,11 @@ impl Ring {
         depth: RingDepth,
         socket: Socket,
         peers: &[SocketAddr],
-        control: ControlLink,
+        control: &ControlLink,
         control_waker: Arc<ControlWaker>,
         counters: Arc<Counters>,
     ) -> Result<Self, StartError> {
-        let uring = build(depth.submissions, depth.completions).map_err(|error| StartError::ring(error))?;
+        let uring = build(depth.submissions, depth.completions).map_err(StartError::ring)?;
         let memory = |error| StartError::System { what: "map buffers", error };
         let receive = ReceiveBuffers::new(depth.receive_buffers).map_err(memory)?;
         let sends =
@@ -156,7 +155,6 @@ impl Ring {
             peers: ManuallyDrop::new(peers.iter().map(|&address| SockAddr::from(address)).collect()),
             words: ManuallyDrop::new(Box::new(Words { receive: layout, wake_count: 0, control_byte: 1 })),
             socket: ManuallyDrop::new(socket),
-            control,
             control_waker,
             counters,
             receiving: false,
@@ -184,11 +182,6 @@ impl Ring {
     /// A slot to send with; `None` when all are in flight.
     pub(crate) fn take_slot(&mut self) -> Option<SendSlot> {
         self.sends.take_slot()
-    }
-
-    /// Returns a slot that is not sent after all.
-    pub(crate) fn give_back_slot(&mut self, slot: SendSlot) {
-        self.sends.give_back(slot);
     }
 
     /// The slot's memory, to write datagrams into.
@@ -476,7 +469,7 @@ mod tests {
     fn ring_on(socket: Socket, peers: &[SocketAddr], depth: RingDepth) -> Ring {
         let (_, control) = link(ShardWaker::new().unwrap());
         let (waker, _) = ControlWaker::pair().unwrap();
-        Ring::new(depth, socket, peers, control, waker, Arc::new(Counters::new())).unwrap()
+        Ring::new(depth, socket, peers, &control, waker, Arc::new(Counters::new())).unwrap()
     }
 
     /// A ring on a free port whose peer 0 is itself.
@@ -641,7 +634,7 @@ mod tests {
         let socket = socket::open(loopback(), 1 << 20).unwrap();
         let (_, control) = link(ShardWaker::new().unwrap());
         let (waker, reader) = ControlWaker::pair().unwrap();
-        let mut ring = Ring::new(DEPTH, socket, &[], control, Arc::clone(&waker), Arc::new(Counters::new())).unwrap();
+        let mut ring = Ring::new(DEPTH, socket, &[], &control, Arc::clone(&waker), Arc::new(Counters::new())).unwrap();
         ring.wake_control();
         waker.park();
         ring.wake_control();
@@ -657,7 +650,7 @@ mod tests {
         let socket = socket::open(loopback(), 1 << 20).unwrap();
         let (link, control) = link(ShardWaker::new().unwrap());
         let (waker, _reader) = ControlWaker::pair().unwrap();
-        let mut ring = Ring::new(DEPTH, socket, &[], control.clone(), waker, Arc::new(Counters::new())).unwrap();
+        let mut ring = Ring::new(DEPTH, socket, &[], &control, waker, Arc::new(Counters::new())).unwrap();
         control.waker().park(false);
         let pusher = std::thread::spawn(move || {
             let body = crate::MessageBytes::try_from(&b"x"[..]).unwrap();

@@ -71,6 +71,11 @@ impl Stages {
         self.0[stage as usize].saturating_record(nanoseconds);
     }
 
+    /// `count` samples of the same duration.
+    pub(crate) fn record_many(&mut self, stage: Stage, start: Time, end: Time, count: u64) {
+        self.0[stage as usize].saturating_record_n(end.0.saturating_sub(start.0), count);
+    }
+
     pub(crate) fn record_between(&mut self, stage: Stage, start: Time, end: Time) {
         self.record(stage, end.0.saturating_sub(start.0));
     }

@@ -1,0 +1,177 @@
+//! Everything that a shard sends, in the order of its urgency: messages, relayed shreds, slices of our own.
+//!
+//! Whatever does not find a free send slot waits here, in bounded queues, and goes on when sends complete. A relayed
+//! shred waits in its receive buffer, so a stalled network stops the reading before anything else overflows.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use alpenglow_rotor::types::Time;
+
+use crate::buffers::BufferId;
+use crate::clock;
+use crate::counters::{Counter, Counters};
+use crate::encode::{Encoded, Encoder, SliceOrder};
+use crate::letterhead::Letterhead;
+use crate::lineup::Lineups;
+use crate::link::{ControlLink, FromShard, ORDER_QUEUE, ToShard};
+use crate::outbox::Outbox;
+use crate::relay::{Audience, FanOut};
+use crate::ring::Ring;
+use crate::stages::{Stage, Stages};
+
+/// Relays under way: several slices in each of the receive buffers.
+const FAN_OUTS_MAX: usize = 1_024;
+
+/// See the module.
+pub(crate) struct Egress {
+    audience: Audience,
+    letterhead: Letterhead,
+    encoder: Encoder,
+    outbox: Outbox,
+    fan_outs: VecDeque<(BufferId, FanOut)>,
+    slices: VecDeque<SliceOrder>,
+    encoded: Option<Encoded>,
+    /// Whether a slice of our own waits for a send to complete.
+    stalled: bool,
+    /// Relays of which the last copy is queued and not yet submitted: since when, and how many shreds.
+    relayed: Vec<(Time, usize)>,
+    counters: Arc<Counters>,
+}
+
+impl Egress {
+    pub(crate) fn new(audience: Audience, letterhead: Letterhead, encoder: Encoder, counters: Arc<Counters>) -> Self {
+        Self {
+            audience,
+            letterhead,
+            encoder,
+            outbox: Outbox::new(),
+            fan_outs: VecDeque::with_capacity(FAN_OUTS_MAX),
+            slices: VecDeque::with_capacity(ORDER_QUEUE),
+            encoded: None,
+            stalled: false,
+            relayed: Vec::with_capacity(FAN_OUTS_MAX),
+            counters,
+        }
+    }
+
+    /// Whether orders may be taken from control.
+    pub(crate) fn accepts_orders(&self) -> bool {
+        self.outbox.has_room() && self.slices.len() < ORDER_QUEUE
+    }
+
+    /// Takes what control has ordered, as far as there is room.
+    pub(crate) fn take_orders(&mut self, control: &ControlLink) {
+        while self.accepts_orders() {
+            match control.pop_order() {
+                None => return,
+                Some(ToShard::SendSlice { id, is_last, payload }) => {
+                    self.slices.push_back(SliceOrder { id, is_last, payload });
+                }
+                Some(ToShard::Broadcast { kind, body }) => self.outbox.broadcast(kind, body),
+                Some(ToShard::SendTo { to, kind, body }) => {
+                    if to != self.audience.own && to.get() < self.audience.by_decreasing_stake.len() {
+                        self.outbox.send_to(to, kind, body);
+                    } else {
+                        self.counters.add(Counter::NoSuchReceiver, 1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues a relay of shreds in `buffer`, which it holds until the last copy is made.
+    pub(crate) fn relay(&mut self, ring: &mut Ring, buffer: BufferId, fan_out: FanOut) {
+        let shreds = fan_out.positions.len() as u64;
+        if self.fan_outs.len() == FAN_OUTS_MAX {
+            self.counters.add(Counter::RelayBacklogFull, shreds);
+            return;
+        }
+        ring.hold(buffer);
+        self.counters.add(Counter::ShredsRelayed, shreds);
+        self.fan_outs.push_back((buffer, fan_out));
+    }
+
+    /// Sends messages and relayed shreds, as far as slots are free, and tells the kernel.
+    pub(crate) fn forward(&mut self, ring: &mut Ring, stages: &mut Stages) {
+        self.outbox.pump(ring, &self.audience, &self.letterhead, &self.counters);
+        while let Some((buffer, fan_out)) = self.fan_outs.front_mut() {
+            let Some(receiver) = fan_out.receiver(&self.audience) else {
+                self.relayed.push((fan_out.since, fan_out.positions.len()));
+                ring.release(*buffer);
+                self.fan_outs.pop_front();
+                continue;
+            };
+            let Some(slot) = ring.take_slot() else { break };
+            let (received, out) = ring.received_and_slot(*buffer, &slot);
+            let length = fan_out.gather(received.payload, &self.letterhead, receiver, out);
+            // The only one to relay may be the shorter last datagram of its buffer.
+            ring.send(slot, length, receiver.get(), fan_out.datagram_bytes.min(length));
+        }
+        ring.submit();
+        if !self.relayed.is_empty() {
+            let submitted = clock::now();
+            for (since, shreds) in self.relayed.drain(..) {
+                stages.record_many(Stage::Relay, since, submitted, shreds as u64);
+            }
+        }
+    }
+
+    /// Encodes and sends one slice of our own, as far as buffers and slots are free and control takes the report.
+    pub(crate) fn send_slice(
+        &mut self,
+        ring: &mut Ring,
+        lineups: &mut Lineups,
+        control: &ControlLink,
+        stages: &mut Stages,
+    ) {
+        self.stalled = false;
+        if control.slice_room() == 0 {
+            return;
+        }
+        let Some(mut encoded) = self.encoded.take().or_else(|| self.encode_next(ring, lineups)) else { return };
+        let complete = encoded.pump(ring, &self.audience, &self.letterhead);
+        ring.submit();
+        if !complete {
+            self.stalled = true;
+            self.encoded = Some(encoded);
+            return;
+        }
+        stages.record_between(Stage::Encode, encoded.started, clock::now());
+        self.counters.add(Counter::SlicesSent, 1);
+        control.push_slice(FromShard::SliceSent {
+            id: encoded.id,
+            is_last: encoded.is_last,
+            root: encoded.shredded.root,
+            signature: encoded.shredded.signature,
+            leader_stamp_ns: encoded.started.0,
+        });
+        encoded.finish(ring);
+        ring.wake_control();
+    }
+
+    fn encode_next(&mut self, ring: &mut Ring, lineups: &mut Lineups) -> Option<Encoded> {
+        if self.slices.is_empty() {
+            return None;
+        }
+        let Some(buffer) = ring.take_slice_buffer() else {
+            self.stalled = true;
+            return None;
+        };
+        let order = self.slices.pop_front()?;
+        let next_leader = lineups.next_leader(order.id.slot);
+        let lineup = lineups.of(order.id);
+        assert!(lineup.leader == self.audience.own, "control orders slices of its own slots only");
+        Some(self.encoder.encode(&order, lineup, next_leader, ring, buffer, &self.letterhead))
+    }
+
+    /// Whether a slice of our own can be sent now.
+    pub(crate) fn can_encode(&self, control: &ControlLink) -> bool {
+        !self.stalled && (self.encoded.is_some() || !self.slices.is_empty()) && control.slice_room() > 0
+    }
+
+    /// Whether a slice of our own waits for control to take a report.
+    pub(crate) fn waits_for_room(&self, control: &ControlLink) -> bool {
+        (self.encoded.is_some() || !self.slices.is_empty()) && control.slice_room() == 0
+    }
+}

@@ -1,0 +1,150 @@
+//! A slice of our own: encoded straight into the datagrams that its relays get.
+
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::shred;
+use alpenglow_rotor::shredder::{Shredded, Shredder};
+use alpenglow_rotor::slice::{SliceId, SlicePayload};
+use alpenglow_rotor::types::{Time, ValidatorIndex};
+use ed25519_dalek::SigningKey;
+
+use crate::buffers::SliceBuffer;
+use crate::clock;
+use crate::datagram::{HEADER_BYTES, Kind};
+use crate::letterhead::Letterhead;
+use crate::lineup::Lineup;
+use crate::relay::{Audience, FanOut, joined_most};
+use crate::ring::Ring;
+
+/// A slice that control gave out to be sent.
+pub(crate) struct SliceOrder {
+    pub(crate) id: SliceId,
+    pub(crate) is_last: bool,
+    pub(crate) payload: SlicePayload,
+}
+
+/// Encodes slices. Shreds of the same relay are put next to each other, so that each relay gets one joined send.
+pub(crate) struct Encoder {
+    coding: CodingParameters,
+    shredder: Shredder,
+    identity: SigningKey,
+    /// Shred indices in the order in which they lie in the buffer.
+    order: Vec<u16>,
+    offsets: Vec<usize>,
+}
+
+/// An encoded slice that is being sent.
+pub(crate) struct Encoded {
+    pub(crate) id: SliceId,
+    pub(crate) is_last: bool,
+    pub(crate) shredded: Shredded,
+    pub(crate) started: Time,
+    buffer: SliceBuffer,
+    datagram_bytes: usize,
+    /// The relay of the datagram at each place, and how many of the datagrams are sent.
+    receivers: [ValidatorIndex; u8::MAX as usize],
+    total: usize,
+    sent: usize,
+    /// The shreds that this node relays itself.
+    own: FanOut,
+}
+
+impl Encoder {
+    pub(crate) fn new(coding: CodingParameters, shredder: Shredder, identity: SigningKey) -> Self {
+        let total = coding.total_shreds();
+        Self { coding, shredder, identity, order: Vec::with_capacity(total), offsets: vec![0; total] }
+    }
+
+    /// Bytes that the datagrams of one slice take at most.
+    pub(crate) fn buffer_bytes(coding: &CodingParameters) -> usize {
+        coding.total_shreds() * (HEADER_BYTES + shred::wire_bytes(coding, coding.shred_bytes()))
+    }
+
+    /// Encodes `order` into a slice buffer. Nothing is sent yet.
+    pub(crate) fn encode(
+        &mut self,
+        order: &SliceOrder,
+        lineup: Lineup<'_>,
+        next_leader: ValidatorIndex,
+        ring: &mut Ring,
+        buffer: SliceBuffer,
+        letterhead: &Letterhead,
+    ) -> Encoded {
+        let started = clock::now();
+        let own = lineup.leader;
+        let data_bytes = self.shredder.shred_len(order.payload.len());
+        let datagram_bytes = HEADER_BYTES + shred::wire_bytes(&self.coding, data_bytes);
+        self.place(lineup.relays, own, datagram_bytes);
+        let out = ring.slice_bytes_mut(&buffer);
+        let shredded =
+            self.shredder.shred(order.id, order.is_last, started.0, &order.payload, &self.identity, out, &self.offsets);
+        let mut encoded = Encoded {
+            id: order.id,
+            is_last: order.is_last,
+            shredded,
+            started,
+            buffer,
+            datagram_bytes,
+            receivers: [own; u8::MAX as usize],
+            total: self.order.len(),
+            sent: 0,
+            own: FanOut::new(order.id, own, next_leader, datagram_bytes, started),
+        };
+        for (place, &index) in self.order.iter().enumerate() {
+            let relay = lineup.relays[usize::from(index)];
+            encoded.receivers[place] = relay;
+            if relay == own {
+                encoded.own.positions.insert(place);
+            } else {
+                let datagram = &mut out[place * datagram_bytes..][..datagram_bytes];
+                letterhead.write(Kind::Shred, order.id.lane(), relay, datagram);
+            }
+        }
+        encoded
+    }
+
+    /// Gives every shred its place: those of one relay together, our own last.
+    fn place(&mut self, relays: &[ValidatorIndex], own: ValidatorIndex, datagram_bytes: usize) {
+        self.order.clear();
+        self.order.extend(0..relays.len() as u16);
+        self.order.sort_unstable_by_key(|&index| {
+            let relay = relays[usize::from(index)];
+            (relay == own, relay, index)
+        });
+        for (place, &index) in self.order.iter().enumerate() {
+            self.offsets[usize::from(index)] = place * datagram_bytes + HEADER_BYTES;
+        }
+    }
+}
+
+impl Encoded {
+    /// Sends until everything is queued (`true`) or no slot is free (`false`).
+    pub(crate) fn pump(&mut self, ring: &mut Ring, audience: &Audience, letterhead: &Letterhead) -> bool {
+        while self.sent < self.total && self.receivers[self.sent] != audience.own {
+            let Some(slot) = ring.take_slot() else { return false };
+            let receiver = self.receivers[self.sent];
+            let most = joined_most(self.datagram_bytes);
+            let joined =
+                self.receivers[self.sent..self.total].iter().take(most).take_while(|&&relay| relay == receiver).count();
+            let range = self.sent * self.datagram_bytes..(self.sent + joined) * self.datagram_bytes;
+            ring.send_slice(slot, &self.buffer, range, receiver.get(), self.datagram_bytes);
+            self.sent += joined;
+        }
+        if self.sent == self.total {
+            return true;
+        }
+        while let Some(receiver) = self.own.receiver(audience) {
+            let Some(slot) = ring.take_slot() else { return false };
+            let all = 0..self.total * self.datagram_bytes;
+            let (shreds, out) = ring.slice_and_slot(&self.buffer, all, &slot);
+            let length = self.own.gather(shreds, letterhead, receiver, out);
+            ring.send(slot, length, receiver.get(), self.datagram_bytes);
+        }
+        self.sent = self.total;
+        true
+    }
+
+    /// Lets the buffer go, once its sends are done.
+    pub(crate) fn finish(self, ring: &mut Ring) {
+        ring.give_back_slice_buffer(self.buffer);
+    }
+}

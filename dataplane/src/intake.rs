@@ -1,0 +1,252 @@
+//! A shard's steps on what it receives, from the datagram to the slice. `shard.rs` puts them in their order.
+//!
+//! Each step counts what it drops. Cheap checks come before costly ones, and nothing of what a stranger sends is looked at
+//! beyond its header and MAC.
+
+use std::sync::Arc;
+
+use alpenglow_rotor::assembler::{Assembler, Decoded, Inserted, Reject, Verified};
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::shred::ShredView;
+use alpenglow_rotor::slice::SliceId;
+use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
+use alpenglow_rotor::validators::ValidatorSet;
+
+use crate::buffers::SEGMENTS_MAX;
+use crate::clock;
+use crate::counters::{Counter, Counters};
+use crate::datagram::Kind;
+use crate::gate::{Authentic, Gate};
+use crate::lineup::{Lineups, Role};
+use crate::link::{ControlLink, FromShard, Horizon, InboundMessage, MessageBytes};
+use crate::relay::FanOut;
+use crate::ring::Received;
+use crate::stages::{Stage, Stages};
+
+/// One datagram and its place in the receive buffer.
+#[derive(Clone, Copy)]
+pub(crate) struct Datagram<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+/// An authenticated, well-formed shred.
+#[derive(Clone, Copy)]
+pub(crate) struct Shred<'a> {
+    view: ShredView<'a>,
+    sender: ValidatorIndex,
+    role: Role,
+    leader: ValidatorIndex,
+    datagram: Datagram<'a>,
+}
+
+/// See the module.
+pub(crate) struct Intake {
+    pub(crate) lineups: Lineups,
+    pub(crate) stages: Stages,
+    gate: Gate,
+    assembler: Assembler,
+    coding: CodingParameters,
+    own: ValidatorIndex,
+    validators: Arc<ValidatorSet>,
+    horizon: Arc<Horizon>,
+    closed_through: Slot,
+    silent_relay: bool,
+    control: ControlLink,
+    counters: Arc<Counters>,
+    /// When the buffer at hand was taken from the ring, and how far its datagrams lie apart.
+    received: Time,
+    datagram_bytes: usize,
+    /// What the buffer at hand has brought: shreds to relay, by slice, and slices to decode.
+    fan_outs: Vec<FanOut>,
+    completed: Vec<SliceId>,
+}
+
+/// What an intake is made of.
+pub(crate) struct IntakeParts {
+    pub(crate) lineups: Lineups,
+    pub(crate) gate: Gate,
+    pub(crate) assembler: Assembler,
+    pub(crate) coding: CodingParameters,
+    pub(crate) own: ValidatorIndex,
+    pub(crate) validators: Arc<ValidatorSet>,
+    pub(crate) horizon: Arc<Horizon>,
+    pub(crate) silent_relay: bool,
+    pub(crate) control: ControlLink,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Intake {
+    pub(crate) fn new(parts: IntakeParts) -> Self {
+        Self {
+            lineups: parts.lineups,
+            stages: Stages::new(),
+            gate: parts.gate,
+            assembler: parts.assembler,
+            coding: parts.coding,
+            own: parts.own,
+            validators: parts.validators,
+            horizon: parts.horizon,
+            closed_through: Slot::GENESIS,
+            silent_relay: parts.silent_relay,
+            control: parts.control,
+            counters: parts.counters,
+            received: Time::default(),
+            datagram_bytes: 0,
+            fan_outs: Vec::with_capacity(SEGMENTS_MAX),
+            completed: Vec::with_capacity(SEGMENTS_MAX),
+        }
+    }
+
+    /// Splits a receive buffer into its datagrams.
+    pub(crate) fn split<'a>(
+        &mut self,
+        received: &Received<'a>,
+        at: Time,
+    ) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
+        self.received = at;
+        self.datagram_bytes = received.segment_bytes;
+        if let Some(stamp_ns) = received.stamp_ns {
+            self.stages.record(Stage::RxQueue, clock::wall_clock_ns().saturating_sub(stamp_ns));
+        }
+        let datagrams = received.payload.len().div_ceil(received.segment_bytes).max(1);
+        self.counters.add(Counter::DatagramsReceived, datagrams as u64);
+        self.counters.add(Counter::TooManySegments, datagrams.saturating_sub(SEGMENTS_MAX) as u64);
+        self.counters.add(Counter::TooShort, u64::from(received.payload.is_empty() && !received.truncated));
+        self.counters.add(Counter::TooLong, if received.truncated { datagrams as u64 } else { 0 });
+        let payload = if received.truncated { &[] } else { received.payload };
+        let pieces = payload.chunks(received.segment_bytes).take(SEGMENTS_MAX);
+        pieces.enumerate().map(|(position, bytes)| Datagram { bytes, position })
+    }
+
+    /// Whether it comes from whom it says, and is wanted at all.
+    pub(crate) fn authenticate<'a>(&mut self, datagram: Datagram<'a>) -> Option<(Datagram<'a>, Authentic<'a>)> {
+        match self.gate.admit(datagram.bytes, self.closed_through, self.horizon.shreds_through()) {
+            Ok(authentic) => Some((datagram, authentic)),
+            Err(reason) => self.drop_one(reason),
+        }
+    }
+
+    /// Reads a shred; other messages go to control as they are.
+    pub(crate) fn parse<'a>(&mut self, (datagram, authentic): (Datagram<'a>, Authentic<'a>)) -> Option<Shred<'a>> {
+        let (Kind::Shred, Some(sender)) = (authentic.kind, authentic.sender) else {
+            self.pass_on(&authentic);
+            return None;
+        };
+        let Ok(view) = ShredView::parse(authentic.body, &self.coding) else {
+            return self.drop_one(Counter::MalformedShred);
+        };
+        if authentic.lane != view.slice().lane() {
+            return self.drop_one(Counter::WrongLane);
+        }
+        let lineup = self.lineups.of(view.slice());
+        match lineup.role(view.index().get(), sender, self.own) {
+            Ok(role) => Some(Shred { view, sender, role, leader: lineup.leader, datagram }),
+            Err(reason) => self.drop_one(reason),
+        }
+    }
+
+    fn pass_on(&mut self, authentic: &Authentic<'_>) {
+        let Ok(body) = MessageBytes::try_from(authentic.body) else {
+            self.counters.add(Counter::MessageTooLong, 1);
+            return;
+        };
+        let message = InboundMessage { kind: authentic.kind, sender: authentic.sender, body, received: self.received };
+        let counter =
+            if self.control.push_message(message) { Counter::MessagesReceived } else { Counter::MessageQueueFull };
+        self.counters.add(counter, 1);
+    }
+
+    /// Whether the leader has signed it.
+    pub(crate) fn verify(&mut self, shred: &Shred<'_>) -> Option<Verified> {
+        let start = clock::now();
+        let leader = self.validators.identity(shred.leader);
+        let verified = self.assembler.verify(&shred.view, shred.sender, leader);
+        self.stages.record_between(Stage::ShredVerify, start, clock::now());
+        match verified {
+            Ok(verified) => {
+                let from_leader = shred.sender == shred.leader;
+                let counter = if from_leader { Counter::ShredsFromLeader } else { Counter::ShredsFromRelays };
+                self.counters.add(counter, 1);
+                Some(verified)
+            }
+            Err(reject) => {
+                if reject == Reject::Equivocation
+                    && let Some(equivocation) = self.assembler.equivocation(shred.view.slice())
+                {
+                    self.control.push_slice(FromShard::Equivocation(equivocation));
+                }
+                self.drop_one(reject.into())
+            }
+        }
+    }
+
+    /// Notes it for forwarding, if this node is its relay and has not done so before.
+    pub(crate) fn relay(&mut self, shred: &Shred<'_>, verified: &Verified) {
+        if shred.role != Role::Relay || self.silent_relay || !self.assembler.claim_relay(verified) {
+            return;
+        }
+        let slice = shred.view.slice();
+        if self.fan_outs.last().is_none_or(|last| last.slice != slice) {
+            let next_leader = self.lineups.next_leader(slice.slot);
+            self.fan_outs.push(FanOut::new(slice, shred.leader, next_leader, self.datagram_bytes, self.received));
+        }
+        let fan_out = self.fan_outs.last_mut().expect("one was pushed if there was none");
+        fan_out.positions.insert(shred.datagram.position);
+    }
+
+    /// Copies its data to its slice.
+    pub(crate) fn assemble(&mut self, shred: &Shred<'_>, verified: Verified) {
+        match self.assembler.insert(&shred.view, verified, self.received) {
+            Inserted::Stored => {}
+            Inserted::Complete => {
+                let slice = shred.view.slice();
+                if self.completed.last() != Some(&slice) {
+                    self.completed.push(slice);
+                }
+            }
+            Inserted::Duplicate => self.counters.add(Counter::ShredsSurplus, 1),
+            Inserted::Malformed => self.counters.add(Counter::ShredMalformedSlice, 1),
+            Inserted::Evicted => self.counters.add(Counter::ShredEvicted, 1),
+        }
+    }
+
+    /// What is to be relayed of the buffer at hand.
+    pub(crate) fn fan_outs(&mut self) -> impl Iterator<Item = FanOut> + '_ {
+        self.fan_outs.drain(..)
+    }
+
+    /// Decodes the next of the slices that the buffer at hand has completed.
+    pub(crate) fn decode(&mut self) -> Option<FromShard> {
+        while let Some(slice) = self.completed.pop() {
+            let first = self.assembler.first_received(slice);
+            let decoded = self.assembler.decode(slice);
+            let now = clock::now();
+            match decoded {
+                Some(Decoded::Slice(slice)) => {
+                    self.counters.add(Counter::SlicesDecoded, 1);
+                    self.stages.record_between(Stage::SliceAssembly, first.unwrap_or(now), now);
+                    self.stages.record_between(Stage::SliceDissemination, Time(slice.leader_stamp_ns), now);
+                    return Some(FromShard::Slice { slice, decoded: now });
+                }
+                Some(Decoded::Malformed(malformed)) => return Some(FromShard::MalformedSlice(malformed)),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Forgets slices that nobody wants any more.
+    pub(crate) fn follow_horizon(&mut self) {
+        let closed_through = self.horizon.closed_through();
+        if closed_through > self.closed_through {
+            self.closed_through = closed_through;
+            self.assembler.close(closed_through);
+        }
+    }
+
+    fn drop_one<T>(&self, reason: Counter) -> Option<T> {
+        self.counters.add(reason, 1);
+        None
+    }
+}

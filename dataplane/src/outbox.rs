@@ -1,0 +1,115 @@
+//! Messages other than shreds on their way out.
+
+use std::collections::VecDeque;
+
+use alpenglow_rotor::types::ValidatorIndex;
+
+use crate::buffers::{JOINED_BYTES_MAX, SendSlot};
+use crate::counters::{Counter, Counters};
+use crate::datagram::{HEADER_BYTES, Kind};
+use crate::letterhead::Letterhead;
+use crate::link::MessageBytes;
+use crate::relay::{Audience, JOINED_DATAGRAMS_MAX};
+use crate::ring::Ring;
+
+/// Broadcasts that are sent together: to each receiver all of them, before the next receiver's turn.
+const ROUND_MAX: usize = 32;
+/// Messages to single validators at hand.
+const SINGLES_MAX: usize = 64;
+
+struct Message {
+    kind: Kind,
+    body: MessageBytes,
+}
+
+/// Broadcasts and messages to single validators, in the order of their orders each.
+pub(crate) struct Outbox {
+    round: Vec<Message>,
+    /// Whose turn it is, by decreasing stake, and with which message of the round.
+    rank: usize,
+    next: usize,
+    singles: VecDeque<(ValidatorIndex, Message)>,
+}
+
+impl Outbox {
+    pub(crate) fn new() -> Self {
+        Self { round: Vec::with_capacity(ROUND_MAX), rank: 0, next: 0, singles: VecDeque::with_capacity(SINGLES_MAX) }
+    }
+
+    /// Whether another message of either sort may be added.
+    pub(crate) fn has_room(&self) -> bool {
+        let distributing = self.rank > 0 || self.next > 0;
+        !distributing && self.round.len() < ROUND_MAX && self.singles.len() < SINGLES_MAX
+    }
+
+    pub(crate) fn broadcast(&mut self, kind: Kind, body: MessageBytes) {
+        self.round.push(Message { kind, body });
+    }
+
+    pub(crate) fn send_to(&mut self, to: ValidatorIndex, kind: Kind, body: MessageBytes) {
+        self.singles.push_back((to, Message { kind, body }));
+    }
+
+    /// Sends until nothing is left or no slot is free.
+    pub(crate) fn pump(&mut self, ring: &mut Ring, audience: &Audience, letterhead: &Letterhead, counters: &Counters) {
+        while let Some(receiver) = self.receiver(audience) {
+            let Some(slot) = ring.take_slot() else { return };
+            let joined = send_joined(ring, slot, letterhead, receiver, self.round[self.next..].iter());
+            counters.add(Counter::MessagesSent, joined as u64);
+            self.next += joined;
+            if self.next == self.round.len() {
+                (self.next, self.rank) = (0, self.rank + 1);
+            }
+        }
+        while let Some(&(receiver, _)) = self.singles.front() {
+            let Some(slot) = ring.take_slot() else { return };
+            let for_receiver = self.singles.iter().take_while(|(to, _)| *to == receiver).map(|(_, message)| message);
+            let joined = send_joined(ring, slot, letterhead, receiver, for_receiver);
+            counters.add(Counter::MessagesSent, joined as u64);
+            self.singles.drain(..joined);
+        }
+    }
+
+    /// Who is next to get the round; the round is over when everybody has it.
+    fn receiver(&mut self, audience: &Audience) -> Option<ValidatorIndex> {
+        if self.round.is_empty() {
+            return None;
+        }
+        if audience.by_decreasing_stake.get(self.rank) == Some(&audience.own) {
+            self.rank += 1;
+        }
+        let receiver = audience.by_decreasing_stake.get(self.rank).copied();
+        if receiver.is_none() {
+            self.round.clear();
+            self.rank = 0;
+        }
+        receiver
+    }
+}
+
+/// Sends as many of `messages` as one send can join: all of one length but for a shorter last one. Returns how many.
+fn send_joined<'a>(
+    ring: &mut Ring,
+    slot: SendSlot,
+    letterhead: &Letterhead,
+    receiver: ValidatorIndex,
+    messages: impl Iterator<Item = &'a Message>,
+) -> usize {
+    let out = ring.slot_bytes(&slot);
+    let (mut written, mut joined, mut first, mut last) = (0, 0, 0, usize::MAX);
+    for message in messages.take(JOINED_DATAGRAMS_MAX) {
+        let bytes = HEADER_BYTES + message.body.len();
+        if joined == 0 {
+            (first, last) = (bytes, bytes);
+        }
+        if bytes > first || last < first || written + bytes > JOINED_BYTES_MAX {
+            break;
+        }
+        let datagram = &mut out[written..][..bytes];
+        datagram[HEADER_BYTES..].copy_from_slice(&message.body);
+        letterhead.write(message.kind, letterhead.message_lane(), receiver, datagram);
+        (written, joined, last) = (written + bytes, joined + 1, bytes);
+    }
+    ring.send(slot, written, receiver.get(), first);
+    joined
+}

@@ -1,0 +1,132 @@
+//! A shard: one thread, one ring, one socket. A shred's way is [`Shard::run`], from top to bottom.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use alpenglow_rotor::types::Time;
+
+use crate::buffers::{BufferId, SEGMENTS_MAX};
+use crate::clock;
+use crate::config::Poll;
+use crate::counters::Counters;
+use crate::egress::Egress;
+use crate::intake::Intake;
+use crate::link::{ControlLink, FromShard};
+use crate::ring::Ring;
+use crate::stages::ShardReport;
+
+/// Buffers handled before control's orders and the ring have their turn again.
+const BUFFERS_PER_TURN: usize = 16;
+/// Longest sleep. Nothing needs it: every reason to get up wakes the shard.
+const SLEEP: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub(crate) struct Shard {
+    pub(crate) index: usize,
+    pub(crate) poll: Poll,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) ring: Ring,
+    pub(crate) intake: Intake,
+    pub(crate) egress: Egress,
+    pub(crate) control: ControlLink,
+    pub(crate) counters: Arc<Counters>,
+    /// Buffers that were received and not yet looked at.
+    pub(crate) received: VecDeque<BufferId>,
+    pub(crate) received_at: Time,
+    pub(crate) turn: usize,
+}
+
+impl Shard {
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) -> ShardReport {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.reap();
+            while let Some(buffer) = self.next_buffer() {
+                let (intake, received) = (&mut self.intake, self.ring.received(buffer));
+                for datagram in intake.split(&received, self.received_at) {
+                    let Some(authentic) = intake.authenticate(datagram) else { continue };
+                    let Some(shred) = intake.parse(authentic) else { continue };
+                    let Some(verified) = intake.verify(&shred) else { continue };
+                    intake.relay(&shred, &verified);
+                    intake.assemble(&shred, verified);
+                }
+                self.forward(buffer);
+                while let Some(decoded) = self.intake.decode() {
+                    self.hand_off(decoded);
+                }
+            }
+            self.submit();
+            self.housekeep();
+        }
+        ShardReport { shard: self.index, stages: self.intake.stages, counters: self.counters }
+    }
+
+    /// Takes completions, after a sleep if there is nothing to do.
+    fn reap(&mut self) {
+        let waker = self.control.waker();
+        let sleepy = self.poll == Poll::Wait && {
+            waker.park(self.waits_for_room());
+            !self.has_work()
+        };
+        self.ring.reap(sleepy.then_some(SLEEP), &mut self.received);
+        waker.unpark();
+        self.received_at = clock::now();
+        self.turn = 0;
+    }
+
+    /// Whether anything can be done without a completion. Asked after the shard has called itself parked.
+    fn has_work(&self) -> bool {
+        let buffers = !self.received.is_empty() && self.has_room();
+        let orders = self.egress.accepts_orders() && self.control.has_orders();
+        buffers || orders || self.egress.can_encode(&self.control) || self.stop.load(Ordering::Relaxed)
+    }
+
+    /// A buffer yields at most one slice or report for each of its datagrams; without room for them it is left alone, and
+    /// the reading stops when all buffers are.
+    fn has_room(&self) -> bool {
+        self.control.slice_room() >= SEGMENTS_MAX
+    }
+
+    fn waits_for_room(&self) -> bool {
+        (!self.received.is_empty() && !self.has_room()) || self.egress.waits_for_room(&self.control)
+    }
+
+    fn next_buffer(&mut self) -> Option<BufferId> {
+        if self.turn == BUFFERS_PER_TURN || !self.has_room() {
+            return None;
+        }
+        self.turn += 1;
+        self.received.pop_front()
+    }
+
+    /// Sends the copies of what this node relays. They leave before the decoding starts.
+    fn forward(&mut self, buffer: BufferId) {
+        for fan_out in self.intake.fan_outs() {
+            self.egress.relay(&mut self.ring, buffer, fan_out);
+        }
+        self.ring.release(buffer);
+        self.egress.take_orders(&self.control);
+        self.ring.wake_control();
+        self.egress.forward(&mut self.ring, &mut self.intake.stages);
+    }
+
+    /// Gives control a slice or a report about one.
+    fn hand_off(&mut self, decoded: FromShard) {
+        self.control.push_slice(decoded);
+        self.ring.wake_control();
+    }
+
+    /// Sends what control has ordered and what waited for a free slot.
+    fn submit(&mut self) {
+        self.egress.take_orders(&self.control);
+        self.egress.forward(&mut self.ring, &mut self.intake.stages);
+        self.egress.send_slice(&mut self.ring, &mut self.intake.lineups, &self.control, &mut self.intake.stages);
+        self.ring.submit();
+    }
+
+    fn housekeep(&mut self) {
+        self.intake.follow_horizon();
+    }
+}

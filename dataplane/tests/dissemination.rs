@@ -1,0 +1,160 @@
+//! Slices through real dataplanes: encoded by their leader, relayed, decoded by everybody else.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use alpenglow_dataplane::datagram::Kind;
+use alpenglow_dataplane::{Counter, DataplaneConfig, FromShard, MessageBytes, Poll, ToShard};
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::slice::SliceId;
+use alpenglow_rotor::types::ValidatorIndex;
+use common::{Node, configs, leader, payload, run_until, send_slice, slice_id, start};
+
+const SIZES: [usize; 6] = [0, 1, 500, 5_000, 20_001, usize::MAX];
+
+fn size(index: usize) -> usize {
+    SIZES[index % SIZES.len()].min(CodingParameters::default().slice_payload_bytes())
+}
+
+/// Sends `slices` slices in each of `slots` and waits until everybody but their leader has them.
+fn disseminate(nodes: &mut [Node], slots: &[u64], slices: usize) {
+    let sent: Vec<SliceId> =
+        slots.iter().flat_map(|&slot| (0..slices).map(move |index| slice_id(slot, index))).collect();
+    for &id in &sent {
+        let leader = leader(id.slot.0, nodes.len());
+        send_slice(&nodes[leader], id, id.index.get() + 1 == slices, size(id.index.get()));
+    }
+    let all = nodes.len();
+    let others = |id: SliceId| (0..all).filter(move |&node| node != leader(id.slot.0, all));
+    run_until(nodes, "every slice decoded by everybody", |nodes| {
+        sent.iter().all(|&id| others(id).all(|node| nodes[node].received(id).is_some()))
+    });
+    for &id in &sent {
+        let reports = &nodes[leader(id.slot.0, all)].reports;
+        let report = reports.iter().find_map(|report| match report {
+            FromShard::SliceSent { id: sent, root, signature, is_last, leader_stamp_ns } if *sent == id => {
+                Some((*root, *signature, *is_last, *leader_stamp_ns))
+            }
+            _ => None,
+        });
+        for node in others(id) {
+            let slice = nodes[node].received(id).unwrap();
+            assert_eq!(&slice.payload[..], payload(id, size(id.index.get())));
+            assert_eq!(report, Some((slice.root, slice.signature, slice.is_last, slice.leader_stamp_ns)));
+        }
+    }
+}
+
+fn cluster(nodes: usize, shards: usize) -> Vec<Node> {
+    configs(nodes, shards).into_iter().map(start).collect()
+}
+
+#[test]
+fn every_slice_of_every_leader_reaches_everybody() {
+    let mut nodes = cluster(5, 2);
+    disseminate(&mut nodes, &[1, 2, 4, 8, 12, 16, 17], 12);
+    for node in &nodes {
+        for counter in
+            [Counter::BadMac, Counter::WrongShard, Counter::WrongRelay, Counter::Misdirected, Counter::ShredWrongPath]
+        {
+            assert_eq!(node.counter(counter), 0, "{}\n{}", counter.name(), common::describe(&nodes));
+        }
+    }
+}
+
+#[test]
+fn two_nodes_are_enough() {
+    disseminate(&mut cluster(2, 1), &[1, 4], 6);
+}
+
+#[test]
+fn a_spinning_shard_does_the_same() {
+    let spinning = configs(2, 1).into_iter().map(|config| start(DataplaneConfig { poll: Poll::Spin, ..config }));
+    disseminate(&mut spinning.collect::<Vec<_>>(), &[1, 4], 6);
+}
+
+/// Every shred is sent once by the leader and once to each of the others by its relay, and not more.
+#[test]
+fn each_shred_is_relayed_once() {
+    let mut nodes = cluster(5, 1);
+    disseminate(&mut nodes, &[1], 8);
+    run_until(&mut nodes, "all relayed shreds taken in", |nodes| {
+        let taken: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsReceived)).sum();
+        let sent: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsSent)).sum();
+        taken == sent
+    });
+    let sum = |counter| nodes.iter().map(|node| node.counter(counter)).sum::<u64>();
+    let (slices, shreds) = (8, 64);
+    let relayed = sum(Counter::ShredsRelayed);
+    let by_the_leader = slices * shreds - relayed;
+    assert_eq!(sum(Counter::DatagramsSent), relayed + relayed * 3 + by_the_leader * 4);
+}
+
+#[test]
+fn one_silent_relay_of_five_stops_nothing() {
+    let silence = |mut config: DataplaneConfig| {
+        config.silent_relay = config.own == ValidatorIndex(3);
+        start(config)
+    };
+    let mut nodes: Vec<Node> = configs(5, 1).into_iter().map(silence).collect();
+    disseminate(&mut nodes, &[1, 4], 8);
+    assert_eq!(nodes[3].counter(Counter::ShredsRelayed), 0);
+}
+
+/// With every relay silent a node gets the shreds it relays and those that the leader broadcasts: fewer than gamma.
+#[test]
+fn silent_relays_stop_everything() {
+    let silent = |config| start(DataplaneConfig { silent_relay: true, ..config });
+    let mut nodes: Vec<Node> = configs(5, 1).into_iter().map(silent).collect();
+    send_slice(&nodes[0], slice_id(1, 0), true, 20_000);
+    run_until(&mut nodes, "all shreds taken in", |nodes| {
+        let taken: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsReceived)).sum();
+        let sent: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsSent)).sum();
+        sent > 0 && taken == sent
+    });
+    assert!(nodes.iter().all(|node| node.slices.is_empty()));
+}
+
+#[test]
+fn messages_reach_those_they_are_for_in_their_order() {
+    let mut nodes = cluster(3, 2);
+    let body = |length: usize, fill: u8| MessageBytes::try_from(&vec![fill; length][..]).unwrap();
+    let lengths = [100, 100, 40, 1_200, 100, 7, 0, 1_200, 1_200];
+    for (index, &length) in lengths.iter().enumerate() {
+        nodes[1].order(0, ToShard::Broadcast { kind: Kind::Vote, body: body(length, index as u8) });
+    }
+    nodes[1].order(1, ToShard::SendTo { to: ValidatorIndex(2), kind: Kind::ForwardedTransaction, body: body(9, 9) });
+    nodes[1].order(1, ToShard::SendTo { to: ValidatorIndex(1), kind: Kind::Vote, body: body(9, 9) });
+    run_until(&mut nodes, "messages delivered", |nodes| {
+        nodes[0].messages.len() == lengths.len() && nodes[2].messages.len() == lengths.len() + 1
+    });
+    for node in [0, 2] {
+        let votes = nodes[node].messages.iter().filter(|message| message.kind == Kind::Vote);
+        let got: Vec<(usize, Option<ValidatorIndex>)> = votes.map(|vote| (vote.body.len(), vote.sender)).collect();
+        let sent: Vec<_> = lengths.iter().map(|&length| (length, Some(ValidatorIndex(1)))).collect();
+        assert_eq!(got, sent);
+    }
+    run_until(&mut nodes, "the message to itself refused", |nodes| nodes[1].counter(Counter::NoSuchReceiver) == 1);
+    assert!(nodes[1].messages.is_empty());
+}
+
+/// While control takes nothing a shard stops reading, and goes on when there is room, without having lost a slice. What it
+/// leaves unread meanwhile fits its receive buffers.
+#[test]
+fn a_full_slice_queue_stops_reading_and_loses_no_slice() {
+    let roomy = |config| start(DataplaneConfig { slice_memory_bytes: 64 << 20, ..config });
+    let mut nodes: Vec<Node> = configs(2, 1).into_iter().map(roomy).collect();
+    let (slices, stops_at) = (440, 385);
+    for index in 0..slices {
+        send_slice(&nodes[0], slice_id(1, index), false, 10);
+        nodes[0].take();
+    }
+    let decoded = |node: &Node| node.counter(Counter::SlicesDecoded);
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    while nodes[0].counter(Counter::SlicesSent) < slices as u64 || decoded(&nodes[1]) < stops_at {
+        assert!(std::time::Instant::now() < deadline, "{}", common::describe(&nodes));
+        nodes[0].take();
+    }
+    assert_eq!(decoded(&nodes[1]), stops_at);
+    run_until(&mut nodes, "everything decoded", |nodes| nodes[1].slices.len() == slices);
+}
