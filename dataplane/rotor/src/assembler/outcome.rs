@@ -27,7 +27,7 @@ pub enum Reject {
     /// A signature other than the slice's, from a sender that had one checked for this slice before. Not checked.
     #[error("another signature, and this sender's one check for the slice is spent")]
     SenderSpent,
-    /// The leader signed this slice twice, differently. Returned once for a slice: fetch [`Assembler::equivocation`].
+    /// The leader signed this slice twice, differently. Returned once for a slice: fetch [`super::Assembler::equivocation`].
     #[error("the leader signed two versions of the slice")]
     Equivocation,
     /// Another signature for a slice of which two versions are known to be signed. Not checked.
@@ -71,7 +71,7 @@ impl Reject {
 pub enum Inserted {
     /// Kept.
     Stored,
-    /// Kept or not, the slice can now be decided: call [`Assembler::decode`]. Shreds that are at hand may be inserted before.
+    /// Kept or not, the slice can now be decided: call [`super::Assembler::decode`]. Shreds that are at hand may be inserted before.
     Complete,
     /// Was held already, or its slice has been decoded.
     Duplicate,

@@ -1,7 +1,7 @@
 //! The erasure code `rs8`: any gamma of a slice's Gamma pieces determine all the others.
 //!
 //! Piece `i` is the value at point `i` of the polynomial over GF(2^8) of degree below gamma whose values at `0..gamma` are
-//! the data (see [`rs8`]). So encoding, decoding and re-encoding are one operation: from gamma known pieces compute
+//! the data (see `rs8.rs`). So encoding, decoding and re-encoding are one operation: from gamma known pieces compute
 //! wanted ones. How the products are summed is up to a [`Kernel`]; all kernels give the same bytes.
 
 #[cfg(target_arch = "x86_64")]
