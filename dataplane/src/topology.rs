@@ -36,7 +36,7 @@ use crate::probe::probe;
 use crate::relay::Audience;
 use crate::ring::{Ring, RingDepth};
 use crate::shard::Shard;
-use crate::stages::ShardReport;
+use crate::stages::{ShardReport, Stages};
 use crate::wake::{ControlWaker, ShardWaker};
 use crate::{clock, socket, steer};
 
@@ -84,7 +84,7 @@ impl Dataplane {
             guard,
         };
         let mut shard_links = Vec::with_capacity(config.shards);
-        let (ready, readiness) = mpsc::channel();
+        let mut set_up = Vec::with_capacity(config.shards);
         for (index, socket) in sockets.into_iter().enumerate() {
             let wake_event = |error| StartError::System { what: "make an eventfd", error };
             let (shard_link, control) = link(ShardWaker::new().map_err(wake_event)?);
@@ -103,12 +103,13 @@ impl Dataplane {
                 counters,
                 stop: Arc::clone(&dataplane.stop),
             };
-            dataplane.shards.push(spawn(parts, ready.clone())?);
+            let (outcome, receiver) = mpsc::sync_channel(1);
+            dataplane.shards.push(spawn(parts, outcome)?);
+            set_up.push(receiver);
         }
-        drop(ready);
-        for _ in 0..config.shards {
+        for outcome in set_up {
             // A shard that panics while it is set up drops its sender; stopping passes the panic on.
-            let Ok(outcome) = readiness.recv() else {
+            let Ok(outcome) = outcome.recv() else {
                 let _ = dataplane.stop();
                 unreachable!("a shard ended before it was set up, and did not panic");
             };
@@ -183,7 +184,7 @@ struct ShardParts {
 
 fn spawn(
     parts: ShardParts,
-    ready: mpsc::Sender<Result<(), StartError>>,
+    outcome: mpsc::SyncSender<Result<(), StartError>>,
 ) -> Result<JoinHandle<ShardReport>, StartError> {
     let thread = thread::Builder::new().name(format!("shard-{}", parts.index));
     thread
@@ -191,13 +192,15 @@ fn spawn(
             let (index, counters) = (parts.index, Arc::clone(&parts.counters));
             match set_up(parts) {
                 Ok(shard) => {
-                    let _ = ready.send(Ok(()));
-                    drop(ready);
-                    shard.run()
+                    let _ = outcome.send(Ok(()));
+                    let report = shard.run();
+                    // Not before: it may free the channel, and a shard leaves the allocator alone while it runs.
+                    drop(outcome);
+                    report
                 }
                 Err(error) => {
-                    let _ = ready.send(Err(error));
-                    ShardReport { shard: index, stages: crate::stages::Stages::new(), counters }
+                    let _ = outcome.send(Err(error));
+                    ShardReport { shard: index, stages: Stages::new(), counters }
                 }
             }
         })

@@ -26,8 +26,9 @@ fn disseminate(nodes: &mut [Node], slots: &[u64], slices: usize) {
     }
     let all = nodes.len();
     let others = |id: SliceId| (0..all).filter(move |&node| node != leader(id.slot.0, all));
-    run_until(nodes, "every slice decoded by everybody", |nodes| {
-        sent.iter().all(|&id| others(id).all(|node| nodes[node].received(id).is_some()))
+    run_until(nodes, "every slice reported by its leader and decoded by everybody", |nodes| {
+        let reported = nodes.iter().map(|node| node.reports.len()).sum::<usize>();
+        reported >= sent.len() && sent.iter().all(|&id| others(id).all(|node| nodes[node].received(id).is_some()))
     });
     for &id in &sent {
         let reports = &nodes[leader(id.slot.0, all)].reports;
