@@ -364,3 +364,6 @@ fn horizon(pool: &Pool) -> Horizon {
     let second_after = in_play.0.saturating_add(2 * WINDOW_SLOTS);
     Horizon { closed_through, votes_through: pool.votes_through(), shreds_through: Slot(second_after).window_last() }
 }
+
+#[cfg(test)]
+mod tests;
