@@ -265,5 +265,8 @@ mod tests {
         let hash = build(&mut nodes, 8);
         let path: Vec<_> = path(&nodes, 3).copied().map(Hash).collect();
         assert!(!verify_last_slice(hash, 3, roots(5)[3], &path));
+        // The path is right for a block of up to eight slices, and too long for one of four.
+        assert!(verify_block_path(hash, 7, 3, roots(5)[3], &path));
+        assert!(!verify_block_path(hash, 4, 3, roots(5)[3], &path));
     }
 }

@@ -420,6 +420,7 @@ fn closed_slots_are_forgotten_and_late() {
     let verified = verify(&mut assembler, &near[0], SENDER).unwrap();
     assert_eq!(insert(&mut assembler, &far[0]), Inserted::Stored);
     assembler.close(Slot(7));
+    assert!(!assembler.claim_relay(&verified));
     assert_eq!(assembler.insert(&view(&near[0]), verified, TIME), Inserted::Evicted);
     assert_eq!(refused(&mut assembler, &near[0], SENDER), Reject::Late);
     assert_eq!((assembler.held(), assembler.first_received(id(7, 2))), (1, None));
