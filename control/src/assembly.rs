@@ -1,8 +1,8 @@
 //! The slices of one slot on their way to a block, in whatever order they come.
 //!
-//! A block ends when its slices are there without a hole up to one that is flagged as the last. Only then is it judged,
-//! and only by those slices: so every node that gets the same slices comes to the same verdict, whatever else the leader
-//! signed for the slot. What else it signed is equivocation.
+//! A block ends when its slices are there without a hole up to one that is flagged as the last. Only then is it
+//! judged, and only by those slices: so every node that gets the same slices comes to the same verdict, whatever else
+//! the leader signed for the slot. What else it signed is equivocation.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What is inside a slice's payload, and the block that the slices of one slot add up to.
 //!
-//! A payload is `statement | transactions`. The statement is one byte: 0 says nothing about the parent, 1 states it (the
-//! block's first slice), 2 changes it; 1 and 2 are followed by the parent's slot (u64) and hash (32 bytes). Each
+//! A payload is `statement | transactions`. The statement is one byte: 0 says nothing about the parent, 1 states it
+//! (the block's first slice), 2 changes it; 1 and 2 are followed by the parent's slot (u64) and hash (32 bytes). Each
 //! transaction is its length (u16) and its bytes. Integers are little-endian, and nothing may be left over.
 
 use alpenglow_rotor::slice::Slice;
@@ -57,7 +57,8 @@ pub enum InvalidBlock {
     /// A parent change outside the first slot of a window, in the first slice, a second time, or to the same parent.
     #[error("parent changed where it must not be")]
     MisplacedChange,
-    /// The parent's slot is not below the block's, or not the one before it although the block is not its window's first.
+    /// The parent's slot is not below the block's, or not the one before it although the block is not its window's
+    /// first.
     #[error("parent of slot {0} cannot be this slot's parent")]
     ParentSlot(Slot),
     /// A transaction is empty or longer than [`TRANSACTION_BYTES_MAX`].
@@ -101,7 +102,8 @@ pub struct SliceContent<'a> {
 }
 
 impl<'a> SliceContent<'a> {
-    /// Reads the payload of slice `index`. Whether a change of parent is allowed is the block's matter, not the slice's.
+    /// Reads the payload of slice `index`. Whether a change of parent is allowed is the block's matter, not the
+    /// slice's.
     ///
     /// # Errors
     /// [`InvalidBlock`] if any byte is not as the format says.

@@ -1,17 +1,19 @@
 //! Blokstor: the blocks that this node holds (paper §2.5), and their hand-over to the application in chain order.
 //!
-//! **Which version.** A leader may sign several blocks for one slot. Held is the first that is complete; the others are
-//! evidence. Every block ends complete or dead, by a verdict that is the same on every node (see [`crate::block`]), or its
-//! slot falls behind the hand-over point and takes it along.
+//! **Which version.** A leader may sign several blocks for one slot. Held is the first that is complete; the others
+//! are evidence. Every block ends complete or dead, by a verdict that is the same on every node (see
+//! [`crate::block`]), or its slot falls behind the hand-over point and takes it along.
 //!
-//! **Hand-over.** Finalized blocks go to the application one after the other, each the child of the one before. If one
-//! is missing, those after it wait, but at most until the highest finalized slot is [`BlokstorConfig::handover_slots`] past
-//! the last block handed over. Then the missing one is given up: the application is told of the gap, and goes on after it.
+//! **Hand-over.** Finalized blocks go to the application one after the other, each the child of the one before. If
+//! one is missing, those after it wait, but at most until the highest finalized slot is
+//! [`BlokstorConfig::handover_slots`] past the last block handed over. Then the missing one is given up: the
+//! application is told of the gap, and goes on after it.
 //!
 //! **Memory.** Slices stay in the memory they were decoded into, which their owner needs back soon. When more than
-//! [`BlokstorConfig::bytes_max`] is held, this goes first: blocks handed over, oldest first; then slots past the current
-//! window, farthest first, so that what lies ahead never costs what is at hand; then older blocks of windows that went by,
-//! lowest first, so that a chain which grows without finalizing is not stopped by its own past; then the farthest.
+//! [`BlokstorConfig::bytes_max`] is held, this goes first: blocks handed over, oldest first; then slots past the
+//! current window, farthest first, so that what lies ahead never costs what is at hand; then older blocks of windows
+//! that went by, lowest first, so that a chain which grows without finalizing is not stopped by its own past; then
+//! the farthest.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -88,7 +90,8 @@ pub enum BlokstorEvent {
     Evicted(Slot),
     /// A finalized block, the next in the chain.
     HandOver(Arc<Block>),
-    /// Finalized blocks after `after`, up to and with `through`, were never held: the next block handed over follows them.
+    /// Finalized blocks after `after`, up to and with `through`, were never held: the next block handed over follows
+    /// them.
     Gap {
         /// Last block of the chain that was handed over or given up before.
         after: BlockId,
@@ -158,8 +161,8 @@ impl Blokstor {
         self.through = through;
     }
 
-    /// Slices up to this slot are not wanted any more. It follows the hand-over, not the certificates, so that a slow node
-    /// still completes blocks that others finalized a moment ago.
+    /// Slices up to this slot are not wanted any more. It follows the hand-over, not the certificates, so that a slow
+    /// node still completes blocks that others finalized a moment ago.
     #[must_use]
     pub fn closed_through(&self) -> Slot {
         let lag_max = Slot(self.highest_finalized.0.saturating_sub(self.config.handover_slots));
@@ -190,8 +193,8 @@ impl Blokstor {
         }
     }
 
-    /// The block is finalized, by certificate or as an ancestor. Call [`Self::hand_over`] when all that became final with it
-    /// was told.
+    /// The block is finalized, by certificate or as an ancestor. Call [`Self::hand_over`] when all that became final
+    /// with it was told.
     pub fn finalized(&mut self, block: BlockId) {
         self.highest_finalized = self.highest_finalized.max(block.slot);
         if block.slot > self.handed_over.slot && !self.conflict {
@@ -199,7 +202,8 @@ impl Blokstor {
         }
     }
 
-    /// Hands over what is next in the chain, gives up what was waited for too long, and lets go of what that makes useless.
+    /// Hands over what is next in the chain, gives up what was waited for too long, and lets go of what that makes
+    /// useless.
     pub fn hand_over(&mut self) {
         let before = self.handed_over;
         while let Some((&slot, &hash)) = self.finalized.first_key_value()

@@ -1,10 +1,10 @@
 //! What votes and certificates are checked, and when. Checks themselves run elsewhere (see [`crate::checker`]).
 //!
-//! A vote is admitted before anything costly: its place in the Pool is taken, so no validator is twice in the batches for
-//! one payload. Votes for a payload wait while a check for it runs, and grow into one batch. When a verifier is free it gets
-//! the batch that would complete a threshold, else a certificate, else the batch of the lowest slot, else a vote that may
-//! be evidence. A validator whose signature is wrong is barred for a while; the check tells whose it is, so nobody
-//! else is.
+//! A vote is admitted before anything costly: its place in the Pool is taken, so no validator is twice in the batches
+//! for one payload. Votes for a payload wait while a check for it runs, and grow into one batch. When a verifier is
+//! free it gets the batch that would complete a threshold, else a certificate, else the batch of the lowest slot,
+//! else a vote that may be evidence. A validator whose signature is wrong is barred for a while; the check tells
+//! whose it is, so nobody else is.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -255,5 +255,253 @@ impl Checking {
                 return Some((InFlight::Certificate(statement), CheckJob::Certificate { certificate, sender }));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alpenglow_rotor::types::{BlockId, ClusterId, Hash};
+
+    use super::*;
+    use crate::bls::{SecretKey, Signature, SignatureBytes, SignatureSum};
+    use crate::certificate::{Certificate, Signers};
+    use crate::checker::Checker;
+    use crate::consensus::{ConsensusConfig, ConsensusEvent};
+    use crate::vote::Vote;
+    use crate::voting_keys::VotingKeys;
+
+    const CLUSTER: ClusterId = ClusterId([6; 32]);
+    const START: Time = Time(9_000_000_000);
+    const BAR: Duration = Duration::from_secs(10);
+
+    /// Node 0 of ten with equal stakes.
+    struct Node {
+        checking: Checking,
+        consensus: Consensus,
+        checker: Checker,
+    }
+
+    fn key(validator: u16) -> SecretKey {
+        SecretKey::from_entropy(&[validator as u8 + 1; 32])
+    }
+
+    fn notar(slot: u64, hash: u8) -> VotePayload {
+        VotePayload::Notar(BlockId { slot: Slot(slot), hash: Hash([hash; 32]) })
+    }
+
+    fn vote(payload: VotePayload, signer: u16) -> UnverifiedVote {
+        let (vote, _) = Vote::sign(payload, CLUSTER, ValidatorIndex(signer), &key(signer));
+        UnverifiedVote { payload, signer: vote.signer, signature: vote.signature }
+    }
+
+    /// A signature by the right key over something else: a point of the curve, and wrong.
+    fn forged(payload: VotePayload, signer: u16) -> UnverifiedVote {
+        UnverifiedVote { payload, ..vote(VotePayload::Final(Slot(999)), signer) }
+    }
+
+    fn certificate(statement: Statement, signers: std::ops::Range<u16>, genuine: bool) -> UnverifiedCertificate {
+        let signature =
+            |signer| if genuine { vote(statement.payload(), signer) } else { forged(statement.payload(), signer) };
+        let signatures: Vec<_> =
+            signers.clone().map(|signer| Signature::from_bytes(&signature(signer).signature).unwrap()).collect();
+        UnverifiedCertificate(Certificate {
+            statement,
+            signers: Signers::of(10, signers.map(ValidatorIndex)),
+            fallback_signers: Signers::none(10),
+            signature: SignatureBytes(SignatureSum::of(&signatures).to_bytes().0),
+        })
+    }
+
+    impl Node {
+        fn new(jobs_max: usize) -> Self {
+            let stakes = Arc::new(Stakes::new(vec![Stake(7); 10]));
+            let keys: Vec<_> = (0..10).map(|v| (key(v).public_key().to_bytes(), key(v).prove_possession())).collect();
+            let config = ConsensusConfig {
+                own: ValidatorIndex(0),
+                secret_key: key(0),
+                stakes: stakes.clone(),
+                cluster: CLUSTER,
+                delta_block: Duration::from_millis(400),
+                delta_timeout: Duration::from_millis(1_200),
+            };
+            Self {
+                checking: Checking::new(CheckingLimits { jobs_max, bar: BAR }, stakes.clone()),
+                consensus: Consensus::new(config, START),
+                checker: Checker::new(CLUSTER, Arc::new(VotingKeys::new(&keys).unwrap()), stakes),
+            }
+        }
+
+        fn vote(&mut self, now: Time, vote: UnverifiedVote) -> Result<(), Dropped> {
+            self.checking.vote(now, vote, &mut self.consensus)
+        }
+
+        fn certificate(&mut self, certificate: UnverifiedCertificate, sender: u16) -> Result<(), Dropped> {
+            self.checking.certificate(START, certificate, ValidatorIndex(sender), &self.consensus)
+        }
+
+        fn job(&mut self) -> Option<(JobId, CheckJob)> {
+            self.checking.next_job(&self.consensus)
+        }
+
+        fn answer(&mut self, now: Time, (id, job): (JobId, CheckJob)) -> Vec<u16> {
+            let verdict = self.checker.check(job);
+            let barred = self.checking.verdict(now, id, verdict, &mut self.consensus).unwrap();
+            barred.into_iter().map(|validator| validator.0).collect()
+        }
+
+        fn certificates(&mut self) -> Vec<Statement> {
+            std::iter::from_fn(|| self.consensus.poll())
+                .filter_map(|event| match event {
+                    ConsensusEvent::Certificate(certificate) => Some(certificate.statement),
+                    _ => None,
+                })
+                .collect()
+        }
+    }
+
+    fn signers(job: &(JobId, CheckJob)) -> Vec<u16> {
+        match &job.1 {
+            CheckJob::Votes(votes) => votes.iter().map(|vote| vote.signer.0).collect(),
+            CheckJob::Certificate { .. } => panic!("a certificate"),
+        }
+    }
+
+    #[test]
+    fn votes_wait_while_a_check_runs_and_grow_into_one_batch() {
+        let mut node = Node::new(4);
+        node.vote(START, vote(notar(1, 1), 1)).unwrap();
+        let first = node.job().unwrap();
+        for signer in 2..8 {
+            node.vote(START, vote(notar(1, 1), signer)).unwrap();
+            assert!(node.job().is_none(), "one batch of a payload at a time");
+        }
+        assert_eq!(node.vote(START, vote(notar(1, 1), 3)), Err("vote_redundant"), "nobody is in two batches");
+        assert_eq!(node.answer(START, first), [0; 0]);
+        let second = node.job().unwrap();
+        assert_eq!(signers(&second), [2, 3, 4, 5, 6, 7]);
+        node.answer(START, second);
+        assert_eq!(node.certificates(), [Statement::Notarization(BlockId { slot: Slot(1), hash: Hash([1; 32]) })]);
+    }
+
+    #[test]
+    fn the_batch_that_completes_a_threshold_goes_first() {
+        let mut node = Node::new(1);
+        node.vote(START, vote(notar(1, 1), 9)).unwrap();
+        let running = node.job().unwrap();
+        node.vote(START, vote(notar(2, 1), 8)).unwrap();
+        (1..4).for_each(|signer| node.vote(START, vote(notar(3, 1), signer)).unwrap());
+        node.certificate(certificate(Statement::Skip(Slot(5)), 1..7, true), 4).unwrap();
+        assert!(node.job().is_none(), "jobs are bounded");
+        node.answer(START, running);
+        let urgent = node.job().unwrap();
+        assert_eq!(signers(&urgent), [1, 2, 3]);
+        node.answer(START, urgent);
+        let certificate = node.job().unwrap();
+        assert!(matches!(certificate.1, CheckJob::Certificate { .. }), "then certificates");
+        node.answer(START, certificate);
+        assert_eq!(signers(&node.job().unwrap()), [8]);
+    }
+
+    #[test]
+    fn who_sends_a_wrong_signature_is_barred_for_a_while_and_nobody_else() {
+        let mut node = Node::new(1);
+        node.vote(START, vote(notar(1, 1), 1)).unwrap();
+        let running = node.job().unwrap();
+        node.vote(START, forged(notar(2, 1), 5)).unwrap();
+        for signer in [2, 3, 4, 6] {
+            node.vote(START, vote(notar(2, 1), signer)).unwrap();
+        }
+        node.vote(START, vote(VotePayload::Skip(Slot(3)), 5)).unwrap();
+        node.answer(START, running);
+        let batch = node.job().unwrap();
+        assert_eq!(node.answer(START, batch), [5]);
+        assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(4)), 5)), Err("vote_barred"));
+        assert_eq!(node.certificate(certificate(Statement::Skip(Slot(5)), 1..7, true), 5), Err("certificate_barred"));
+        assert!(node.job().is_none(), "what it had waiting is gone");
+        for signer in [2, 3, 4, 6] {
+            assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(4)), signer)), Ok(()), "the others go on");
+        }
+        let later = START.after(BAR);
+        assert_eq!(node.vote(Time(later.0 - 1), vote(VotePayload::Skip(Slot(4)), 5)), Err("vote_barred"));
+        assert_eq!(node.vote(later, vote(VotePayload::Skip(Slot(3)), 5)), Ok(()), "its place was given back");
+    }
+
+    #[test]
+    fn a_forged_conflict_does_not_free_the_place_of_the_vote_before() {
+        let mut node = Node::new(1);
+        node.vote(START, vote(notar(1, 1), 5)).unwrap();
+        let honest = node.job().unwrap();
+        node.vote(START, forged(notar(1, 2), 5)).unwrap();
+        node.answer(START, honest);
+        let conflict = node.job().unwrap();
+        assert_eq!(signers(&conflict), [5]);
+        assert_eq!(node.answer(START, conflict), [5]);
+        let later = START.after(BAR);
+        assert_eq!(node.vote(later, vote(notar(1, 1), 5)), Err("vote_redundant"));
+    }
+
+    #[test]
+    fn a_proven_conflict_is_evidence_and_no_reason_to_bar() {
+        let mut node = Node::new(1);
+        node.vote(START, vote(notar(1, 1), 5)).unwrap();
+        let first = node.job().unwrap();
+        node.vote(START, vote(VotePayload::Skip(Slot(1)), 5)).unwrap();
+        node.answer(START, first);
+        let conflict = node.job().unwrap();
+        assert!(node.answer(START, conflict).is_empty());
+        let evidence = std::iter::from_fn(|| node.consensus.poll())
+            .filter(|event| matches!(event, ConsensusEvent::Evidence(evidence) if evidence.validator.0 == 5));
+        assert_eq!(evidence.count(), 1);
+        assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(2)), 5)), Ok(()));
+    }
+
+    #[test]
+    fn defect_11_a_certificate_that_another_one_implies_is_dropped_unchecked() {
+        let mut node = Node::new(2);
+        let block = BlockId { slot: Slot(1), hash: Hash([1; 32]) };
+        let fast = Statement::Fast(block);
+        node.certificate(certificate(fast, 0..8, true), 1).unwrap();
+        let checked = node.job().unwrap();
+        node.certificate(certificate(fast, 1..9, true), 2).unwrap();
+        node.certificate(certificate(Statement::Notarization(block), 1..8, true), 2).unwrap();
+        let weaker = node.job().unwrap();
+        assert!(node.job().is_none());
+        node.answer(START, checked);
+        assert_eq!(node.certificates(), [fast]);
+        node.answer(START, weaker);
+        assert!(node.job().is_none() && node.certificates().is_empty());
+        let late = certificate(Statement::Notarization(block), 1..8, true);
+        assert_eq!(node.certificate(late, 3), Err("certificate_not_wanted"));
+    }
+
+    #[test]
+    fn a_flood_of_false_certificates_costs_one_check() {
+        let mut node = Node::new(1);
+        let mut taken = 0;
+        for number in 1..=1_000_u16 {
+            let block = BlockId { slot: Slot(1), hash: Hash([(number % 251) as u8 + 1; 32]) };
+            let mut false_certificate = certificate(Statement::Fast(block), 0..1, false);
+            false_certificate.0.signers = Signers::of(10, (0..9).map(ValidatorIndex));
+            taken += usize::from(node.certificate(false_certificate, 4).is_ok());
+            assert!(node.checking.certificates.len() <= CERTIFICATES_PER_SENDER_MAX);
+        }
+        assert!(taken >= CERTIFICATES_PER_SENDER_MAX);
+        let genuine = Statement::Skip(Slot(1));
+        node.certificate(certificate(genuine, 1..8, true), 6).unwrap();
+        let job = node.job().unwrap();
+        assert_eq!(node.answer(START, job), [4]);
+        let job = node.job().unwrap();
+        assert!(node.answer(START, job).is_empty());
+        assert_eq!(node.certificates(), [genuine]);
+        assert!(node.job().is_none());
+    }
+
+    #[test]
+    fn a_verdict_that_nobody_asked_for_changes_nothing() {
+        let mut node = Node::new(1);
+        let verdict = CheckVerdict::Votes { verified: Vec::new(), rejected: vec![vote(notar(1, 1), 3)] };
+        let answered = node.checking.verdict(START, JobId(77), verdict, &mut node.consensus);
+        assert_eq!(answered, Err("verdict_without_job"));
+        assert_eq!(node.vote(START, vote(notar(1, 1), 3)), Ok(()), "nobody is barred");
     }
 }

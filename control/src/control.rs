@@ -24,7 +24,8 @@ use crate::standstill::Standstill;
 use crate::transactions::{Selection, TransactionLimits, Transactions};
 use crate::vote::Vote;
 
-/// Blocks whose notarization is remembered, so that it is reported once: more than can be notarized and not yet final.
+/// Blocks whose notarization is remembered, so that it is reported once: more than can be notarized and not yet
+/// final.
 const NOTARIZED_REMEMBERED: usize = 256;
 
 /// What a control core is told at its start.
@@ -60,7 +61,8 @@ pub struct ControlConfig {
 }
 
 impl ControlConfig {
-    /// With the cluster's parameters and the default bounds: 32 MiB of slices held, of which 4 MiB of finalized blocks.
+    /// With the cluster's parameters and the default bounds: 32 MiB of slices held, of which 4 MiB of finalized
+    /// blocks.
     #[must_use]
     pub fn new(
         own: ValidatorIndex,

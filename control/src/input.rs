@@ -1,4 +1,5 @@
-//! What the world tells the control core. Everything in it is bounded by whoever received it: a datagram, a slice, a verdict.
+//! What the world tells the control core. Everything in it is bounded by whoever received it: a datagram, a slice, a
+//! verdict.
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ pub struct JobId(pub u64);
 /// One thing that happened outside.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A slice was decoded from shreds of its slot's leader. The leader's own slices come as [`Input::SliceSent`] instead.
+    /// A slice was decoded from shreds of its slot's leader. The leader's own slices come as [`Input::SliceSent`]
+    /// instead.
     Slice(Slice),
     /// An own slice was shredded and sent.
     SliceSent(SliceSent),

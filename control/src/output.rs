@@ -51,9 +51,9 @@ pub enum Output {
     Event(Event),
 }
 
-/// Shreds of slots above `closed_through` and up to `shreds_through` are wanted. `closed_through` is the last slot handed to
-/// the application (see [`crate::blokstor`]), not the last one finalized: what others finalized a moment ago and is not
-/// complete here is still wanted.
+/// Shreds of slots above `closed_through` and up to `shreds_through` are wanted. `closed_through` is the last slot
+/// handed to the application (see [`crate::blokstor`]), not the last one finalized: what others finalized a moment
+/// ago and is not complete here is still wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShredHorizon {
     /// The last slot not wanted.

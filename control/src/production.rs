@@ -1,9 +1,9 @@
-//! Block production by the leader of a window, without optimistic handover (paper §2.7): it starts at ParentReady, then
-//! makes one block per slot, each on its predecessor, without waiting for votes.
+//! Block production by the leader of a window, without optimistic handover (paper §2.7): it starts at ParentReady,
+//! then makes one block per slot, each on its predecessor, without waiting for votes.
 //!
-//! Deadlines are absolute: slot i of the window ends (i + 1) * delta_block after the window's start, and its last slice
-//! leaves then. Shredding, sending and learning the block's hash happen after that, in the next slot's time, so that
-//! lateness does not add up over a window.
+//! Deadlines are absolute: slot i of the window ends (i + 1) * delta_block after the window's start, and its last
+//! slice leaves then. Shredding, sending and learning the block's hash happen after that, in the next slot's time, so
+//! that lateness does not add up over a window.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,7 +23,8 @@ pub struct ProductionConfig {
     pub slice_interval: Duration,
     /// Most payload bytes of one slice.
     pub slice_payload_bytes: usize,
-    /// Slices that may be on their way to being shredded at once; the next ones wait. The block's last slice does not.
+    /// Slices that may be on their way to being shredded at once; the next ones wait. The block's last slice does
+    /// not.
     pub in_flight_max: usize,
 }
 
@@ -87,8 +88,8 @@ impl Production {
         Self { config, window: None, in_flight: BTreeMap::new(), outgoing: VecDeque::new() }
     }
 
-    /// Begins the window whose first slot is `first`, at `start`, on `parent`; `selection` passes over the transactions
-    /// on that chain. A window in production already is replaced.
+    /// Begins the window whose first slot is `first`, at `start`, on `parent`; `selection` passes over the
+    /// transactions on that chain. A window in production already is replaced.
     ///
     /// # Panics
     /// If `first` is not the first slot of its window.
@@ -153,7 +154,8 @@ impl Production {
         self.outgoing.pop_front()
     }
 
-    /// Fills the open slice and lets it go if it is time. Returns whether another slice may have to go right after it.
+    /// Fills the open slice and lets it go if it is time. Returns whether another slice may have to go right after
+    /// it.
     fn step(&mut self, now: Time, transactions: &Transactions) -> bool {
         let Some(window) = self.window.as_ref().filter(|window| now >= window.start) else { return false };
         let past_deadline = now >= self.deadline(window);

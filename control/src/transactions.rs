@@ -1,10 +1,11 @@
 //! The pool of pending transactions: opaque bytes from clients, forwarded to the leaders that can include them, kept
 //! until they are finalized.
 //!
-//! The node that a client gave a transaction to is responsible for it: it forwards it to the current and the next leader
-//! at once, and at every change of window to the leader that is newly next, until it is finalized or expires. So a
-//! transaction survives any number of crashed leaders as long as that node lives. Leaders never take a transaction out of
-//! the pool by packing it: what they packed into a block that is then skipped is simply still there.
+//! The node that a client gave a transaction to is responsible for it: it forwards it to the current and the next
+//! leader at once, and at every change of window to the leader that is newly next, until it is finalized or expires.
+//! So a transaction survives any number of crashed leaders as long as that node lives. Leaders never take a
+//! transaction out of the pool by packing it: what they packed into a block that is then skipped is simply still
+//! there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -85,8 +86,8 @@ struct Pending {
     from_client: bool,
 }
 
-/// A leader's way through the pool while it makes the blocks of one window: in order of arrival, each transaction once,
-/// without those on the chain it builds on.
+/// A leader's way through the pool while it makes the blocks of one window: in order of arrival, each transaction
+/// once, without those on the chain it builds on.
 #[derive(Debug, Default)]
 pub struct Selection {
     next: u64,

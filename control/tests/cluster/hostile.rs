@@ -1,9 +1,10 @@
-//! Leaders that lie. One of five is less than the fifth of the stake that the protocol bears only if it is less than a
-//! whole fifth, so these clusters have six nodes.
+//! Leaders that lie. One of five is less than the fifth of the stake that the protocol bears only if it is less than
+//! a whole fifth, so these clusters have six nodes.
 
-use alpenglow_control::block::{ParentStatement, SliceBuilder};
+use alpenglow_control::block::{ParentStatement, SliceBuilder, SliceContent};
 use alpenglow_control::output::Event;
 use alpenglow_control::production::OutgoingSlice;
+use alpenglow_control::vote::VotePayload;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{BlockId, Hash, SliceIndex, Slot};
 
@@ -130,18 +131,25 @@ fn two_versions_of_a_block_split_nobody() {
 fn a_leader_that_is_seen_to_contradict_itself_gets_no_notarization_votes() {
     let world = with_liar(
         |_, slice| {
-            let mut builder = SliceBuilder::new(ParentStatement::Nothing, 4_096);
+            if slice.id.index.get() > 0 {
+                return vec![slice];
+            }
+            let stated = SliceContent::parse(slice.id.index, &slice.payload).expect("a leader packs well").parent;
+            let mut builder = SliceBuilder::new(stated, 4_096);
             assert!(builder.push(b"another version"));
-            let is_first = slice.id.index.get() == 0;
             let other = OutgoingSlice { payload: builder.finish().into(), ..slice.clone() };
-            if is_first { vec![slice] } else { vec![other, slice] }
+            vec![other, slice]
         },
         15,
     );
     for node in honest_nodes() {
-        let told = |event: &Event| matches!(event, Event::Equivocation(proof) if proof.first.id.slot == Slot(4));
-        let seen = world.oracle.events.iter().filter(|(seen_by, _, event)| *seen_by == node && told(event)).count();
-        assert_eq!(seen, 1);
+        let count = |wanted: &dyn Fn(&Event) -> bool| {
+            world.oracle.events.iter().filter(|(seen_by, _, event)| *seen_by == node && wanted(event)).count()
+        };
+        assert_eq!(count(&|event| matches!(event, Event::Equivocation(proof) if proof.first.id.slot == Slot(4))), 1);
+        let notarizes = |event: &Event| matches!(event, Event::VoteCast(VotePayload::Notar(id)) if id.slot == Slot(4));
+        assert_eq!(count(&notarizes), 0);
+        assert_eq!(world.oracle.how(node, 4, 7), [How::Skipped; 4]);
     }
 }
 
@@ -150,5 +158,23 @@ fn a_leader_that_sends_to_some_only_costs_its_own_window_at_most() {
     let world = with_liar(|to, slice| if to == 0 { vec![slice] } else { Vec::new() }, 15);
     for node in honest_nodes() {
         assert_eq!(world.oracle.how(node, 4, 7), [How::Skipped; 4]);
+    }
+}
+
+#[test]
+fn only_the_one_that_signs_wrongly_is_barred() {
+    let mut world = World::new(Setup { nodes: 6, ..Setup::default() });
+    world.forgers.insert(LIAR, None);
+    assert!(world.run_until_decided(15, World::at_ms(12_000)));
+    let mut barred = 0;
+    for (node, _, event) in &world.oracle.events {
+        if let Event::Barred { validator, .. } = event {
+            assert_eq!((validator.get(), *node == LIAR), (LIAR, false));
+            barred += 1;
+        }
+    }
+    assert_eq!(barred, 5, "once by each, for longer than this run");
+    for node in 0..6 {
+        assert_eq!(world.oracle.how(node, 8, 15), [How::Fast; 8], "the other five are enough");
     }
 }

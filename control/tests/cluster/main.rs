@@ -1,10 +1,11 @@
 //! Whole clusters of control cores in virtual time, watched by an oracle that knows only the protocol.
 //!
-//! Random runs print their seed when they fail. `ALPENGLOW_SEED=N cargo test -p alpenglow-control --test cluster` runs them
-//! with that one only, `ALPENGLOW_SEEDS=N` with the first N.
+//! Random runs print their seed when they fail. `ALPENGLOW_SEED=N cargo test -p alpenglow-control --test cluster`
+//! runs them with that one only, `ALPENGLOW_SEEDS=N` with the first N.
 
 mod clients;
 mod faults;
+mod garbage;
 mod hostile;
 mod oracle;
 mod paths;

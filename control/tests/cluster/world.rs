@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alpenglow_control::block::Block;
-use alpenglow_control::bls::SecretKey;
+use alpenglow_control::bls::{SecretKey, SignatureBytes};
 use alpenglow_control::certificate::VerifiedCertificate;
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::control::{Control, ControlConfig};
@@ -30,6 +30,7 @@ use crate::oracle::Oracle;
 pub(crate) const MS: u64 = 1_000_000;
 /// When the cluster starts. Not zero, so that nobody takes the clock's origin for it.
 pub(crate) const START: Time = Time(7_000_000_000);
+const CLUSTER: ClusterId = ClusterId([42; 32]);
 /// From the order to send a slice to the report that it was sent.
 const SENDING: Duration = Duration::from_micros(100);
 /// From a job to its verdict.
@@ -125,6 +126,21 @@ enum Happening {
     Repair(BlockId),
 }
 
+fn secret(node: usize) -> SecretKey {
+    SecretKey::from_entropy(&[node as u8 + 1; 32])
+}
+
+/// The configuration of one of `nodes`.
+pub(crate) fn config(nodes: usize, own: usize) -> ControlConfig {
+    let identity = |node: usize| SigningKey::from_bytes(&[node as u8 + 1; 32]).verifying_key().to_bytes();
+    let validators = (0..nodes).map(|node| (identity(node), Stake(1_000))).collect();
+    let validators = ValidatorSet::new(validators).expect("valid identities and stakes");
+    let schedule = Arc::new(LeaderSchedule::new(ScheduleKind::RoundRobin, EpochSeed([1; 32]), &validators));
+    let stakes = Arc::new(Stakes::new(vec![Stake(1_000); nodes]));
+    let (own, secret_key) = (ValidatorIndex(own as u16), secret(own));
+    ControlConfig::new(own, secret_key, stakes, schedule, CLUSTER, CodingParameters::default())
+}
+
 /// See the module's documentation.
 pub(crate) struct World {
     pub(crate) now: Time,
@@ -132,6 +148,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) tampers: BTreeMap<usize, Tamper>,
     pub(crate) schedule: Arc<LeaderSchedule>,
+    /// Nodes whose votes carry the signature of another vote of theirs.
+    pub(crate) forgers: BTreeMap<usize, Option<SignatureBytes>>,
     /// When each own slice left: slot, slice, last, time.
     pub(crate) slices_sent: Vec<(SliceId, bool, Time)>,
     /// Extra delay of everything a slot's leader sends of its blocks.
@@ -148,24 +166,17 @@ pub(crate) struct World {
 impl World {
     /// A cluster of equal stakes whose leaders take turns: node `w % nodes` leads window `w`.
     pub(crate) fn new(setup: Setup) -> Self {
-        let cluster = ClusterId([42; 32]);
-        let secret = |node: usize| SecretKey::from_entropy(&[node as u8 + 1; 32]);
-        let identity = |node: usize| SigningKey::from_bytes(&[node as u8 + 1; 32]).verifying_key().to_bytes();
-        let validators = (0..setup.nodes).map(|node| (identity(node), Stake(1_000))).collect();
-        let validators = ValidatorSet::new(validators).unwrap();
-        let schedule = Arc::new(LeaderSchedule::new(ScheduleKind::RoundRobin, EpochSeed([1; 32]), &validators));
-        let stakes = Arc::new(Stakes::new(vec![Stake(1_000); setup.nodes]));
         let keys: Vec<_> = (0..setup.nodes)
             .map(|node| (secret(node).public_key().to_bytes(), secret(node).prove_possession()))
             .collect();
-        let keys = Arc::new(VotingKeys::new(&keys).unwrap());
+        let keys = Arc::new(VotingKeys::new(&keys).expect("valid keys and proofs"));
+        let schedule = config(setup.nodes, 0).schedule;
         let node_of = |node: usize| {
-            let own = ValidatorIndex(node as u16);
-            let coding = CodingParameters::default();
-            let mut config = ControlConfig::new(own, secret(node), stakes.clone(), schedule.clone(), cluster, coding);
+            let mut config = config(setup.nodes, node);
             (setup.configure)(&mut config);
-            let control = Control::new(config, START).unwrap();
-            Some(Node { control, checker: Checker::new(cluster, keys.clone(), stakes.clone()) })
+            let checker = Checker::new(CLUSTER, keys.clone(), config.stakes.clone());
+            let control = Control::new(config, START).expect("a valid configuration");
+            Some(Node { control, checker })
         };
         let nodes = (0..setup.nodes).map(node_of).collect();
         let mut world = Self {
@@ -173,6 +184,7 @@ impl World {
             network: setup.network,
             oracle: Oracle::new(setup.nodes, setup.seed),
             tampers: BTreeMap::new(),
+            forgers: BTreeMap::new(),
             schedule,
             slices_sent: Vec::new(),
             late_slots: BTreeMap::new(),
@@ -357,10 +369,14 @@ impl World {
         }
     }
 
-    fn decode(&self, from: usize, vote: bool, body: &[u8]) -> Input {
+    fn decode(&mut self, from: usize, vote: bool, body: &[u8]) -> Input {
         let sender = ValidatorIndex(from as u16);
         if vote {
-            return Input::Vote(decode_vote(body, sender).expect("what a node encodes, another can decode"));
+            let mut vote = decode_vote(body, sender).expect("what a node encodes, another can decode");
+            if let Some(signature) = self.forgers.get_mut(&from) {
+                vote.signature = *signature.get_or_insert(vote.signature);
+            }
+            return Input::Vote(vote);
         }
         let certificate = decode_certificate(body, self.nodes.len());
         Input::Certificate { certificate: certificate.expect("what a node encodes, another can decode"), sender }
