@@ -1,6 +1,16 @@
 //! The node and its command line.
 
+mod cli;
+mod files;
+mod keys;
 mod load;
 mod report;
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run()
+}
