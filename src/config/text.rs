@@ -1,0 +1,88 @@
+//! A new config file, with every key and what it means.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::Path;
+
+use super::{CorePolicy, PollPolicy, default_slice_interval_ms, default_slice_memory_mib};
+
+/// What a new config file says.
+#[derive(Clone, Debug)]
+pub(crate) struct NewConfig {
+    /// Where to receive.
+    pub(crate) bind: SocketAddr,
+    /// Shard threads.
+    pub(crate) shards: NonZero<usize>,
+    /// Where threads run.
+    pub(crate) cores: CorePolicy,
+    /// How threads wait.
+    pub(crate) poll: PollPolicy,
+    /// Verifier threads, `None` for as many as cores are left.
+    pub(crate) verifiers: Option<NonZero<usize>>,
+    /// Milliseconds after its first transaction at which a slice leaves.
+    pub(crate) slice_interval_ms: u64,
+    /// Memory for incomplete slices.
+    pub(crate) slice_memory_mib: usize,
+    /// Never relay.
+    pub(crate) silent_relay: bool,
+}
+
+impl NewConfig {
+    /// The defaults, for a node that receives at `bind`.
+    pub(crate) fn at(bind: SocketAddr) -> Self {
+        Self {
+            bind,
+            shards: NonZero::<usize>::MIN,
+            cores: CorePolicy::default(),
+            poll: PollPolicy::default(),
+            verifiers: None,
+            slice_interval_ms: default_slice_interval_ms(),
+            slice_memory_mib: default_slice_memory_mib(),
+            silent_relay: false,
+        }
+    }
+
+    /// The file's text. `peers` are all addresses in the order of the genesis file.
+    pub(crate) fn to_toml(
+        &self,
+        identity: &Path,
+        bls_key: &Path,
+        genesis: &Path,
+        data: &Path,
+        peers: &[SocketAddr],
+    ) -> String {
+        let peers = peers.iter().enumerate().fold(String::new(), |mut text, (index, address)| {
+            writeln!(text, "{index} = \"{address}\"").expect("strings take any text");
+            text
+        });
+        format!(
+            include_str!("node.toml.txt"),
+            identity = quoted(identity),
+            bls_key = quoted(bls_key),
+            genesis = quoted(genesis),
+            data = quoted(data),
+            bind = format_args!("\"{}\"", self.bind),
+            shards = self.shards,
+            cores = match &self.cores {
+                CorePolicy::Auto => "\"auto\"".to_owned(),
+                CorePolicy::Unpinned => "\"none\"".to_owned(),
+                CorePolicy::List(list) => format!("{list:?}"),
+            },
+            poll = match self.poll {
+                PollPolicy::Spin => "\"spin\"",
+                PollPolicy::Wait => "\"wait\"",
+                PollPolicy::Auto => "\"auto\"",
+            },
+            verifiers = self.verifiers.map_or("\"auto\"".to_owned(), |number| number.to_string()),
+            slice_interval_ms = self.slice_interval_ms,
+            slice_memory_mib = self.slice_memory_mib,
+            silent_relay = self.silent_relay,
+            peers = peers.trim_end(),
+        )
+    }
+}
+
+fn quoted(path: &Path) -> toml::Value {
+    toml::Value::String(path.to_string_lossy().into_owned())
+}
