@@ -436,7 +436,7 @@ mod tests {
         let mut difference = [0; 32];
         let mut borrow = 0;
         for at in (0..32).rev() {
-            let digit = i32::from(order[at]) - i32::from(key.to_bytes()[at]) - borrow;
+            let digit = order[at] - i32::from(key.to_bytes()[at]) - borrow;
             borrow = i32::from(digit < 0);
             difference[at] = (digit + 256 * borrow) as u8;
         }

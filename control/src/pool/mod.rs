@@ -518,3 +518,6 @@ impl Pool {
         self.safe.push_back(PoolEvent::SafeToNotar(block));
     }
 }
+
+#[cfg(test)]
+mod tests;
