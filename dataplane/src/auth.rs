@@ -48,7 +48,7 @@ pub enum AuthError {
 }
 
 impl PairwiseKeys {
-    /// Derives the keys of validator `own`, whose identity `identity` is, with every validator; some 50 µs for each.
+    /// Derives the keys of validator `own`, whose identity `identity` is, with every validator; some 100 µs for each.
     ///
     /// # Errors
     /// [`AuthError`] if `identity` is not that of `own`, or a peer's identity yields no secret.
