@@ -67,6 +67,22 @@ fn every_transaction_is_final_once_though_a_leader_dies_while_it_makes_blocks() 
 }
 
 #[test]
+fn after_dead_leaders_the_first_one_alive_has_what_they_were_given() {
+    let mut world = World::new(Setup { nodes: 10, ..Setup::default() });
+    world.kill(1);
+    world.kill(2);
+    assert!(world.run_until_decided(3, World::at_ms(2_000)));
+    // Leader 1 and the next one, 2, are the only ones to be told at first.
+    for number in 0..20 {
+        world.submit(9, transaction(number));
+    }
+    assert!(world.run_until_decided(12, World::at_ms(12_000)));
+    let block = world.oracle.chain(0).iter().find(|block| block.id.slot == alpenglow_rotor::types::Slot(12));
+    assert_eq!(block.map(|block| block.transaction_ids.len()), Some(20));
+    assert_each_once(&world, 20);
+}
+
+#[test]
 fn transactions_of_a_skipped_window_are_made_good_by_its_leader() {
     let mut world = World::new(Setup::default());
     for slot in 4..8 {
