@@ -32,6 +32,15 @@ impl StartError {
     pub(crate) fn ring(error: io::Error) -> Self {
         explain(error, disabled_by_sysctl())
     }
+
+    /// Names the limit if it is one, else what was tried.
+    pub(crate) fn system(what: &'static str, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Self::Limit { limit: "open files", remedy: "ulimit -n 65536" },
+            Some(libc::ENOMEM) => Self::Limit { limit: "memory", remedy: "ulimit -v unlimited, ulimit -l unlimited" },
+            _ => Self::System { what, error },
+        }
+    }
 }
 
 /// The value of `kernel.io_uring_disabled`; kernels before 6.6 do not have it.
@@ -56,8 +65,7 @@ fn explain(error: io::Error, disabled: Option<u32>) -> StartError {
             StartError::KernelTooOld { missing: "a set-up flag (SINGLE_ISSUER, DEFER_TASKRUN, COOP_TASKRUN)" }
         }
         (Some(libc::ENOMEM), _) => StartError::Limit { limit: "locked memory", remedy: "ulimit -l unlimited" },
-        (Some(libc::EMFILE | libc::ENFILE), _) => StartError::Limit { limit: "open files", remedy: "ulimit -n 65536" },
-        _ => StartError::System { what: "set up io_uring", error },
+        _ => StartError::system("set up io_uring", error),
     }
 }
 

@@ -1,4 +1,8 @@
 //! Relaying: the shreds of one slice that lie in one buffer, sent to one validator after the other.
+//!
+//! The copies for one validator are gathered in a row. Sending them from the receive buffer, with two pieces of memory for
+//! each datagram (a header of its own, the body), takes as long or longer: for 13 datagrams of 1,232 bytes to 3 peers over
+//! loopback 20 µs gathered and 22 µs in pieces (medians).
 
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{Time, ValidatorIndex};
@@ -112,5 +116,103 @@ impl FanOut {
             self.rank += 1;
         }
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alpenglow_rotor::types::{ClusterId, SliceIndex, Slot, Stake};
+    use alpenglow_rotor::validators::ValidatorSet;
+    use ed25519_dalek::SigningKey;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::auth::PairwiseKeys;
+    use crate::datagram::Header;
+
+    const OWN: ValidatorIndex = ValidatorIndex(1);
+    const SLICE: SliceId = SliceId { slot: Slot(9), index: SliceIndex::new(3).unwrap() };
+
+    /// Validator 4 has the most stake, validator 0 the least.
+    fn audience() -> (Audience, Letterhead) {
+        let identity = |index: u8| SigningKey::from_bytes(&[index + 1; 32]);
+        let validators = (0..5).map(|index| (identity(index).verifying_key().to_bytes(), Stake(u64::from(index) + 1)));
+        let validators = ValidatorSet::new(validators.collect()).unwrap();
+        let cluster = ClusterId([2; 32]);
+        let keys = PairwiseKeys::derive(&identity(1), &validators, cluster, OWN).unwrap();
+        let audience = Audience { own: OWN, by_decreasing_stake: validators.by_decreasing_stake().into() };
+        (audience, Letterhead::new(cluster, OWN, Arc::new(keys)))
+    }
+
+    /// Who gets what: for each send its receiver and the first body byte of each datagram.
+    fn sends(mut fan_out: FanOut, source: &[u8]) -> Vec<(u16, Vec<u8>)> {
+        let (audience, letterhead) = audience();
+        let mut sends = Vec::new();
+        let mut out = vec![0; JOINED_BYTES_MAX];
+        while let Some(receiver) = fan_out.receiver(&audience) {
+            let length = fan_out.gather(source, &letterhead, receiver, &mut out);
+            let datagrams = out[..length].chunks(fan_out.datagram_bytes);
+            let bodies = datagrams.map(|datagram| {
+                let (header, body) = Header::parse(datagram).unwrap();
+                assert_eq!((header.kind, header.lane, header.sender), (Kind::Shred, SLICE.lane(), OWN.0));
+                body[0]
+            });
+            sends.push((receiver.0, bodies.collect()));
+        }
+        sends
+    }
+
+    fn fan_out(leader: u16, next_leader: u16, positions: &[usize], datagram_bytes: usize) -> FanOut {
+        let mut fan_out =
+            FanOut::new(SLICE, ValidatorIndex(leader), ValidatorIndex(next_leader), datagram_bytes, Time(0));
+        positions.iter().for_each(|&position| fan_out.positions.insert(position));
+        fan_out
+    }
+
+    /// Datagrams whose bodies are their positions.
+    fn buffer(datagrams: usize, datagram_bytes: usize) -> Vec<u8> {
+        (0..datagrams).flat_map(|position| vec![position as u8; datagram_bytes]).collect()
+    }
+
+    #[test]
+    fn the_next_leader_gets_copies_first_and_the_others_by_decreasing_stake() {
+        let all = |order: &[u16]| order.iter().map(|&receiver| (receiver, vec![0, 2])).collect::<Vec<_>>();
+        let source = buffer(3, 100);
+        assert_eq!(sends(fan_out(3, 2, &[0, 2], 100), &source), all(&[2, 4, 0]));
+        assert_eq!(sends(fan_out(0, 0, &[0, 2], 100), &source), all(&[4, 3, 2]));
+        assert_eq!(sends(fan_out(4, OWN.0, &[0, 2], 100), &source), all(&[3, 2, 0]));
+        assert_eq!(sends(fan_out(OWN.0, 2, &[0, 2], 100), &source), all(&[2, 4, 3, 0]));
+    }
+
+    #[test]
+    fn more_datagrams_than_one_send_takes_go_out_in_several() {
+        let positions: Vec<usize> = (0..100).collect();
+        let sends = sends(fan_out(0, 0, &positions, 1_232), &buffer(100, 1_232));
+        let lengths: Vec<usize> = sends.iter().map(|(_, bodies)| bodies.len()).collect();
+        assert_eq!(lengths, [53, 47, 53, 47, 53, 47]);
+        assert_eq!(sends[1].1, (53..100).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_shorter_last_datagram_stays_as_it_is() {
+        let mut source = buffer(3, 100);
+        source.truncate(260);
+        let (audience, letterhead) = audience();
+        let mut fan_out = fan_out(0, 0, &[1, 2], 100);
+        let receiver = fan_out.receiver(&audience).unwrap();
+        assert_eq!(fan_out.gather(&source, &letterhead, receiver, &mut [0; 1_000]), 160);
+    }
+
+    proptest! {
+        #[test]
+        fn positions_are_found_in_order(wanted in prop::collection::btree_set(0_usize..256, 0..60)) {
+            let mut positions = Positions::default();
+            wanted.iter().for_each(|&position| positions.insert(position));
+            let found: Vec<usize> = std::iter::successors(positions.from(0), |last| positions.from(last + 1)).collect();
+            prop_assert_eq!(positions.len(), wanted.len());
+            prop_assert_eq!(found, wanted.into_iter().collect::<Vec<_>>());
+        }
     }
 }

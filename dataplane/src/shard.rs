@@ -41,6 +41,7 @@ pub(crate) struct Shard {
 impl Shard {
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self) -> ShardReport {
+        self.housekeep();
         while !self.stop.load(Ordering::Relaxed) {
             self.reap();
             while let Some(buffer) = self.next_buffer() {
@@ -116,6 +117,7 @@ impl Shard {
     fn hand_off(&mut self, decoded: FromShard) {
         self.control.push_slice(decoded);
         self.ring.wake_control();
+        self.ring.submit();
     }
 
     /// Sends what control has ordered and what waited for a free slot.
@@ -126,6 +128,7 @@ impl Shard {
         self.ring.submit();
     }
 
+    /// Follows control's horizon.
     fn housekeep(&mut self) {
         self.intake.follow_horizon();
     }

@@ -10,7 +10,7 @@ use crate::counters::Counters;
 /// A stage that a shard measures, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// From the kernel's timestamp of a datagram to its arrival in the shard.
+    /// From the kernel's timestamp of a datagram to its turn in the shard; one sample for each receive buffer.
     RxQueue,
     /// Checking one shred's signature or path.
     ShredVerify,

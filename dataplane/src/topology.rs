@@ -86,8 +86,8 @@ impl Dataplane {
         let mut shard_links = Vec::with_capacity(config.shards);
         let mut set_up = Vec::with_capacity(config.shards);
         for (index, socket) in sockets.into_iter().enumerate() {
-            let wake_event = |error| StartError::System { what: "make an eventfd", error };
-            let (shard_link, control) = link(ShardWaker::new().map_err(wake_event)?);
+            let waker = ShardWaker::new().map_err(|error| StartError::system("make an eventfd", error))?;
+            let (shard_link, control) = link(waker);
             let counters = Arc::new(Counters::new());
             shard_links.push(shard_link);
             dataplane.links.push(control.clone());
@@ -130,7 +130,8 @@ impl Dataplane {
         &self.counters
     }
 
-    /// Whether every shard still runs. A shard ends only when it is stopped or by a panic, which [`Dataplane::stop`] passes on.
+    /// Whether every shard still runs. A shard ends only when it is stopped or by a panic, which [`Dataplane::stop`] passes
+    /// on; control is woken when it does.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.shards.iter().all(|shard| !shard.is_finished())
@@ -164,9 +165,9 @@ impl Drop for Dataplane {
 fn open_sockets(address: SocketAddr, config: &DataplaneConfig) -> Result<Vec<Socket>, StartError> {
     let sockets: Result<Vec<Socket>, _> =
         (0..config.shards).map(|_| socket::open(address, config.socket_buffer_bytes)).collect();
-    let sockets = sockets.map_err(|(what, error)| StartError::System { what, error })?;
+    let sockets = sockets.map_err(|(what, error)| StartError::system(what, error))?;
     steer::by_lane(&sockets[0], config.shards as u32)
-        .map_err(|error| StartError::System { what: "steer datagrams to shards (SO_ATTACH_REUSEPORT_CBPF)", error })?;
+        .map_err(|error| StartError::system("steer datagrams to shards (SO_ATTACH_REUSEPORT_CBPF)", error))?;
     Ok(sockets)
 }
 
@@ -182,6 +183,15 @@ struct ShardParts {
     stop: Arc<AtomicBool>,
 }
 
+/// Wakes control when a shard ends, so that it notices a panic at once and not with the next datagram.
+struct WakesControl(Arc<ControlWaker>);
+
+impl Drop for WakesControl {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
 fn spawn(
     parts: ShardParts,
     outcome: mpsc::SyncSender<Result<(), StartError>>,
@@ -189,6 +199,7 @@ fn spawn(
     let thread = thread::Builder::new().name(format!("shard-{}", parts.index));
     thread
         .spawn(move || {
+            let _wakes_control = WakesControl(Arc::clone(&parts.control_waker));
             let (index, counters) = (parts.index, Arc::clone(&parts.counters));
             match set_up(parts) {
                 Ok(shard) => {
@@ -204,7 +215,7 @@ fn spawn(
                 }
             }
         })
-        .map_err(|error| StartError::System { what: "start a shard thread", error })
+        .map_err(|error| StartError::system("start a shard thread", error))
 }
 
 /// Pins the calling thread. The crate panics on a core beyond its table, so the core is looked for first.
