@@ -1,0 +1,93 @@
+//! The command line: a file for each subcommand, with its flags and what it does.
+//!
+//! Every subcommand has `run`; an error is printed with what to do about it, and the exit code is 1. Wrong flags exit with 2.
+
+mod genesis;
+mod keys;
+mod submit;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// An Alpenglow validator, and what is needed around it.
+///
+/// Alpenglow is a proof-of-stake consensus protocol that finalizes a block after one round of votes if 80% of the stake
+/// takes part, or after two with 60%. Blocks travel by Rotor: cut into erasure-coded shreds, each relayed once.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  alpenglow genesis --validators 4 --out cluster     make the files of a cluster
+  alpenglow node --config cluster/node-0/node.toml   run its first validator
+  alpenglow cluster                                  run a whole cluster here, and measure it
+
+Exit codes: 0 done, 1 failed (the message says what to do), 2 wrong flags.
+Log lines go to standard error; ALPENGLOW_LOG says which, as in ALPENGLOW_LOG=debug (default: info).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Genesis(genesis::GenesisArgs),
+    Keys(keys::KeysArgs),
+    Submit(submit::SubmitArgs),
+}
+
+/// Why a subcommand failed.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// Flags that do not fit each other, in words.
+    Usage(String),
+    /// Anything else, in words.
+    Failed(String),
+}
+
+impl CliError {
+    /// An error whose text says what to do.
+    pub(crate) fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// Flags that do not fit each other.
+    pub(crate) fn usage(error: impl Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl Cli {
+    /// Runs the subcommand. Has to be called from the main thread.
+    pub(crate) fn run(self) -> ExitCode {
+        match self.command {
+            Command::Genesis(arguments) => report(arguments.run()),
+            Command::Keys(arguments) => report(arguments.run()),
+            Command::Submit(arguments) => report(arguments.run()),
+        }
+    }
+}
+
+fn report(result: Result<(), CliError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Failed(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+        Err(CliError::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, message).exit(),
+    }
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| CliError::Failed(format!("cannot write to standard output: {error}; check where it leads")))
+}

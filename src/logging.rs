@@ -1,0 +1,42 @@
+//! Log lines on standard error: each with its time and, in a node, with the node's index.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use alpenglow_rotor::types::ValidatorIndex;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+/// The environment variable that says what is logged.
+pub(crate) const VARIABLE: &str = "ALPENGLOW_LOG";
+
+/// What each line starts with.
+struct Prefix {
+    node: Option<ValidatorIndex>,
+}
+
+impl FormatTime for Prefix {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        SystemTime.format_time(writer)?;
+        match self.node {
+            Some(node) => write!(writer, " node {}", node.0),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Starts logging, as [`VARIABLE`] says or from level info on; `node` is named in every line. Only the first call counts.
+pub(crate) fn start(node: Option<ValidatorIndex>) {
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var(VARIABLE).from_env_lossy();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(Prefix { node })
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .finish();
+    // An error says that logging was started before.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
