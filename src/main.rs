@@ -1,7 +1,10 @@
 //! The node and its command line.
 
+mod application;
+mod block_times;
 mod cli;
 mod config;
+mod control_loop;
 mod encoding;
 mod files;
 mod genesis;
@@ -9,8 +12,12 @@ mod keys;
 mod load;
 mod logging;
 mod new_cluster;
+mod node;
 mod report;
 mod stakes;
+mod telemetry;
+mod topology;
+mod verifier;
 
 use std::process::ExitCode;
 

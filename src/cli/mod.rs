@@ -4,6 +4,7 @@
 
 mod genesis;
 mod keys;
+mod node;
 mod submit;
 
 use std::fmt::Display;
@@ -37,6 +38,7 @@ Log lines go to standard error; ALPENGLOW_LOG says which, as in ALPENGLOW_LOG=de
 enum Command {
     Genesis(genesis::GenesisArgs),
     Keys(keys::KeysArgs),
+    Node(node::NodeArgs),
     Submit(submit::SubmitArgs),
 }
 
@@ -67,6 +69,7 @@ impl Cli {
         match self.command {
             Command::Genesis(arguments) => report(arguments.run()),
             Command::Keys(arguments) => report(arguments.run()),
+            Command::Node(arguments) => report(arguments.run()),
             Command::Submit(arguments) => report(arguments.run()),
         }
     }

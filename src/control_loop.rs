@@ -1,0 +1,422 @@
+//! The control thread: it takes what shards and verifiers have left, lets [`Control`] decide, and carries out what comes
+//! back. A round is a list of small duties, each bounded, so that no kind of input starves another or the timers.
+//!
+//! It runs on a glommio executor; nothing of glommio is used elsewhere.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use alpenglow_control::consensus::Finalization;
+use alpenglow_control::control::Control;
+use alpenglow_control::input::Input;
+use alpenglow_control::message::{self, Message};
+use alpenglow_control::output::{Decision, Event, Output};
+use alpenglow_control::production::SliceSent;
+use alpenglow_control::transactions::TransactionSource;
+use alpenglow_dataplane::datagram::Kind;
+use alpenglow_dataplane::{ControlWaker, FromShard, Horizon, InboundMessage, MessageBytes, ShardLink, ToShard, clock};
+use alpenglow_rotor::types::{Slot, Time};
+use crossbeam::channel::Sender;
+use futures_lite::{AsyncReadExt, FutureExt};
+use glommio::timer::Timer;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use crate::application::Finalized;
+use crate::block_times::BlockTimes;
+use crate::report::{How, NodeEvent, Stage};
+use crate::telemetry::Events;
+use crate::verifier::Verifiers;
+
+/// Inputs taken in a round from one queue before the others have their turn.
+const ROUND_INPUTS: usize = 64;
+/// Longest wait. Nothing depends on it: every input wakes and every timer is waited for; it bounds what a defect costs.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// Memory that glommio registers for file I/O, which this thread does not do.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+/// Operations that glommio's rings hold; this thread has a read and a timer under way.
+const RING_DEPTH: usize = 32;
+
+/// What the control thread works with.
+pub(crate) struct ControlParts {
+    /// What decides.
+    pub(crate) control: Control,
+    /// Validators in the set.
+    pub(crate) validators: usize,
+    /// The shards, in order.
+    pub(crate) links: Vec<ShardLink>,
+    /// What tells the shards which slots are wanted.
+    pub(crate) horizon: Arc<Horizon>,
+    /// What checks signatures.
+    pub(crate) verifiers: Verifiers,
+    /// Where finalized blocks go.
+    pub(crate) application: Sender<Finalized>,
+    /// Where events go.
+    pub(crate) events: Events,
+}
+
+/// How the control thread runs.
+pub(crate) struct ControlPlacement {
+    /// Its core.
+    pub(crate) core: Option<usize>,
+    /// Whether it never sleeps.
+    pub(crate) spin: bool,
+    /// Wakes it.
+    pub(crate) waker: Arc<ControlWaker>,
+    /// The end of the waker that it waits on.
+    pub(crate) wake_reader: UnixStream,
+}
+
+/// What the control thread leaves when it ends.
+pub(crate) struct ControlReport {
+    /// Times it measured.
+    pub(crate) times: BlockTimes,
+    /// What it dropped, by reason.
+    pub(crate) drops: BTreeMap<&'static str, u64>,
+}
+
+/// The running thread.
+pub(crate) struct ControlThread {
+    thread: ExecutorJoinHandle<ControlReport>,
+    waker: Arc<ControlWaker>,
+    /// Shared with the thread alone, which lets go of it when it ends.
+    stop: Arc<AtomicBool>,
+}
+
+impl ControlThread {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When glommio cannot set up its rings or the thread.
+    pub(crate) fn start(parts: ControlParts, placement: ControlPlacement) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let waker = Arc::clone(&placement.waker);
+        let on = placement.core.map_or(Placement::Unbound, Placement::Fixed);
+        let builder = LocalExecutorBuilder::new(on).name("control").io_memory(IO_MEMORY_BYTES).ring_depth(RING_DEPTH);
+        let told_to_stop = Arc::clone(&stop);
+        let thread = builder.spawn(move || run(ControlLoop::new(parts), placement, told_to_stop)).map_err(explain)?;
+        Ok(Self { thread, waker, stop })
+    }
+
+    /// Whether it has ended without being told to: by a panic.
+    pub(crate) fn has_ended(&self) -> bool {
+        Arc::strong_count(&self.stop) == 1
+    }
+
+    /// Ends it; what it left.
+    ///
+    /// # Errors
+    /// When the thread panicked.
+    pub(crate) fn stop(self) -> io::Result<ControlReport> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        self.thread.join().map_err(explain)
+    }
+}
+
+/// A glommio error may hold a panic's payload, which no other thread may look into: its text is kept.
+fn explain<T>(error: glommio::GlommioError<T>) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+async fn run(mut control: ControlLoop, placement: ControlPlacement, stop: Arc<AtomicBool>) -> ControlReport {
+    let ControlPlacement { spin, waker, wake_reader, .. } = placement;
+    #[expect(unsafe_code, reason = "glommio has no safe way to take over a stream")]
+    // SAFETY: the descriptor was just given up by its only owner, and the new stream becomes its only owner.
+    let stream = unsafe { glommio::net::UnixStream::from_raw_fd(wake_reader.into_raw_fd()) };
+    let mut wake = Box::pin(next_wake(stream));
+    while !stop.load(Ordering::Relaxed) {
+        if control.round(clock::now()) > 0 || spin {
+            glommio::yield_if_needed().await;
+            continue;
+        }
+        waker.park();
+        if !control.has_input() && !stop.load(Ordering::Relaxed) {
+            let wait = control.time_to_wait(clock::now());
+            let woken = async { Some(wake.as_mut().await) };
+            let timed_out = async {
+                Timer::new(wait).await;
+                None
+            };
+            if let Some(stream) = woken.or(timed_out).await {
+                wake = Box::pin(next_wake(stream));
+            }
+        }
+        waker.unpark();
+    }
+    control.finish()
+}
+
+/// Waits for a wake-up and gives the stream back, so that a wait cut short by a timer goes on at the next one.
+async fn next_wake(mut stream: glommio::net::UnixStream) -> glommio::net::UnixStream {
+    if stream.read(&mut [0; 64]).await.is_err() {
+        // Without the stream the timers still wake the loop, only later than inputs should.
+        tracing::error!("the control thread's wake-up stream failed");
+        std::future::pending::<()>().await;
+    }
+    stream
+}
+
+struct ControlLoop {
+    parts: ControlParts,
+    /// Orders that found a shard's queue full, with the shard. While there are any, no input is taken.
+    backlog: VecDeque<(usize, ToShard)>,
+    /// The shard that sends the next message.
+    next_shard: usize,
+    times: BlockTimes,
+    drops: BTreeMap<&'static str, u64>,
+}
+
+impl ControlLoop {
+    fn new(parts: ControlParts) -> Self {
+        Self { parts, backlog: VecDeque::new(), next_shard: 0, times: BlockTimes::default(), drops: BTreeMap::new() }
+    }
+
+    /// One round of all duties; how much there was to do.
+    fn round(&mut self, now: Time) -> usize {
+        let mut done = self.run_timers(now) + self.offer_backlog();
+        if self.backlog.is_empty() {
+            done += self.take_slices() + self.take_verdicts() + self.take_messages();
+        }
+        for link in &self.parts.links {
+            link.flush();
+        }
+        done
+    }
+
+    fn has_input(&self) -> bool {
+        !self.backlog.is_empty()
+            || !self.parts.verifiers.is_empty()
+            || self.parts.links.iter().any(|link| !link.is_empty())
+    }
+
+    fn time_to_wait(&self, now: Time) -> Duration {
+        self.parts.control.next_timeout().map_or(WAIT_MAX, |due| due.since(now).min(WAIT_MAX))
+    }
+
+    fn run_timers(&mut self, now: Time) -> usize {
+        if self.parts.control.next_timeout().is_none_or(|due| due > now) {
+            // Outputs may be left from the start, before any input.
+            return self.carry_out(now);
+        }
+        self.decide(now, Input::Tick);
+        1
+    }
+
+    fn take_slices(&mut self) -> usize {
+        let mut taken = 0;
+        for shard in 0..self.parts.links.len() {
+            for _ in 0..ROUND_INPUTS {
+                let Some(event) = self.parts.links[shard].pop_slice() else { break };
+                let now = clock::now();
+                let input = match event {
+                    FromShard::Slice { slice, decoded } => {
+                        self.times.stages.record_ns(Stage::Handoff, now.0.saturating_sub(decoded.0));
+                        Input::Slice(slice)
+                    }
+                    FromShard::SliceSent { id, root, signature, leader_stamp_ns, .. } => {
+                        Input::SliceSent(SliceSent { id, root, signature, leader_stamp_ns })
+                    }
+                    FromShard::MalformedSlice(malformed) => Input::MalformedSlice(malformed),
+                    FromShard::Equivocation(equivocation) => Input::Equivocation(equivocation),
+                };
+                self.decide(now, input);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    fn take_verdicts(&mut self) -> usize {
+        let mut taken = 0;
+        while let Some((id, verdict)) = self.parts.verifiers.pop() {
+            self.decide(clock::now(), Input::Checked { id, verdict });
+            taken += 1;
+        }
+        taken
+    }
+
+    fn take_messages(&mut self) -> usize {
+        let mut taken = 0;
+        for shard in 0..self.parts.links.len() {
+            for _ in 0..ROUND_INPUTS {
+                let Some(message) = self.parts.links[shard].pop_message() else { break };
+                match read(&message, self.parts.validators) {
+                    Ok(input) => self.decide(clock::now(), input),
+                    Err(reason) => self.count(reason),
+                }
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    fn decide(&mut self, now: Time, input: Input) {
+        self.parts.control.handle(now, input);
+        self.carry_out(now);
+    }
+
+    fn carry_out(&mut self, now: Time) -> usize {
+        let mut done = 0;
+        while let Some(output) = self.parts.control.poll_output() {
+            self.carry_out_one(now, output);
+            done += 1;
+        }
+        done
+    }
+
+    fn carry_out_one(&mut self, now: Time, output: Output) {
+        match output {
+            Output::Broadcast(message) => {
+                let (kind, body) = write(&message);
+                let shard = self.any_shard();
+                self.order(shard, ToShard::Broadcast { kind, body });
+            }
+            Output::SendTransaction { to, bytes } => {
+                let body = body(&bytes);
+                let shard = self.any_shard();
+                self.order(shard, ToShard::SendTo { to, kind: Kind::ForwardedTransaction, body });
+            }
+            Output::SendSlice(slice) => {
+                let shard = usize::from(slice.id.lane()) % self.parts.links.len();
+                self.order(shard, ToShard::SendSlice { id: slice.id, is_last: slice.is_last, payload: slice.payload });
+            }
+            Output::Check { id, job } => {
+                let refused = self.parts.verifiers.push((id, job)).is_err();
+                assert!(!refused, "the verifiers' queue holds as many jobs as control has in flight");
+            }
+            Output::Horizon(horizon) => {
+                self.parts.horizon.closed_through.store(horizon.closed_through.0, Ordering::Relaxed);
+                self.parts.horizon.shreds_through.store(horizon.shreds_through.0, Ordering::Relaxed);
+            }
+            Output::Finalized(block) => {
+                if self.parts.application.try_send(Finalized { block, at: now }).is_err() {
+                    self.count("application_behind");
+                }
+            }
+            Output::FinalizedGap { after, through } => {
+                tracing::warn!(%after, %through, "finalized blocks are missing here: the application goes on after them");
+            }
+            Output::Event(event) => self.observe(now, event),
+        }
+    }
+
+    fn observe(&mut self, now: Time, event: Event) {
+        match event {
+            Event::BlockComplete { block, own } => {
+                tracing::debug!(block = %block.id, parent = %block.parent, own, "complete");
+                self.times.complete(now, block.id.slot, block.id.hash, block.leader_stamp_ns(), !own);
+            }
+            Event::Notarized(block) => self.times.reached(now, Stage::Notarized, block.slot, block.hash),
+            Event::Decided { slot, decision } => self.decided(now, slot, decision),
+            Event::Barred { validator, .. } => {
+                tracing::warn!(validator = validator.0, "barred for seconds: it sent a wrong signature");
+            }
+            Event::Standstill { finalized } => {
+                tracing::warn!(%finalized, "nothing finalized for long: sending certificates and votes again");
+            }
+            Event::Contradiction { block, other } => {
+                tracing::error!(%block, %other, "two final blocks contradict each other: the stake of liars is too large");
+            }
+            Event::BlockDead { slot, reason, .. } => tracing::warn!(%slot, %reason, "the leader's block is invalid"),
+            event => tracing::debug!(?event),
+        }
+    }
+
+    fn decided(&mut self, now: Time, slot: Slot, decision: Decision) {
+        let (how, hash) = match decision {
+            Decision::Skipped => (How::Skipped, None),
+            Decision::Finalized { block, how } => {
+                self.times.reached(now, Stage::Finalized, slot, block.hash);
+                let how = match how {
+                    Finalization::Fast => How::Fast,
+                    Finalization::Slow => How::Slow,
+                    Finalization::Ancestor => How::Ancestor,
+                };
+                match how {
+                    How::Fast => self.times.reached(now, Stage::FinalizedFast, slot, block.hash),
+                    How::Slow => self.times.reached(now, Stage::FinalizedSlow, slot, block.hash),
+                    How::Ancestor | How::Skipped => {}
+                }
+                (how, Some(block.hash))
+            }
+        };
+        tracing::debug!(%slot, ?how, "decided");
+        self.parts.events.emit(NodeEvent::Decided { slot, how, hash });
+    }
+
+    fn order(&mut self, shard: usize, order: ToShard) {
+        if let Err(order) = self.parts.links[shard].push(order) {
+            self.backlog.push_back((shard, order));
+        }
+    }
+
+    fn offer_backlog(&mut self) -> usize {
+        let mut offered = 0;
+        while let Some((shard, order)) = self.backlog.pop_front() {
+            if let Err(order) = self.parts.links[shard].push(order) {
+                self.backlog.push_front((shard, order));
+                break;
+            }
+            offered += 1;
+        }
+        offered
+    }
+
+    /// Messages take turns through the shards: none is burdened with all of them.
+    fn any_shard(&mut self) -> usize {
+        self.next_shard = (self.next_shard + 1) % self.parts.links.len();
+        self.next_shard
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        *self.drops.entry(reason).or_default() += 1;
+    }
+
+    fn finish(mut self) -> ControlReport {
+        for (reason, count) in self.parts.control.counters().iter() {
+            *self.drops.entry(reason).or_default() += count;
+        }
+        let events_dropped = self.parts.events.dropped();
+        if events_dropped > 0 {
+            self.drops.insert("event_queue_full", events_dropped);
+        }
+        self.parts.verifiers.stop();
+        ControlReport { times: self.times, drops: self.drops }
+    }
+}
+
+/// Reads a message's body; on failure the reason to count.
+fn read(message: &InboundMessage, validators: usize) -> Result<Input, &'static str> {
+    let sender = || message.sender.ok_or("message_without_sender");
+    match message.kind {
+        Kind::Vote => Ok(Input::Vote(message::decode_vote(&message.body, sender()?).map_err(|error| error.name())?)),
+        Kind::Certificate => {
+            let certificate = message::decode_certificate(&message.body, validators).map_err(|error| error.name())?;
+            Ok(Input::Certificate { certificate, sender: sender()? })
+        }
+        Kind::Transaction => Ok(transaction(&message.body, TransactionSource::Client)),
+        Kind::ForwardedTransaction => Ok(transaction(&message.body, TransactionSource::Validator(sender()?))),
+        Kind::Shred => Err("shred_among_messages"),
+    }
+}
+
+fn transaction(bytes: &[u8], source: TransactionSource) -> Input {
+    Input::Transaction { bytes: bytes.into(), source }
+}
+
+fn write(message: &Message) -> (Kind, MessageBytes) {
+    let kind = match message {
+        Message::Vote(_) => Kind::Vote,
+        Message::Certificate(_) => Kind::Certificate,
+    };
+    (kind, body(&message.encode()))
+}
+
+fn body(bytes: &[u8]) -> MessageBytes {
+    MessageBytes::try_from(bytes).expect("votes, certificates and transactions fit the smallest datagram limit")
+}

@@ -1,0 +1,272 @@
+//! A node from its files to its report: starts the threads that `topology.rs` describes, waits for the signal to stop,
+//! and stops them in the order in which nothing is lost.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use alpenglow_control::bls::SecretKey;
+use alpenglow_control::checker::Checker;
+use alpenglow_control::control::{Control, ControlConfig, ControlConfigError};
+use alpenglow_dataplane::{
+    ControlWaker, Counter, Dataplane, DataplaneConfig, Horizon, Poll, ShardReport, StartError, clock, probe,
+};
+use alpenglow_rotor::schedule::LeaderSchedule;
+use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
+use ed25519_dalek::SigningKey;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::application::{Application, ApplicationConfig, ApplicationReport};
+use crate::config::{ConfigError, NodeConfig};
+use crate::control_loop::{ControlParts, ControlPlacement, ControlReport, ControlThread};
+use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
+use crate::keys::{self, KeyError};
+use crate::logging;
+use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
+use crate::telemetry::{EventWriter, Events};
+use crate::topology::{Layout, LayoutError, available_cores};
+use crate::verifier::Verifiers;
+
+/// How often a running node looks whether it is to stop, and whether all its threads still run.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
+/// Socket buffer asked for, for each shard and direction: what arrives while a shard is busy with the worst slice.
+const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+
+/// Why a node does not start, or stops without being told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeError {
+    /// The genesis file.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The keys do not fit the genesis file.
+    #[error(transparent)]
+    OwnKeys(#[from] OwnKeysError),
+    /// The config.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Threads cannot be placed.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The dataplane does not start.
+    #[error(transparent)]
+    Dataplane(#[from] StartError),
+    /// The control core refuses the cluster's parameters.
+    #[error("the genesis file's parameters cannot work: {0}")]
+    Control(#[from] ControlConfigError),
+    /// The data folder cannot be made.
+    #[error("cannot make the data folder {path}: {source}; set `data` to a folder that this user may write to")]
+    DataFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The operating system refuses something else.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread ended that must not.
+    #[error("{0} ended by itself, which is a defect of this program; please report it with what was logged above")]
+    ThreadEnded(&'static str),
+    /// The report cannot be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |source| NodeError::System { what, source }
+}
+
+/// What a node is, read from its files and checked.
+struct Node {
+    config: NodeConfig,
+    genesis: Genesis,
+    schedule: Arc<LeaderSchedule>,
+    identity: SigningKey,
+    own: ValidatorIndex,
+    layout: Layout,
+}
+
+/// Runs the node that `config` describes until SIGTERM or SIGINT, then writes its report into the data folder. With
+/// `events`, tells what happens in lines on standard output.
+///
+/// # Errors
+/// [`NodeError`] says what stands in the way and what to do about it.
+pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
+    probe()?;
+    let (node, voting_key) = Node::read(config)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(system("listen for signals"))?;
+    }
+    let (writer, events) = EventWriter::start(events).map_err(system("start the telemetry thread"))?;
+    let running = node.start(voting_key, &events)?;
+    events.emit(NodeEvent::Ready);
+    drop(events);
+    let outcome = running.wait(&stop);
+    let report = running.stop(node.own)?;
+    writer.stop();
+    report.write(&node.config.data)?;
+    outcome
+}
+
+impl Node {
+    fn read(config: NodeConfig) -> Result<(Self, SecretKey), NodeError> {
+        let genesis = genesis::load(&config.genesis)?;
+        let identity = keys::load_identity(&config.identity)?;
+        let voting_key = keys::load_bls(&config.bls_key)?;
+        let own = genesis.own_index(&identity, &voting_key)?;
+        logging::start(Some(own));
+        std::fs::create_dir_all(&config.data)
+            .map_err(|source| NodeError::DataFolder { path: config.data.clone(), source })?;
+        let layout = Layout::plan(&config.cores, config.poll, config.shards, config.verifiers, &available_cores())?;
+        tracing::info!(validator = own.0, bind = %config.bind, ?layout, "starting");
+        let schedule = Arc::new(genesis.leader_schedule());
+        Ok((Self { config, genesis, schedule, identity, own, layout }, voting_key))
+    }
+
+    fn start(&self, voting_key: SecretKey, events: &Events) -> Result<Running, NodeError> {
+        let (waker, wake_reader) = ControlWaker::pair().map_err(system("make a socketpair"))?;
+        let control = self.control(voting_key)?;
+        let application = ApplicationConfig {
+            own: self.own,
+            coding: self.genesis.coding,
+            cluster: self.genesis.cluster,
+            schedule: Arc::clone(&self.schedule),
+        };
+        let (application, finalized) =
+            Application::start(application, events.clone()).map_err(system("start the application thread"))?;
+        let verifiers = self.verifiers(&waker)?;
+        // Nothing is wanted until control has said what.
+        let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot::GENESIS));
+        let (dataplane, links) = Dataplane::start(self.dataplane_config()?, Arc::clone(&waker), Arc::clone(&horizon))?;
+        let parts = ControlParts {
+            control,
+            validators: self.genesis.validators.len(),
+            links,
+            horizon,
+            verifiers,
+            application: finalized,
+            events: events.clone(),
+        };
+        let Layout { control_core: core, spin, .. } = self.layout;
+        let placement = ControlPlacement { core, spin, waker, wake_reader };
+        let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
+        Ok(Running { dataplane, control, application })
+    }
+
+    fn control(&self, secret_key: SecretKey) -> Result<Control, NodeError> {
+        let genesis = &self.genesis;
+        let mut config = ControlConfig::new(
+            self.own,
+            secret_key,
+            Arc::clone(&genesis.stakes),
+            Arc::clone(&self.schedule),
+            genesis.cluster,
+            genesis.coding,
+        );
+        config.delta_block = genesis.delta_block;
+        config.delta_timeout = genesis.delta_timeout;
+        config.slice_interval = self.config.slice_interval;
+        // One job for each verifier: further votes wait in control and become one larger batch.
+        config.checking.jobs_max = self.layout.verifiers;
+        Ok(Control::new(config, start(genesis.start_time))?)
+    }
+
+    fn verifiers(&self, waker: &Arc<ControlWaker>) -> Result<Verifiers, NodeError> {
+        let genesis = &self.genesis;
+        let checker = || Checker::new(genesis.cluster, Arc::clone(&genesis.voting_keys), Arc::clone(&genesis.stakes));
+        let checkers: Vec<Checker> = std::iter::repeat_with(checker).take(self.layout.verifiers).collect();
+        Verifiers::start(checkers, self.layout.verifiers, waker).map_err(system("start the verifier threads"))
+    }
+
+    fn dataplane_config(&self) -> Result<DataplaneConfig, NodeError> {
+        Ok(DataplaneConfig {
+            bind: self.config.bind,
+            addresses: self.config.addresses(&self.genesis.validators, self.own)?,
+            own: self.own,
+            cluster: self.genesis.cluster,
+            coding: self.genesis.coding,
+            identity: self.identity.clone(),
+            validators: Arc::clone(&self.genesis.validators),
+            schedule: Arc::clone(&self.schedule),
+            sampler: Arc::new(self.genesis.relay_sampler()),
+            shards: self.layout.shard_cores.len(),
+            cores: self.layout.shard_cores.clone(),
+            poll: if self.layout.spin { Poll::Spin } else { Poll::Wait },
+            slice_memory_bytes: self.config.slice_memory_bytes,
+            socket_buffer_bytes: SOCKET_BUFFER_BYTES,
+            silent_relay: self.config.silent_relay,
+        })
+    }
+}
+
+/// The later of now and the cluster's start, on this node's clock.
+fn start(cluster_start: SystemTime) -> Time {
+    clock::now().after(cluster_start.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// A node whose threads run.
+struct Running {
+    dataplane: Dataplane,
+    control: ControlThread,
+    application: Application,
+}
+
+impl Running {
+    fn wait(&self, stop: &AtomicBool) -> Result<(), NodeError> {
+        while !stop.load(Ordering::Relaxed) {
+            if !self.dataplane.is_running() {
+                return Err(NodeError::ThreadEnded("a shard"));
+            }
+            if self.control.has_ended() {
+                return Err(NodeError::ThreadEnded("the control thread"));
+            }
+            thread::sleep(LOOK_AFTER);
+        }
+        Ok(())
+    }
+
+    /// Control first, so that nobody asks the shards for anything any more; the application last, so that it has seen all.
+    fn stop(self, own: ValidatorIndex) -> Result<NodeReport, NodeError> {
+        let control = self.control.stop().map_err(system("stop the control thread"))?;
+        let shards = self.dataplane.stop();
+        let application = self.application.stop();
+        Ok(report(own, control, &shards, application))
+    }
+}
+
+fn report(own: ValidatorIndex, control: ControlReport, shards: &[ShardReport], found: ApplicationReport) -> NodeReport {
+    let mut report = NodeReport::new(own.0);
+    report.stages = control.times.stages;
+    report.stages.merge(&found.stages);
+    report.block_dissemination = control.times.block_dissemination;
+    report.finalized = control.times.finalized;
+    report.transactions = found.transactions;
+    report.drops = control.drops.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
+    for shard in shards {
+        for stage in alpenglow_dataplane::Stage::ALL {
+            let name = Stage::from_name(stage.name()).expect("the report knows every stage of a shard");
+            report.stages.add(name, shard.stages.histogram(stage));
+        }
+        report.shreds.from_leader += shard.counters.get(Counter::ShredsFromLeader);
+        report.shreds.from_relays += shard.counters.get(Counter::ShredsFromRelays);
+        report.shreds.decoded_slices += shard.counters.get(Counter::SlicesDecoded);
+        for (counter, count) in shard.counters.iter() {
+            if counter.is_drop() && count > 0 {
+                *report.drops.entry(counter.name().to_owned()).or_default() += count;
+            }
+        }
+    }
+    report
+}
