@@ -41,7 +41,7 @@ pub enum Admission {
     ConflictAgain,
     /// Nothing new. Drop.
     Redundant,
-    /// Its slot is closed. Drop.
+    /// Its slot is closed, or so far below the highest ready one that votes there decide nothing any more. Drop.
     Closed,
     /// Its slot is past the horizon. Drop.
     Ahead,

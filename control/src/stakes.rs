@@ -13,12 +13,15 @@ impl Stakes {
     /// Stakes in the order of the validator set.
     ///
     /// # Panics
-    /// If there are none or more than [`VALIDATORS_MAX`], or if the total overflows: a validator set excludes all of it.
+    /// If there are none or more than [`VALIDATORS_MAX`], or if the total is zero or overflows: a validator set excludes all
+    /// of it.
     #[must_use]
     pub fn new(stakes: Vec<Stake>) -> Self {
         assert!(!stakes.is_empty() && stakes.len() <= VALIDATORS_MAX);
         let total = stakes.iter().try_fold(0u64, |sum, stake| sum.checked_add(stake.0)).map(Stake);
-        Self { by_validator: stakes.into_boxed_slice(), total: total.expect("a validator set's total fits u64") }
+        let total = total.expect("a validator set's total fits u64");
+        assert!(total > Stake(0));
+        Self { by_validator: stakes.into_boxed_slice(), total }
     }
 
     /// How many validators there are.

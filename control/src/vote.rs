@@ -167,11 +167,14 @@ impl VerifiedVotes {
     /// of such votes do not verify.
     ///
     /// # Panics
-    /// If there are none, if their payloads differ, or if a signature is not a point of the curve.
+    /// If there are none, if their payloads differ, if a signer is in it twice, or if a signature is not a point of the curve.
     #[must_use]
     pub fn assume_checked(votes: Vec<UnverifiedVote>) -> Self {
         let payload = votes.first().expect("at least one vote").payload;
         assert!(votes.iter().all(|vote| vote.payload == payload));
+        let mut signers: Vec<ValidatorIndex> = votes.iter().map(|vote| vote.signer).collect();
+        signers.sort_unstable();
+        assert!(signers.is_sorted_by(|left, right| left < right));
         let signatures: Vec<_> =
             votes.iter().map(|vote| Signature::from_bytes(&vote.signature).expect("a point of the curve")).collect();
         Self { payload, votes, sum: SignatureSum::of(&signatures) }

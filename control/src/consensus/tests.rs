@@ -352,6 +352,25 @@ fn votes_far_ahead_are_refused() {
 }
 
 #[test]
+fn votes_are_kept_of_the_highest_slots_only_when_a_certificate_opens_a_long_row() {
+    let mut node = Node::equal(2_000);
+    node.certificate(Statement::Notarization(block(1_000_003, 1)));
+    let through = node.consensus.horizon().votes_through.0;
+    assert_eq!(through, 1_000_044);
+    let admission = |node: &mut Node, slot| {
+        let vote = node.unverified(Skip(Slot(slot)), 1);
+        node.consensus.admit(&vote)
+    };
+    let first = through - 65;
+    for slot in first..=through {
+        assert_eq!(admission(&mut node, slot), Admission::Check);
+    }
+    assert_eq!(admission(&mut node, 5), Admission::Closed, "too far behind");
+    assert_eq!(admission(&mut node, first), Admission::Closed, "its places were given to the highest slot");
+    assert_eq!(admission(&mut node, first + 1), Admission::Redundant);
+}
+
+#[test]
 fn certificates_far_ahead_are_bounded() {
     let mut node = Node::equal(10);
     let wants = |node: &Node, statement| {
@@ -420,6 +439,41 @@ fn of_conflicting_votes_the_first_to_arrive_wins_though_its_check_ends_last() {
     };
     assert_eq!(node.events(), [ConsensusEvent::Evidence(expected)]);
     assert_eq!(node.consensus.admit(&second), Admission::ConflictAgain);
+}
+
+#[test]
+fn a_validator_whose_two_votes_are_checked_in_the_other_order_counts_once() {
+    let orders = [
+        (NotarFallback(block(1, 1)), Notar(block(1, 1)), [NotarFallback(block(1, 1)), Notar(block(1, 1))]),
+        (SkipFallback(Slot(1)), Skip(Slot(1)), [SkipFallback(Slot(1)), Skip(Slot(1))]),
+    ];
+    for (fallback, first, in_both_orders) in orders {
+        for checked_first in in_both_orders {
+            let mut node = Node::equal(10);
+            let votes = [node.unverified(fallback, 1), node.unverified(first, 1)];
+            for vote in &votes {
+                assert_eq!(node.consensus.admit(vote), Admission::Check);
+            }
+            for vote in votes.iter().filter(|vote| vote.payload == checked_first) {
+                node.consensus.votes(node.now, VerifiedVotes::assume_checked(vec![*vote]));
+            }
+            for vote in votes.iter().filter(|vote| vote.payload != checked_first) {
+                node.consensus.votes(node.now, VerifiedVotes::assume_checked(vec![*vote]));
+            }
+            node.vote(first, 2..=3).vote(fallback, 4..=5);
+            assert_eq!(node.events(), [], "five of ten");
+            node.vote(fallback, [6]);
+            assert!(matches!(&node.events()[..], [ConsensusEvent::Certificate(_), ..]), "six of ten");
+        }
+    }
+}
+
+#[test]
+fn there_is_no_final_vote_after_a_fallback_vote() {
+    let mut node = Node::equal(10);
+    node.hold(block(1, 1), BlockId::GENESIS).vote(Skip(Slot(1)), 1..=4).cast();
+    node.certificate(Statement::Notarization(block(1, 1)));
+    assert_eq!(node.cast(), []);
 }
 
 #[test]

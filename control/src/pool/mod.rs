@@ -29,6 +29,11 @@ const FAR_SLOTS_MAX: usize = 8;
 /// slot and which is at least 80% of all; so eight.
 const CERTIFIED_PER_SLOT_MAX: usize = 8;
 
+/// Places for votes over all open slots, from which follows of how many slots votes are kept; see [`Pool::votes_of`].
+const VOTE_PLACES_MAX: usize = 1 << 17;
+/// Of so many slots votes are kept however large the validator set is: the reach of the horizon, and some windows before it.
+const VOTE_SLOTS_MIN: usize = 64;
+
 /// The least stakes that reach the protocol's fractions of the total.
 struct Quorums {
     percent_20: Stake,
@@ -136,6 +141,7 @@ pub(crate) struct Pool {
     stakes: Arc<Stakes>,
     quorums: Quorums,
     votes: BTreeMap<Slot, SlotVotes>,
+    vote_slots_max: usize,
     certificates: BTreeMap<Slot, SlotCertificates>,
     /// Slots past the vote horizon that hold a notarization or finalization certificate.
     far: BTreeSet<Slot>,
@@ -156,6 +162,7 @@ impl Pool {
         Self {
             own,
             quorums: Quorums::new(stakes.total()),
+            vote_slots_max: (VOTE_PLACES_MAX / stakes.len()).max(VOTE_SLOTS_MIN),
             stakes,
             votes: BTreeMap::new(),
             certificates: BTreeMap::new(),
@@ -248,6 +255,23 @@ impl Pool {
         }
     }
 
+    /// The votes of an open slot. A certificate far ahead can leave a long row of slots open below the ready one, and
+    /// nothing may grow with its length: the highest slots are kept, because only there can votes still be needed. Below them
+    /// every correct node has, or gets with the next standstill, the certificates that lead past.
+    fn votes_of(&mut self, slot: Slot) -> Option<&mut SlotVotes> {
+        if !self.votes.contains_key(&slot) {
+            if self.votes.len() >= self.vote_slots_max {
+                if self.votes.first_key_value().is_some_and(|(lowest, _)| slot < *lowest) {
+                    return None;
+                }
+                let (lowest, _) = self.votes.pop_first()?;
+                self.accused.remove(&lowest);
+            }
+            self.votes.insert(slot, SlotVotes::new(slot, self.stakes.len()));
+        }
+        self.votes.get_mut(&slot)
+    }
+
     /// See [`crate::consensus::Consensus::admit`].
     pub(crate) fn admit(&mut self, vote: &UnverifiedVote) -> Admission {
         let slot = vote.payload.slot();
@@ -260,7 +284,7 @@ impl Pool {
         if slot > self.votes_through() {
             return Admission::Ahead;
         }
-        let votes = self.votes.entry(slot).or_insert_with(|| SlotVotes::new(slot, self.stakes.len()));
+        let Some(votes) = self.votes_of(slot) else { return Admission::Closed };
         match votes.fit(vote.signer, &vote.payload) {
             Fit::New => {
                 votes.take(vote.signer, &vote.payload);
@@ -289,7 +313,7 @@ impl Pool {
         if self.is_closed(slot) || slot > self.votes_through() {
             return;
         }
-        let votes = self.votes.entry(slot).or_insert_with(|| SlotVotes::new(slot, self.stakes.len()));
+        let Some(votes) = self.votes_of(slot) else { return };
         let fits = |vote: &UnverifiedVote| matches!(votes.fit(vote.signer, &vote.payload), Fit::New | Fit::Taken);
         if batch.votes.iter().all(fits) {
             self.store_votes(&batch);
@@ -304,8 +328,9 @@ impl Pool {
         if self.is_closed(slot) {
             return;
         }
-        let votes = self.votes.entry(slot).or_insert_with(|| SlotVotes::new(slot, self.stakes.len()));
-        assert!(votes.fit(self.own, &batch.payload) == Fit::New, "own votes never conflict and are cast once");
+        let own = self.own;
+        let Some(votes) = self.votes_of(slot) else { return };
+        assert!(votes.fit(own, &batch.payload) == Fit::New, "own votes never conflict and are cast once");
         self.store_votes(batch);
     }
 
