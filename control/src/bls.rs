@@ -1,8 +1,8 @@
 //! BLS12-381 signatures as votes and certificates use them: signatures in G1, public keys in G2.
 //!
 //! blst's safe wrappers hash the message anew for every operation and cannot sum points of ours, so this file calls the
-//! bindings beneath them. It is the only file of this crate that may be unsafe. Infinity, the neutral element, is refused
-//! wherever a point comes in and wherever a sum is verified: a key sum at infinity would accept any payload.
+//! bindings beneath them. It is the only file of this crate that may be unsafe. Infinity, the neutral element, is
+//! refused wherever a point comes in and wherever a sum is verified: a key sum at infinity would accept any payload.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -236,7 +236,8 @@ impl PublicKey {
     }
 }
 
-/// A point of the curve that is not infinity, offered as a signature. Whether it lies in the subgroup is checked on sums.
+/// A point of the curve that is not infinity, offered as a signature. Whether it lies in the subgroup is checked on
+/// sums.
 #[derive(Clone, Copy)]
 pub struct Signature(blst_p1_affine);
 

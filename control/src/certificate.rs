@@ -188,15 +188,16 @@ impl Signers {
     }
 }
 
-/// An aggregate of votes. Whether it holds depends on the wrapper: [`UnverifiedCertificate`] or [`VerifiedCertificate`].
+/// An aggregate of votes. Whether it holds depends on the wrapper: [`UnverifiedCertificate`] or
+/// [`VerifiedCertificate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// What it states.
     pub statement: Statement,
     /// Who signed [`Statement::payload`].
     pub signers: Signers,
-    /// Who signed [`Statement::fallback_payload`]; empty for the kinds without one. Somebody may be in both sets: the stake
-    /// counts once, but both signatures are in the sum.
+    /// Who signed [`Statement::fallback_payload`]; empty for the kinds without one. Somebody may be in both sets: the
+    /// stake counts once, but both signatures are in the sum.
     pub fallback_signers: Signers,
     /// Sum of all signatures.
     pub signature: SignatureBytes,

@@ -1,7 +1,7 @@
 //! Checking signatures: pure computation, run on verifier threads away from the control loop.
 //!
-//! Votes come in batches for one payload and are checked as one sum (design: a few µs a vote instead of 1.5 ms). A batch that
-//! passes stays whole for ever; one that fails is halved until the wrong votes are found.
+//! Votes come in batches for one payload and are checked as one sum (design: a few µs a vote instead of 1.5 ms). A
+//! batch that passes stays whole for ever; one that fails is halved until the wrong votes are found.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -33,11 +33,13 @@ pub struct ConsensusConfig {
 /// What to do with a vote that has just arrived, before any signature is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Check it, in a batch. Its place is taken: later votes are measured against it, until [`Consensus::vote_rejected`].
+    /// Check it, in a batch. Its place is taken: later votes are measured against it, until
+    /// [`Consensus::vote_rejected`].
     Check,
     /// It conflicts with one that came before: check it singly; then [`Consensus::votes`] makes it evidence.
     Conflict,
-    /// It conflicts, and there is evidence of this validator in this slot already: check it only if there is nothing else to do.
+    /// It conflicts, and there is evidence of this validator in this slot already: check it only if there is nothing
+    /// else to do.
     ConflictAgain,
     /// Nothing new. Drop.
     Redundant,
@@ -101,8 +103,8 @@ pub enum ConsensusEvent {
     RepairNeeded(BlockId),
     /// A validator signed two votes that exclude each other.
     Evidence(Evidence),
-    /// Those votes of a checked batch that fit, while others did not: they must be checked anew, without the others, before they
-    /// can be used. Never happens to votes that were admitted.
+    /// Those votes of a checked batch that fit, while others did not: they must be checked anew, without the others,
+    /// before they can be used. Never happens to votes that were admitted.
     Recheck(Vec<UnverifiedVote>),
     /// What is taken changed.
     Horizon(Horizon),
@@ -175,9 +177,10 @@ impl Consensus {
         }
     }
 
-    /// A complete block is held now: received or repaired, first of its slot or another. One whose parent is not allowed
-    /// for its slot is taken for dead. Blocks that are neither the first one from Rotor of a slot that shreds are taken for
-    /// nor asked for by [`ConsensusEvent::RepairNeeded`] must not be given: that bounds what is remembered.
+    /// A complete block is held now: received or repaired, first of its slot or another. One whose parent is not
+    /// allowed for its slot is taken for dead. Blocks that are neither the first one from Rotor of a slot that shreds
+    /// are taken for nor asked for by [`ConsensusEvent::RepairNeeded`] must not be given: that bounds what is
+    /// remembered.
     pub fn block_held(&mut self, now: Time, block: BlockId, parent: BlockId) {
         let follows = block.slot.previous() == Some(parent.slot);
         if !(follows || block.slot.is_window_first() && parent.slot < block.slot) {
@@ -219,8 +222,8 @@ impl Consensus {
         self.settle(now);
     }
 
-    /// Whether a certificate is worth checking: neither implied by what is held nor out of reach, and its bitmaps and stake
-    /// suffice.
+    /// Whether a certificate is worth checking: neither implied by what is held nor out of reach, and its bitmaps and
+    /// stake suffice.
     #[must_use]
     pub fn wants(&self, certificate: &UnverifiedCertificate) -> bool {
         self.pool.wants(&certificate.0.statement) && certificate.0.check_quorum(&self.stakes).is_ok()
@@ -251,7 +254,8 @@ impl Consensus {
         self.events.pop_front()
     }
 
-    /// Hands events to and fro until nothing is left to do. Votes that a handler cast enter the Pool before any other event.
+    /// Hands events to and fro until nothing is left to do. Votes that a handler cast enter the Pool before any other
+    /// event.
     fn settle(&mut self, now: Time) {
         loop {
             while let Some(payload) = self.votor.next_cast() {
@@ -321,8 +325,8 @@ impl Consensus {
         self.pool.highest_parent_ready()
     }
 
-    /// The blocks that the window beginning at `slot` may build on, in the order in which they became ready; none once the
-    /// slot is closed.
+    /// The blocks that the window beginning at `slot` may build on, in the order in which they became ready; none once
+    /// the slot is closed.
     #[must_use]
     pub fn parents_ready(&self, slot: Slot) -> &[BlockId] {
         self.votor.parents_ready(slot)

@@ -13,8 +13,8 @@ impl Stakes {
     /// Stakes in the order of the validator set.
     ///
     /// # Panics
-    /// If there are none or more than [`VALIDATORS_MAX`], or if the total is zero or overflows: a validator set excludes all
-    /// of it.
+    /// If there are none or more than [`VALIDATORS_MAX`], or if the total is zero or overflows: a validator set
+    /// excludes all of it.
     #[must_use]
     pub fn new(stakes: Vec<Stake>) -> Self {
         assert!(!stakes.is_empty() && stakes.len() <= VALIDATORS_MAX);

@@ -82,8 +82,8 @@ impl VotePayload {
         }
     }
 
-    /// What is signed: domain, cluster, kind, slot (little-endian), and the hash where there is one. The kind tells which
-    /// length follows, so no two payloads have the same bytes.
+    /// What is signed: domain, cluster, kind, slot (little-endian), and the hash where there is one. The kind tells
+    /// which length follows, so no two payloads have the same bytes.
     #[must_use]
     pub fn signed_bytes(&self, cluster: ClusterId) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(DOMAIN.len() + 32 + 1 + 8 + 32);
@@ -131,7 +131,8 @@ impl Vote {
     }
 }
 
-/// A vote from another validator, whose signature nobody checked yet. The signer is the datagram's authenticated sender.
+/// A vote from another validator, whose signature nobody checked yet. The signer is the datagram's authenticated
+/// sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnverifiedVote {
     /// What it says.
@@ -142,8 +143,8 @@ pub struct UnverifiedVote {
     pub signature: SignatureBytes,
 }
 
-/// Votes for one payload whose signatures were checked as a sum. They stay together for ever: wrong signatures in them may
-/// cancel out, so that only certificates with all of them are sure to verify.
+/// Votes for one payload whose signatures were checked as a sum. They stay together for ever: wrong signatures in them
+/// may cancel out, so that only certificates with all of them are sure to verify.
 #[derive(Clone)]
 pub struct VerifiedVotes {
     pub(crate) payload: VotePayload,
@@ -163,11 +164,12 @@ impl VerifiedVotes {
         self.votes.iter().map(|vote| vote.signer)
     }
 
-    /// Takes votes for checked that nobody checked. For tests and tools, where signatures do not matter: certificates made
-    /// of such votes do not verify.
+    /// Takes votes for checked that nobody checked. For tests and tools, where signatures do not matter: certificates
+    /// made of such votes do not verify.
     ///
     /// # Panics
-    /// If there are none, if their payloads differ, if a signer is in it twice, or if a signature is not a point of the curve.
+    /// If there are none, if their payloads differ, if a signer is in it twice, or if a signature is not a point of the
+    /// curve.
     #[must_use]
     pub fn assume_checked(votes: Vec<UnverifiedVote>) -> Self {
         let payload = votes.first().expect("at least one vote").payload;

@@ -1,7 +1,7 @@
 //! Votor (paper §2.6): decides what this node votes, from blocks, timers and what the Pool makes of the votes.
 //!
-//! Handlers put the votes they cast into a queue, in order. Slots up to the highest finalized one are closed: no handler casts
-//! anything there.
+//! Handlers put the votes they cast into a queue, in order. Slots up to the highest finalized one are closed: no
+//! handler casts anything there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -6,8 +6,8 @@ use alpenglow_rotor::types::{BlockId, Hash, Slot};
 
 use super::CERTIFIED_PER_SLOT_MAX;
 
-/// Blocks remembered in a slot: the first one that came through Rotor, and what is asked for: the certified ones, and those
-/// with notarization votes of 20%, of which there are at most five.
+/// Blocks remembered in a slot: the first one that came through Rotor, and what is asked for: the certified ones, and
+/// those with notarization votes of 20%, of which there are at most five.
 const BLOCKS_PER_SLOT_MAX: usize = 1 + CERTIFIED_PER_SLOT_MAX + 5;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

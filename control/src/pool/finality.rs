@@ -1,8 +1,8 @@
 //! Which blocks are final, and in which order they are handed over.
 //!
 //! A block final by certificate makes its ancestors final as soon as the links to them are known. Links can be missing
-//! in several places at once: after each finalization of a block that is not held. Blocks are handed over from the bottom, when
-//! all below them is linked.
+//! in several places at once: after each finalization of a block that is not held. Blocks are handed over from the
+//! bottom, when all below them is linked.
 
 use std::collections::{BTreeMap, VecDeque};
 

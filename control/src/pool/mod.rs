@@ -25,13 +25,14 @@ const VOTES_AHEAD_SLOTS: u64 = 40;
 const CERTIFICATES_AHEAD_SLOTS: u64 = 1_024;
 /// Slots past the vote horizon, the highest ones, for which certificates that lead to a finalization are kept.
 const FAR_SLOTS_MAX: usize = 8;
-/// Blocks of a slot that can be certified: each takes 40% of correct stake, of which every validator has four votes in a
-/// slot and which is at least 80% of all; so eight.
+/// Blocks of a slot that can be certified: each takes 40% of correct stake, of which every validator has four votes in
+/// a slot and which is at least 80% of all; so eight.
 const CERTIFIED_PER_SLOT_MAX: usize = 8;
 
 /// Places for votes over all open slots, from which follows of how many slots votes are kept; see [`Pool::votes_of`].
 const VOTE_PLACES_MAX: usize = 1 << 17;
-/// Of so many slots votes are kept however large the validator set is: the reach of the horizon, and some windows before it.
+/// Of so many slots votes are kept however large the validator set is: the reach of the horizon, and some windows
+/// before it.
 const VOTE_SLOTS_MIN: usize = 64;
 
 /// The least stakes that reach the protocol's fractions of the total.
@@ -256,8 +257,8 @@ impl Pool {
     }
 
     /// The votes of an open slot. A certificate far ahead can leave a long row of slots open below the ready one, and
-    /// nothing may grow with its length: the highest slots are kept, because only there can votes still be needed. Below them
-    /// every correct node has, or gets with the next standstill, the certificates that lead past.
+    /// nothing may grow with its length: the highest slots are kept, because only there can votes still be needed.
+    /// Below them every correct node has, or gets with the next standstill, the certificates that lead past.
     fn votes_of(&mut self, slot: Slot) -> Option<&mut SlotVotes> {
         if !self.votes.contains_key(&slot) {
             if self.votes.len() >= self.vote_slots_max {
@@ -370,7 +371,8 @@ impl Pool {
                         signature: vote.signature,
                     })));
                 }
-                // Neither proves a fault: not a signature that was checked among others, nor a conflict with an unchecked vote.
+                // Neither proves a fault: not a signature that was checked among others, nor a conflict with an
+                // unchecked vote.
                 Fit::Conflict { .. } | Fit::Redundant => {}
             }
         }

@@ -1,8 +1,8 @@
 //! The votes of one slot: one place per validator and kind of vote, and stake sums kept as votes come in.
 //!
-//! A place is taken when a vote arrives and counts once the vote is checked, so that of two conflicting votes the one that
-//! arrived first wins, in whatever order the checks end. Memory is a few fixed arrays of n, and one entry for each hash
-//! voted for: at most four per validator, whatever the validators send.
+//! A place is taken when a vote arrives and counts once the vote is checked, so that of two conflicting votes the one
+//! that arrived first wins, in whatever order the checks end. Memory is a few fixed arrays of n, and one entry for each
+//! hash voted for: at most four per validator, whatever the validators send.
 
 use std::collections::BTreeMap;
 
@@ -185,7 +185,8 @@ impl SlotVotes {
         BlockId { slot: self.slot, hash: self.entry(hash).hash }
     }
 
-    /// How a vote fits. Conflicts come before redundancy: a second notar-fallback vote after a final one is evidence again.
+    /// How a vote fits. Conflicts come before redundancy: a second notar-fallback vote after a final one is evidence
+    /// again.
     pub(super) fn fit(&self, validator: ValidatorIndex, payload: &VotePayload) -> Fit {
         let places = &self.places[validator.get()];
         if let Some((with, stored)) = self.conflict(places, payload) {
@@ -441,7 +442,8 @@ impl SlotVotes {
         Certificate { statement, signers, fallback_signers, signature: sum.to_bytes() }
     }
 
-    /// Hashes that have the stake to be safe to notarize for a validator whose first vote is `own`, and were not reported.
+    /// Hashes that have the stake to be safe to notarize for a validator whose first vote is `own`, and were not
+    /// reported.
     pub(super) fn safe_to_notar_candidates(&self, own: First, quorums: &Quorums) -> impl Iterator<Item = Hash> + '_ {
         let (enough, enough_with_skip, skip) = (quorums.percent_40, quorums.percent_60, self.skip);
         self.weighty.iter().map(|hash| self.entry(*hash)).filter_map(move |votes| {

@@ -1,7 +1,7 @@
 //! The Pool against a slow restatement of its rules, over random streams of votes, certificates and blocks.
 //!
-//! The restatement keeps plain lists of everything that was ever stored and derives each event from them anew. It shares no
-//! code with the Pool but the vocabulary.
+//! The restatement keeps plain lists of everything that was ever stored and derives each event from them anew. It
+//! shares no code with the Pool but the vocabulary.
 
 use std::collections::BTreeMap;
 
