@@ -37,8 +37,8 @@ use crate::genesis;
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct SubmitArgs {
     /// The validator: its UDP address and port, `bind` in its node.toml
-    #[arg(long, value_name = "HOST:PORT")]
-    to: String,
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_target)]
+    to: Target,
     /// Genesis file of the cluster, whose id the datagram carries
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
@@ -65,6 +65,13 @@ Other programs can send transactions as well. Each is one UDP datagram of a 32-b
   byte 3       0                       bytes 32-    the transaction, 1 to 1024 bytes
   bytes 4-5    255 (no validator)";
 
+/// A validator's host, by name or address, and its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    host: String,
+    port: u16,
+}
+
 /// A list of bytes as one flag's value.
 #[derive(Clone, Debug)]
 struct Bytes(Vec<u8>);
@@ -83,7 +90,7 @@ impl SubmitArgs {
                 "a transaction has 1 to {TRANSACTION_BYTES_MAX} bytes, found {found}"
             )));
         }
-        let to = self.resolve()?;
+        let to = self.to.resolve()?;
         send(&datagram(cluster, &transaction), to).map_err(|error| {
             CliError::Failed(format!("cannot send to {to}: {error}; check --to and whether the validator runs"))
         })?;
@@ -107,15 +114,28 @@ impl SubmitArgs {
             }
         }
     }
+}
 
+impl Target {
     fn resolve(&self) -> Result<SocketAddr, CliError> {
-        let addresses = self.to.to_socket_addrs();
-        let found = addresses
-            .map_err(|error| error.to_string())
-            .and_then(|mut found| found.next().ok_or("no address".to_owned()));
-        found.map_err(|reason| {
-            CliError::Failed(format!("--to {}: {reason}; give a host and a port, as in 127.0.0.1:8000", self.to))
-        })
+        let Self { host, port } = self;
+        let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| error.to_string());
+        let first = found.and_then(|mut found| found.next().ok_or("it has no address".to_owned()));
+        first.map_err(|reason| CliError::Failed(format!("--to {host}: {reason}; give the validator's IP address")))
+    }
+}
+
+/// Text that is no target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a host and a port, as in 127.0.0.1:8000 or [::1]:8000")]
+struct TargetError;
+
+fn parse_target(text: &str) -> Result<Target, TargetError> {
+    let (host, port) = text.rsplit_once(':').ok_or(TargetError)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match port.parse() {
+        Ok(port) if port > 0 && !host.is_empty() => Ok(Target { host: host.to_owned(), port }),
+        _ => Err(TargetError),
     }
 }
 
@@ -150,5 +170,16 @@ mod tests {
         let datagram = datagram(ClusterId(std::array::from_fn(|i| i as u8)), b"\x05\x07");
         let expected = [[1, 4, 5 * 31 + 7, 0, 255, 255, 0, 0].as_slice(), &[0, 1, 2, 3, 4, 5, 6, 7], &[0; 16], &[5, 7]];
         assert_eq!(datagram, expected.concat());
+    }
+
+    #[test]
+    fn targets_are_host_and_port() {
+        let target = |host: &str, port| Ok(Target { host: host.to_owned(), port });
+        assert_eq!(parse_target("127.0.0.1:8000"), target("127.0.0.1", 8_000));
+        assert_eq!(parse_target("[::1]:1"), target("::1", 1));
+        assert_eq!(parse_target("localhost:65535"), target("localhost", 65_535));
+        for text in ["", "127.0.0.1", ":1", "a:", "a:0", "a:65536", "a:b"] {
+            assert_eq!(parse_target(text), Err(TargetError), "{text:?}");
+        }
     }
 }

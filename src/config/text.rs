@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
 
-use super::{CorePolicy, PollPolicy, default_slice_interval_ms, default_slice_memory_mib};
+use super::file::{SLICE_INTERVAL_MS_DEFAULT, SLICE_MEMORY_MIB_DEFAULT};
+use super::policies::{CorePolicy, PollPolicy};
 
 /// What a new config file says.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct NewConfig {
     /// Milliseconds after its first transaction at which a slice leaves.
     pub(crate) slice_interval_ms: u64,
     /// Memory for incomplete slices.
-    pub(crate) slice_memory_mib: usize,
+    pub(crate) slice_memory_mib: u64,
     /// Never relay.
     pub(crate) silent_relay: bool,
 }
@@ -37,8 +38,8 @@ impl NewConfig {
             cores: CorePolicy::default(),
             poll: PollPolicy::default(),
             verifiers: None,
-            slice_interval_ms: default_slice_interval_ms(),
-            slice_memory_mib: default_slice_memory_mib(),
+            slice_interval_ms: SLICE_INTERVAL_MS_DEFAULT,
+            slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
             silent_relay: false,
         }
     }

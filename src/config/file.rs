@@ -1,0 +1,161 @@
+//! The config file as it is written, and its check.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::policies::{CorePolicy, PollPolicy, Verifiers};
+use super::{ConfigError, NodeConfig, PeerName};
+
+/// How many shards there may be.
+pub(super) const SHARDS: RangeInclusive<u64> = 1..=64;
+/// How long a slice may be held back.
+pub(super) const SLICE_INTERVAL_MS: RangeInclusive<u64> = 1..=10_000;
+/// Memory for slices: from a few slots ahead with the largest shreds to more than it can use.
+pub(super) const SLICE_MEMORY_MIB: RangeInclusive<u64> = 4..=65_536;
+/// Default of `slice_interval_ms`.
+pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
+/// Default of `slice_memory_mib`.
+pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
+
+/// The keys of the file.
+pub(super) const KEYS: [&str; 14] = [
+    "identity",
+    "bls_key",
+    "genesis",
+    "data",
+    "bind",
+    "shards",
+    "cores",
+    "poll",
+    "verifiers",
+    "slice_interval_ms",
+    "slice_memory_mib",
+    "testing",
+    "testing.silent_relay",
+    "peers",
+];
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigFile {
+    pub(super) identity: PathBuf,
+    pub(super) bls_key: PathBuf,
+    pub(super) genesis: PathBuf,
+    #[serde(default = "default_data")]
+    pub(super) data: PathBuf,
+    pub(super) bind: SocketAddr,
+    #[serde(default = "default_shards")]
+    pub(super) shards: u64,
+    #[serde(default)]
+    pub(super) cores: CorePolicy,
+    #[serde(default)]
+    pub(super) poll: PollPolicy,
+    #[serde(default)]
+    pub(super) verifiers: Verifiers,
+    #[serde(default = "default_slice_interval_ms")]
+    pub(super) slice_interval_ms: u64,
+    #[serde(default = "default_slice_memory_mib")]
+    pub(super) slice_memory_mib: u64,
+    #[serde(default)]
+    pub(super) testing: Testing,
+    peers: BTreeMap<String, SocketAddr>,
+}
+
+/// The file's section for experiments.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Testing {
+    #[serde(default)]
+    pub(super) silent_relay: bool,
+}
+
+fn default_data() -> PathBuf {
+    "data".into()
+}
+
+const fn default_shards() -> u64 {
+    1
+}
+
+const fn default_slice_interval_ms() -> u64 {
+    SLICE_INTERVAL_MS_DEFAULT
+}
+
+const fn default_slice_memory_mib() -> u64 {
+    SLICE_MEMORY_MIB_DEFAULT
+}
+
+impl ConfigFile {
+    /// `path` is for messages.
+    pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
+        let syntax = |reason| ConfigError::Syntax { path: path.to_owned(), reason: Box::new(reason) };
+        let text = std::str::from_utf8(bytes).map_err(|_| ConfigError::Value {
+            path: path.to_owned(),
+            complaint: "it is not UTF-8 text; write it anew with `alpenglow genesis`".to_owned(),
+        })?;
+        // Unknown keys are looked for first, because the parser of the file as a whole knows no suggestions.
+        let table: toml::Table = toml::from_str(text).map_err(syntax)?;
+        let testing = table.get("testing").and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
+        let names = table.keys().cloned().chain(testing.map(|key| format!("testing.{key}")));
+        if let Some(key) = names.into_iter().find(|name| !KEYS.contains(&name.as_str())) {
+            let nearest = nearest_key(&key);
+            return Err(ConfigError::UnknownKey { path: path.to_owned(), key, nearest });
+        }
+        toml::from_str(text).map_err(syntax)
+    }
+
+    /// Makes paths that are relative to `folder` relative to the current one.
+    pub(super) fn resolve_paths(&mut self, folder: &Path) {
+        for path in [&mut self.identity, &mut self.bls_key, &mut self.genesis, &mut self.data] {
+            *path = folder.join(&*path);
+        }
+    }
+
+    /// Checks everything that can be checked without the validator set. `path` is for messages.
+    pub(super) fn check(self, path: &Path) -> Result<NodeConfig, ConfigError> {
+        let refuse = |complaint| ConfigError::Value { path: path.to_owned(), complaint };
+        let within = |key, value: u64, range: RangeInclusive<u64>| {
+            let (least, most) = (range.start(), range.end());
+            let complaint = || refuse(format!("`{key}` must be between {least} and {most}, found {value}"));
+            range.contains(&value).then_some(value as usize).ok_or_else(complaint)
+        };
+        let shards = NonZero::new(within("shards", self.shards, SHARDS)?).expect("the range begins at 1");
+        let slice_interval_ms = within("slice_interval_ms", self.slice_interval_ms, SLICE_INTERVAL_MS)?;
+        let slice_memory_mib = within("slice_memory_mib", self.slice_memory_mib, SLICE_MEMORY_MIB)?;
+        if self.bind.port() == 0 {
+            return Err(refuse("`bind` has port 0, where no peer would find the node; choose a port".to_owned()));
+        }
+        let peers = self.peers.iter().map(|(name, &address)| Ok((PeerName::parse(name)?, address)));
+        Ok(NodeConfig {
+            peers: peers.collect::<Result<_, String>>().map_err(refuse)?,
+            identity: self.identity,
+            bls_key: self.bls_key,
+            genesis: self.genesis,
+            data: self.data,
+            bind: self.bind,
+            shards,
+            cores: self.cores,
+            poll: self.poll,
+            verifiers: self.verifiers.0,
+            slice_interval: Duration::from_millis(slice_interval_ms as u64),
+            slice_memory_bytes: slice_memory_mib << 20,
+            silent_relay: self.testing.silent_relay,
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// The key that `key` may be a slip of.
+fn nearest_key(key: &str) -> Option<&'static str> {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_lowercase().replace('-', "_");
+    let distances = KEYS.iter().map(|known| (strsim::osa_distance(&last(key), &last(known)), *known));
+    let (distance, nearest) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance * 3 <= nearest.len().max(3)).then_some(nearest)
+}

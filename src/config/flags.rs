@@ -1,0 +1,80 @@
+//! The flags of `alpenglow node` that override its config file.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+use super::file::{ConfigFile, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
+use super::policies::{CorePolicy, PollPolicy, Verifiers};
+
+/// The flags of a node that override its config file.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Instead of what the config file says")]
+pub(crate) struct ConfigFlags {
+    /// File of the secret identity
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// File of the secret voting key
+    #[arg(long, value_name = "FILE")]
+    bls_key: Option<PathBuf>,
+    /// Genesis file of the cluster
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+    /// Folder for what the node writes
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// UDP address to receive at
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    bind: Option<SocketAddr>,
+    /// Threads that handle shreds, 1 to 64
+    #[arg(long, value_name = "N", value_parser = within(SHARDS))]
+    shards: Option<u64>,
+    /// Where threads run: auto, none, or cores as in 2,3 (one for each shard, then control)
+    #[arg(long, value_name = "CORES")]
+    cores: Option<CorePolicy>,
+    /// How threads wait for work
+    #[arg(long)]
+    poll: Option<PollPolicy>,
+    /// Threads that check votes: a number up to 256, or auto
+    #[arg(long, value_name = "N")]
+    verifiers: Option<Verifiers>,
+    /// Milliseconds after which a slice leaves even if it is not full
+    #[arg(long, value_name = "MS", value_parser = within(SLICE_INTERVAL_MS))]
+    slice_interval_ms: Option<u64>,
+    /// Memory for incomplete slices, in MiB
+    #[arg(long, value_name = "MIB", value_parser = within(SLICE_MEMORY_MIB))]
+    slice_memory_mib: Option<u64>,
+    /// Never relay shreds; for experiments
+    #[arg(long)]
+    silent_relay: bool,
+}
+
+fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(range)
+}
+
+impl ConfigFlags {
+    /// Puts what is given in the place of what `file` says.
+    pub(super) fn apply(&self, file: &mut ConfigFile) {
+        fn set<T: Clone>(value: &mut T, flag: &Option<T>) {
+            if let Some(flag) = flag {
+                value.clone_from(flag);
+            }
+        }
+        set(&mut file.identity, &self.identity);
+        set(&mut file.bls_key, &self.bls_key);
+        set(&mut file.genesis, &self.genesis);
+        set(&mut file.data, &self.data);
+        set(&mut file.bind, &self.bind);
+        set(&mut file.shards, &self.shards);
+        set(&mut file.cores, &self.cores);
+        set(&mut file.poll, &self.poll);
+        set(&mut file.verifiers, &self.verifiers);
+        set(&mut file.slice_interval_ms, &self.slice_interval_ms);
+        set(&mut file.slice_memory_mib, &self.slice_memory_mib);
+        file.testing.silent_relay |= self.silent_relay;
+    }
+}

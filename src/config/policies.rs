@@ -1,0 +1,127 @@
+//! Where threads run and how they wait, as files and flags say it.
+
+use std::num::NonZero;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+/// Most verifier threads.
+const VERIFIERS_MAX: usize = 256;
+/// No host has a core of this number or above.
+const CORES_MAX: usize = 4_096;
+
+/// How threads are placed on cores.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "WordOr<Vec<usize>>")]
+pub(crate) enum CorePolicy {
+    /// Pin if every pinned thread gets a core of its own, else let the kernel place them.
+    #[default]
+    Auto,
+    /// Never pin.
+    Unpinned,
+    /// These cores, each once: one for each shard, then one for control.
+    List(Vec<usize>),
+}
+
+/// How shards and control wait for work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PollPolicy {
+    /// Never sleep: lowest latency, takes the whole core
+    Spin,
+    /// Sleep in the kernel when there is nothing to do
+    Wait,
+    /// Spin only if each spinning thread has a core of its own and one is left for the others
+    #[default]
+    Auto,
+}
+
+/// Number of verifier threads; `None` for as many as cores are left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "WordOr<usize>")]
+pub(super) struct Verifiers(pub(super) Option<NonZero<usize>>);
+
+/// A value for which a word may stand.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a word in quotation marks, a number, or a list of numbers")]
+enum WordOr<T> {
+    Word(String),
+    Value(T),
+}
+
+/// What is no [`CorePolicy`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected auto, none, or a list of different core numbers below {CORES_MAX}")]
+pub(crate) struct CorePolicyError;
+
+/// What is no number of verifiers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected auto or a number from 1 to {VERIFIERS_MAX}")]
+pub(crate) struct VerifiersError;
+
+impl CorePolicy {
+    fn list(cores: Vec<usize>) -> Result<Self, CorePolicyError> {
+        let again = cores.iter().enumerate().any(|(position, core)| cores[..position].contains(core));
+        let unknown = cores.iter().any(|core| *core >= CORES_MAX);
+        if cores.len() > CORES_MAX || unknown || again { Err(CorePolicyError) } else { Ok(Self::List(cores)) }
+    }
+}
+
+impl FromStr for CorePolicy {
+    type Err = CorePolicyError;
+
+    /// A list's numbers are separated by commas.
+    fn from_str(text: &str) -> Result<Self, CorePolicyError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::Unpinned),
+            list => Self::list(list.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| CorePolicyError)?),
+        }
+    }
+}
+
+impl TryFrom<WordOr<Vec<usize>>> for CorePolicy {
+    type Error = CorePolicyError;
+
+    fn try_from(value: WordOr<Vec<usize>>) -> Result<Self, CorePolicyError> {
+        match value {
+            WordOr::Word(word) if word == "auto" => Ok(Self::Auto),
+            WordOr::Word(word) if word == "none" => Ok(Self::Unpinned),
+            WordOr::Word(_) => Err(CorePolicyError),
+            WordOr::Value(cores) => Self::list(cores),
+        }
+    }
+}
+
+impl FromStr for Verifiers {
+    type Err = VerifiersError;
+
+    fn from_str(text: &str) -> Result<Self, VerifiersError> {
+        if text == "auto" {
+            Ok(Self(None))
+        } else {
+            text.parse::<NonZero<usize>>().map_err(|_| VerifiersError)?.try_into()
+        }
+    }
+}
+
+impl TryFrom<NonZero<usize>> for Verifiers {
+    type Error = VerifiersError;
+
+    fn try_from(number: NonZero<usize>) -> Result<Self, VerifiersError> {
+        if number.get() > VERIFIERS_MAX { Err(VerifiersError) } else { Ok(Self(Some(number))) }
+    }
+}
+
+impl TryFrom<WordOr<usize>> for Verifiers {
+    type Error = VerifiersError;
+
+    fn try_from(value: WordOr<usize>) -> Result<Self, VerifiersError> {
+        match value {
+            WordOr::Word(word) if word == "auto" => Ok(Self(None)),
+            WordOr::Word(_) => Err(VerifiersError),
+            WordOr::Value(number) => NonZero::new(number).ok_or(VerifiersError)?.try_into(),
+        }
+    }
+}

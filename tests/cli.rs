@@ -1,0 +1,284 @@
+//! The command line as a user meets it: exit codes, and what messages say.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// How a run of the program ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ended {
+    fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// It failed, for a reason that names all of `said`.
+    fn failed_with(self, said: &[&str]) {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert!(self.stderr.starts_with("error: "), "{self:?}");
+        for part in said {
+            assert!(self.stderr.contains(part), "no {part:?} in {self:?}");
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Ended {
+    run_with_input(arguments, b"")
+}
+
+fn run_with_input(arguments: &[&str], input: &[u8]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may end without reading.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap().into()
+}
+
+/// The files of a cluster.
+struct Cluster {
+    folder: TempDir,
+}
+
+impl Cluster {
+    fn new(flags: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        run(&[&["genesis", "--out", folder.path().to_str().unwrap()], flags.as_slice()].concat()).succeeded();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn genesis(&self) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.path("genesis.json")).unwrap()).unwrap()
+    }
+
+    fn submit_to(&self, to: &str, flags: &[&str], input: &[u8]) -> Ended {
+        let genesis = self.text("genesis.json");
+        run_with_input(&[&["submit", "--genesis", &genesis, "--to", to], flags].concat(), input)
+    }
+}
+
+fn edit(path: &Path, change: impl FnOnce(String) -> String) {
+    let text = fs::read_to_string(path).unwrap();
+    fs::write(path, change(text)).unwrap();
+}
+
+#[test]
+fn help_names_every_subcommand_and_each_teaches_by_example() {
+    let help = run(&["--help"]).succeeded();
+    for subcommand in ["genesis", "keys", "submit"] {
+        assert!(help.contains(&format!("\n  {subcommand} ")), "{subcommand}: {help}");
+    }
+    for subcommand in [&["genesis"][..], &["keys", "new"], &["keys", "pubkey"], &["submit"]] {
+        let help = run(&[subcommand, &["--help"]].concat()).succeeded();
+        assert!(help.contains("Example"), "{subcommand:?}: {help}");
+    }
+    assert!(run(&["--version"]).succeeded().starts_with("alpenglow "));
+}
+
+#[test]
+fn wrong_flags_exit_with_2_and_name_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").to_str().unwrap().to_owned();
+    for (line, said) in [
+        ("", "Usage"),
+        ("nonsense", "nonsense"),
+        ("genesis", "--validators"),
+        ("genesis --validators 0 --out OUT", "1..=2000"),
+        ("genesis --validators 2001 --out OUT", "1..=2000"),
+        ("genesis --validators 3 --stakes 1,2 --out OUT", "2 stakes are given for 3 validators"),
+        ("genesis --validators 3 --stakes 1,0,1 --out OUT", "a stake above 0"),
+        ("genesis --validators 3 --schedule random --out OUT", "round-robin"),
+        ("genesis --validators 3 --block-ms 0 --out OUT", "--block-ms"),
+        ("genesis --validators 3 --seed xyz --out OUT", "64 hexadecimal digits"),
+        ("genesis --validators 3 --base-port 65534 --out OUT", "65536"),
+        ("genesis --validators 3 --host somewhere --out OUT", "--host"),
+        ("keys", "Usage"),
+        ("keys new", "--out"),
+        ("keys pubkey", "<FILE>"),
+        ("submit --to 127.0.0.1:1", "--genesis"),
+        ("submit --to 127.0.0.1 --genesis x --text a", "expected a host and a port"),
+        ("submit --to 127.0.0.1:1 --genesis x --text a --hex 00", "cannot be used with"),
+        ("submit --to 127.0.0.1:1 --genesis x --hex 0", "even number"),
+    ] {
+        let arguments: Vec<&str> =
+            line.split_whitespace().map(|word| if word == "OUT" { &out } else { word }).collect();
+        let ended = run(&arguments);
+        assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
+        assert!(ended.stderr.contains(said), "{line}: {ended:?}");
+    }
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn genesis_names_the_keys_that_it_wrote() {
+    let cluster =
+        Cluster::new("--validators 3 --stakes 5,1,2 --schedule round-robin --seed 7 --block-ms 200 --base-port 9000");
+    let genesis = cluster.genesis();
+    assert_eq!((&genesis["delta_block_ms"], &genesis["delta_timeout_ms"]), (&200.into(), &600.into()));
+    assert_eq!(genesis["leader_schedule"], "round-robin");
+    for (index, stake) in [5, 1, 2].into_iter().enumerate() {
+        let public = |name: &str| {
+            let path = cluster.path(&format!("node-{index}/{name}"));
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            run(&["keys", "pubkey", path.to_str().unwrap()]).succeeded()
+        };
+        let validator = &genesis["validators"][index];
+        assert_eq!(validator["identity"], public("identity.json").trim_end());
+        assert_eq!(validator["voting_key"], public("bls.json").trim_end());
+        assert_eq!(validator["stake"], stake);
+        let config = fs::read_to_string(cluster.path(&format!("node-{index}/node.toml"))).unwrap();
+        assert!(config.contains(&format!("bind = \"127.0.0.1:{}\"", 9_000 + index)), "{config}");
+    }
+    let same_seed = Cluster::new("--validators 1 --seed 7");
+    assert_eq!(same_seed.genesis()["epoch_seed"], genesis["epoch_seed"]);
+    let (random, another) = (Cluster::new("--validators 1"), Cluster::new("--validators 1"));
+    assert_ne!(random.genesis()["epoch_seed"], another.genesis()["epoch_seed"]);
+}
+
+#[test]
+fn genesis_prints_the_clusters_id_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["genesis", "--validators", "2", "--out", folder.path().to_str().unwrap()];
+    let printed = run(&arguments).succeeded();
+    let file = fs::read(folder.path().join("genesis.json")).unwrap();
+    let id: String = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(printed.contains(&id), "{printed}");
+    run(&arguments).failed_with(&["genesis.json is there already", "--out"]);
+    assert_eq!(fs::read(folder.path().join("genesis.json")).unwrap(), file);
+    run(&["genesis", "--validators", "2", "--out", "/proc/nowhere"])
+        .failed_with(&["/proc/nowhere", "choose another folder"]);
+}
+
+#[test]
+fn new_keys_are_the_ones_printed_and_are_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let printed = run(&["keys", "new", "--out", out]).succeeded();
+    for (file, label) in [("identity.json", "identity: "), ("bls.json", "voting_key: ")] {
+        let public = run(&["keys", "pubkey", &format!("{out}/{file}")]).succeeded();
+        assert!(printed.contains(&format!("{label}{public}")), "{printed}");
+    }
+    run(&["keys", "new", "--out", out]).failed_with(&["identity.json is there already"]);
+    fs::remove_file(folder.path().join("identity.json")).unwrap();
+    run(&["keys", "new", "--out", out]).failed_with(&["bls.json is there already"]);
+    assert!(!folder.path().join("identity.json").exists());
+}
+
+#[test]
+fn bad_key_files_are_refused_with_what_to_do() {
+    let cluster = Cluster::new("--validators 1");
+    let (path, name) = (cluster.path("node-0/identity.json"), cluster.text("node-0/identity.json"));
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    run(&["keys", "pubkey", &name]).failed_with(&["mode 644", &format!("chmod 600 {name}")]);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    edit(&path, |text| text.replacen(',', ";", 1));
+    run(&["keys", "pubkey", &name]).failed_with(&[&name, "line 1", "alpenglow keys new"]);
+    fs::remove_file(&path).unwrap();
+    run(&["keys", "pubkey", &name]).failed_with(&[&name, "No such file", "alpenglow keys new"]);
+    run(&["keys", "pubkey", cluster.folder.path().to_str().unwrap()]).failed_with(&["not a regular file"]);
+}
+
+#[test]
+fn bad_genesis_files_are_refused_with_what_to_do() {
+    let cluster = Cluster::new("--validators 1");
+    let submit = || cluster.submit_to("127.0.0.1:9", &["--text", "hello"], b"");
+    edit(&cluster.path("genesis.json"), |text| text.replace("\"format\": 1", "\"format\": 9"));
+    submit().failed_with(&["genesis.json", "format is 9", "alpenglow genesis"]);
+    edit(&cluster.path("genesis.json"), |text| text[..text.len() / 2].to_owned());
+    submit().failed_with(&["genesis.json", "EOF", "alpenglow genesis"]);
+    fs::remove_file(cluster.path("genesis.json")).unwrap();
+    submit().failed_with(&["genesis.json", "No such file", "alpenglow genesis"]);
+}
+
+#[test]
+fn a_submitted_transaction_is_one_datagram_as_documented() {
+    let cluster = Cluster::new("--validators 1");
+    let validator = UdpSocket::bind("127.0.0.1:0").unwrap();
+    validator.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let to = validator.local_addr().unwrap().to_string();
+    let file = cluster.path("transaction");
+    fs::write(&file, b"from a file").unwrap();
+    let id = Sha256::digest(fs::read(cluster.path("genesis.json")).unwrap());
+    for (flags, input, transaction) in [
+        (&["--text", "hello"][..], &b""[..], &b"hello"[..]),
+        (&["--hex", "00FFa5"], b"", b"\x00\xff\xa5"),
+        (&["--file", file.to_str().unwrap()], b"", b"from a file"),
+        (&[], b"from standard input", b"from standard input"),
+        (&[], &[7; 1_024], &[7; 1_024]),
+    ] {
+        cluster.submit_to(&to, flags, input).succeeded();
+        let mut datagram = [0; 2_000];
+        let length = validator.recv(&mut datagram).unwrap();
+        let (header, body) = datagram[..length].split_at(32);
+        assert_eq!(body, transaction);
+        assert_eq!((&header[..2], &header[3..8]), (&[1, 4][..], &[0, 255, 255, 0, 0][..]));
+        assert_eq!((&header[8..16], &header[16..]), (&id[..8], &[0; 16][..]));
+    }
+}
+
+#[test]
+fn what_is_no_transaction_is_not_sent() {
+    let cluster = Cluster::new("--validators 1");
+    let submit = |flags: &[&str], input: &[u8]| cluster.submit_to("127.0.0.1:9", flags, input);
+    submit(&[], b"").failed_with(&["a transaction has 1 to 1024 bytes"]);
+    submit(&["--text", ""], b"").failed_with(&["a transaction has 1 to 1024 bytes"]);
+    submit(&[], &[7; 1_025]).failed_with(&["a transaction has 1 to 1024 bytes"]);
+    let file = cluster.text("genesis.json");
+    fs::write(cluster.path("long"), [7; 1_025]).unwrap();
+    submit(&["--file", &cluster.text("long")], b"").failed_with(&["long", "longer than 1024 bytes"]);
+    submit(&["--file", &format!("{file}.not")], b"").failed_with(&["genesis.json.not", "No such file"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// 101 is how a panic ends.
+    #[test]
+    fn mutated_key_files_end_in_an_answer_or_an_error(at: prop::sample::Index, byte: u8) {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().to_str().unwrap();
+        run(&["keys", "new", "--out", out]).succeeded();
+        for name in ["identity.json", "bls.json"] {
+            let path = folder.path().join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            fs::write(&path, bytes).unwrap();
+            let ended = run(&["keys", "pubkey", path.to_str().unwrap()]);
+            prop_assert!(matches!(ended.code, Some(0 | 1)), "{:?}", ended);
+        }
+    }
+}
