@@ -40,3 +40,24 @@ pub(crate) fn start(node: Option<ValidatorIndex>) {
     // An error says that logging was started before.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_have_time_and_node() {
+        let prefix = |node| {
+            let mut text = String::new();
+            Prefix { node }.format_time(&mut Writer::new(&mut text)).unwrap();
+            text
+        };
+        let (of_node, of_command) = (prefix(Some(ValidatorIndex(7))), prefix(None));
+        let (time, node) = of_node.split_once(' ').unwrap();
+        assert_eq!(node, "node 7");
+        for time in [time, &of_command] {
+            let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+            assert_eq!(shape, "0000-00-00T00:00:00.000000Z");
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! The command line as a user meets it: exit codes, and what messages say.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -39,7 +40,7 @@ impl Ended {
     /// It failed, for a reason that names all of `said`.
     fn failed_with(self, said: &[&str]) {
         assert_eq!(self.code, Some(1), "{self:?}");
-        assert!(self.stderr.starts_with("error: "), "{self:?}");
+        assert!(self.stderr.lines().any(|line| line.starts_with("error: ")), "{self:?}");
         for part in said {
             assert!(self.stderr.contains(part), "no {part:?} in {self:?}");
         }
@@ -98,10 +99,10 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) {
 #[test]
 fn help_names_every_subcommand_and_each_teaches_by_example() {
     let help = run(&["--help"]).succeeded();
-    for subcommand in ["genesis", "keys", "submit"] {
+    for subcommand in ["genesis", "keys", "node", "submit"] {
         assert!(help.contains(&format!("\n  {subcommand} ")), "{subcommand}: {help}");
     }
-    for subcommand in [&["genesis"][..], &["keys", "new"], &["keys", "pubkey"], &["submit"]] {
+    for subcommand in [&["genesis"][..], &["keys", "new"], &["keys", "pubkey"], &["node"], &["submit"]] {
         let help = run(&[subcommand, &["--help"]].concat()).succeeded();
         assert!(help.contains("Example"), "{subcommand:?}: {help}");
     }
@@ -128,6 +129,10 @@ fn wrong_flags_exit_with_2_and_name_what_is_wrong() {
         ("keys", "Usage"),
         ("keys new", "--out"),
         ("keys pubkey", "<FILE>"),
+        ("node", "--config"),
+        ("node --config x --shards 0", "1..=64"),
+        ("node --config x --cores 1,1", "different core numbers"),
+        ("node --config x --poll often", "spin"),
         ("submit --to 127.0.0.1:1", "--genesis"),
         ("submit --to 127.0.0.1 --genesis x --text a", "expected a host and a port"),
         ("submit --to 127.0.0.1:1 --genesis x --text a --hex 00", "cannot be used with"),
@@ -221,6 +226,47 @@ fn bad_genesis_files_are_refused_with_what_to_do() {
     submit().failed_with(&["genesis.json", "EOF", "alpenglow genesis"]);
     fs::remove_file(cluster.path("genesis.json")).unwrap();
     submit().failed_with(&["genesis.json", "No such file", "alpenglow genesis"]);
+}
+
+/// Each of these is noticed before the node touches the network.
+#[test]
+fn a_node_that_cannot_start_says_what_to_do() {
+    let cluster = Cluster::new("--validators 2");
+    let (other, config) = (Cluster::new("--validators 1"), cluster.text("node-0/node.toml"));
+    let node = |flags: &[&str]| run(&[&["node", "--config", &config], flags].concat());
+    let changed = |name: &str, from: &str, to: &str, said: &[&str]| {
+        let (path, before) = (cluster.path(name), fs::read_to_string(cluster.path(name)).unwrap());
+        assert!(before.contains(from), "no {from:?} in {before}");
+        fs::write(&path, before.replacen(from, to, 1)).unwrap();
+        node(&[]).failed_with(said);
+        fs::write(&path, before).unwrap();
+    };
+    run(&["node", "--config", "/does/not/exist"]).failed_with(&["/does/not/exist", "check the path"]);
+    changed(
+        "node-0/node.toml",
+        "shards = 1",
+        "shard = 1",
+        &["node.toml", "unknown key `shard`: did you mean `shards`?"],
+    );
+    changed("node-0/node.toml", "shards = 1", "shards = 0", &["`shards` must be between 1 and 64"]);
+    changed("node-0/node.toml", "shards = 1", "shards =", &["line 21", "correct it there"]);
+    changed("node-0/node.toml", "\n1 = ", "\n# 1 = ", &["node.toml", "`peers` lacks validator 1"]);
+    changed("node-0/node.toml", "../genesis.json", "genesis.json", &["node-0/genesis.json", "check the path"]);
+    changed(
+        "genesis.json",
+        "\"stake\": 1",
+        "\"stake\": 0",
+        &["genesis.json", "validator 0 has no stake", "alpenglow genesis"],
+    );
+    changed("genesis.json", "\"validators\"", "\"validator\"", &["unknown field `validator`", "alpenglow genesis"]);
+    let proof = cluster.genesis()["validators"][1]["proof_of_possession"].as_str().unwrap().to_owned();
+    let another = other.genesis()["validators"][0]["proof_of_possession"].as_str().unwrap().to_owned();
+    changed("genesis.json", &proof, &another, &["proof of possession of validator 1", "alpenglow genesis"]);
+    let [stranger, neighbour] = [other.text("node-0/identity.json"), cluster.text("node-1/bls.json")];
+    node(&["--identity", &stranger]).failed_with(&["is not a validator of this cluster", "`identity`"]);
+    node(&["--bls-key", &neighbour]).failed_with(&["the voting key of validator 0 is", "`bls_key`"]);
+    fs::set_permissions(cluster.path("node-0/bls.json"), Permissions::from_mode(0o640)).unwrap();
+    node(&[]).failed_with(&["mode 640", &format!("chmod 600 {}", cluster.text("node-0/bls.json"))]);
 }
 
 #[test]
