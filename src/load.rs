@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use alpenglow_rotor::types::Time;
+use alpenglow_dataplane::datagram::{HEADER_BYTES, Header};
+use alpenglow_rotor::types::{ClusterId, Time};
 
 /// First bytes of a load transaction.
 const MAGIC: [u8; 8] = *b"agLoad/1";
@@ -71,8 +72,8 @@ const fn split_mix(state: &mut u64) -> u64 {
 pub(crate) struct LoadPlan {
     /// Receivers, taken in turn. Not empty.
     pub(crate) targets: Vec<SocketAddr>,
-    /// What stands before the transaction in each datagram.
-    pub(crate) datagram_header: Vec<u8>,
+    /// The cluster that the transactions are for.
+    pub(crate) cluster: ClusterId,
     /// Transactions per second, from 1 to [`RATE_PER_S_MAX`].
     pub(crate) rate_per_s: u32,
     /// Bytes of each transaction, from [`TRANSACTION_BYTES_MIN`] to [`TRANSACTION_BYTES_MAX`].
@@ -152,7 +153,7 @@ fn send_until_stopped(
     sent: &AtomicU64,
 ) -> LoadSent {
     let mut outcome = LoadSent::default();
-    let mut datagram = plan.datagram_header.clone();
+    let mut datagram = Vec::with_capacity(HEADER_BYTES + plan.transaction_bytes);
     let mut targets = plan.targets.iter().cycle();
     while !stop.load(Ordering::Relaxed) {
         let intended = plan.intended(outcome.transactions);
@@ -161,8 +162,11 @@ fn send_until_stopped(
             thread::sleep(early.min(SLEEP_MAX));
             continue;
         }
-        datagram.truncate(plan.datagram_header.len());
-        LoadTransaction { sequence: outcome.transactions, intended }.encode(plan.transaction_bytes, &mut datagram);
+        let sequence = outcome.transactions;
+        datagram.clear();
+        // Consecutive transactions take consecutive lanes: every shard gets its share.
+        datagram.extend_from_slice(&Header::of_transaction(sequence as u8, plan.cluster).encode());
+        LoadTransaction { sequence, intended }.encode(plan.transaction_bytes, &mut datagram);
         let target = targets.next().expect("there are targets, and a cycle does not end");
         outcome.refused += u64::from(socket.send_to(&datagram, target).is_err());
         outcome.transactions += 1;
@@ -179,7 +183,7 @@ mod tests {
     fn plan(rate_per_s: u32) -> LoadPlan {
         LoadPlan {
             targets: vec![([127, 0, 0, 1], 1).into()],
-            datagram_header: vec![0xee; 4],
+            cluster: ClusterId([0xee; 32]),
             rate_per_s,
             transaction_bytes: 64,
             start: Time(1_000),
@@ -224,9 +228,10 @@ mod tests {
                 receiver.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
                 let mut datagram = [0; 128];
                 let length = receiver.recv(&mut datagram).unwrap();
-                assert_eq!((length, &datagram[..4]), (68, &[0xee; 4][..]));
+                let (header, body) = Header::parse(&datagram[..length]).unwrap();
+                assert_eq!((header, body.len()), (Header::of_transaction(sequence as u8, ClusterId([0xee; 32])), 64));
                 let expected = LoadTransaction { sequence, intended: Time(1_000 + 1_000 * sequence) };
-                assert_eq!(LoadTransaction::parse(&datagram[4..length]), Some(expected));
+                assert_eq!(LoadTransaction::parse(body), Some(expected));
             }
         }
         assert_eq!(generator.stop(), LoadSent { transactions: 6, refused: 0 });

@@ -3,6 +3,7 @@
 mod application;
 mod block_times;
 mod cli;
+mod cluster;
 mod config;
 mod control_loop;
 mod encoding;

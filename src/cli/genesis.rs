@@ -129,7 +129,7 @@ impl GenesisArgs {
     }
 }
 
-fn random_seed() -> Result<EpochSeed, CliError> {
+pub(super) fn random_seed() -> Result<EpochSeed, CliError> {
     let mut seed = [0; 32];
     match getrandom::fill(&mut seed) {
         Ok(()) => Ok(EpochSeed(seed)),

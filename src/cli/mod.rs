@@ -2,6 +2,7 @@
 //!
 //! Every subcommand has `run`; an error is printed with what to do about it, and the exit code is 1. Wrong flags exit with 2.
 
+mod cluster;
 mod genesis;
 mod keys;
 mod node;
@@ -36,6 +37,7 @@ Log lines go to standard error; ALPENGLOW_LOG says which, as in ALPENGLOW_LOG=de
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Cluster(cluster::ClusterArgs),
     Genesis(genesis::GenesisArgs),
     Keys(keys::KeysArgs),
     Node(node::NodeArgs),
@@ -67,6 +69,7 @@ impl Cli {
     /// Runs the subcommand. Has to be called from the main thread.
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
+            Command::Cluster(arguments) => arguments.run().unwrap_or_else(|error| report(Err(error))),
             Command::Genesis(arguments) => report(arguments.run()),
             Command::Keys(arguments) => report(arguments.run()),
             Command::Node(arguments) => report(arguments.run()),

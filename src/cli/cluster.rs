@@ -1,0 +1,199 @@
+//! `alpenglow cluster`: a whole cluster on this host, measured.
+
+use std::io;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use alpenglow_rotor::schedule::EpochSeed;
+use alpenglow_rotor::types::VALIDATORS_MAX;
+use clap::{Args, ValueEnum, value_parser};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::genesis::random_seed;
+use super::{CliError, print};
+use crate::cluster::{self, CoreList, Kill, Placement, Plan, Verdict};
+use crate::config::PollPolicy;
+use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
+use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
+use crate::stakes::StakeDistribution;
+
+/// Runs a whole cluster on this host, a process for each validator, under load, and reports what it did.
+///
+/// Every slot has to be decided, finalized or skipped, by every node in time, all nodes have to agree, and what is sent has
+/// to be finalized: then the run is valid, and the exit code 0. It is 1 for an invalid run or one that cannot be carried
+/// out. All files, with the nodes' logs and everything the nodes told, stay in a folder.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct ClusterArgs {
+    /// Number of validators, each a process
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u16).range(1..=VALIDATORS_MAX as i64))]
+    nodes: u16,
+    /// Slots to decide: 1 to this one
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = value_parser!(u64).range(1..=1_000_000))]
+    slots: u64,
+    /// Transactions offered per second, at fixed times; 0 for none. They go in turn to the validators that no --kill names
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(..=i64::from(RATE_PER_S_MAX)))]
+    tx_rate: u32,
+    /// Bytes of each transaction
+    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = value_parser!(u16).range(TRANSACTION_BYTES_MIN as i64..=TRANSACTION_BYTES_MAX as i64))]
+    tx_size: u16,
+    /// Time for one block (delta_block), in milliseconds; the timeout of a window is three times as long
+    #[arg(long, value_name = "MS", default_value_t = 400, value_parser = value_parser!(u64).range(1..=DELTA_BLOCK_MS_MAX))]
+    block_ms: u64,
+    /// Stakes: equal, mainnet (the proportions of Solana mainnet, scaled to the number of nodes), or a list as in 5,1,1
+    #[arg(long, default_value_t)]
+    stakes: StakeDistribution,
+    /// How leaders follow each other
+    #[arg(long, value_enum, default_value_t)]
+    schedule: ScheduleName,
+    /// What leaders and relays are drawn from: a number or 64 hexadecimal digits [default: random]
+    #[arg(long, value_name = "SEED", value_parser = parse_seed)]
+    seed: Option<EpochSeed>,
+    /// Threads of each node that handle shreds, 1 to 64
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_shards)]
+    shards: NonZero<usize>,
+    /// How they wait for work; auto spins only if every such thread of all nodes has a core of its own
+    #[arg(long, value_enum, default_value_t)]
+    poll: PollPolicy,
+    /// Cores for the nodes, dealt out in turn: as many as shards and one more for each node, as in 0,2-4
+    /// [default: no pinning, unless every thread can have a core of its own]
+    #[arg(long, value_name = "LIST")]
+    cores: Option<CoreList>,
+    /// Folder of the run, new or empty [default: runs/ and the time]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Kill node I with SIGKILL as soon as any node has decided the slot; repeatable
+    #[arg(long, value_name = "I@SLOT")]
+    kill: Vec<Kill>,
+    /// Node I never relays a shred; repeatable
+    #[arg(long, value_name = "I")]
+    silent_relay: Vec<u16>,
+    /// Form of the report on standard output
+    #[arg(long, value_enum, default_value_t = OutputForm::Text)]
+    output: OutputForm,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  alpenglow cluster                                                        five nodes, 40 slots
+  alpenglow cluster --nodes 20 --slots 20 --stakes mainnet                 more nodes, of unequal stake
+  alpenglow cluster --slots 60 --schedule round-robin --kill 4@12 --kill 3@12    two of five crash
+  alpenglow cluster --output json | jq .stages.finalized                   for programs";
+
+/// The same bounds as in a node's config.
+fn parse_shards(text: &str) -> Result<NonZero<usize>, &'static str> {
+    text.parse().ok().filter(|shards: &NonZero<usize>| shards.get() <= 64).ok_or("expected a number from 1 to 64")
+}
+
+/// Form of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutputForm {
+    /// A table for people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl ClusterArgs {
+    /// Runs the cluster and prints its report. Has to be called from the main thread. The exit code tells whether the run is
+    /// valid.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(crate) fn run(self) -> Result<ExitCode, CliError> {
+        let output = self.output;
+        let plan = self.plan()?;
+        let interrupted = watch_for_interrupts().map_err(CliError::failed)?;
+        let finished = cluster::run(&plan, &interrupted).map_err(CliError::failed)?;
+        print(&match output {
+            OutputForm::Text => finished.table(),
+            OutputForm::Json => serde_json::to_string(&finished.outcome).expect("its keys are strings") + "\n",
+        })?;
+        Ok(match finished.outcome.verdict {
+            Verdict::Valid => ExitCode::SUCCESS,
+            Verdict::Invalid => ExitCode::FAILURE,
+        })
+    }
+
+    fn plan(self) -> Result<Plan, CliError> {
+        let nodes = usize::from(self.nodes);
+        let cores = self.cores.as_ref().map(|list| list.0.as_slice());
+        let plan = Plan {
+            nodes,
+            slots: self.slots,
+            transactions_per_s: self.tx_rate,
+            transaction_bytes: usize::from(self.tx_size),
+            block_time: Duration::from_millis(self.block_ms),
+            stakes: self.stakes.stakes(nodes).map_err(|error| CliError::usage(format!("--stakes: {error}")))?,
+            schedule: self.schedule,
+            seed: self.seed.map_or_else(random_seed, Ok)?,
+            placement: Placement::plan(nodes, self.shards, cores, self.poll, &available_cores())
+                .map_err(CliError::usage)?,
+            kills: self.kill,
+            silent_relays: self.silent_relay,
+            out: self.out.unwrap_or_else(|| default_folder(SystemTime::now())),
+        };
+        plan.check().map_err(CliError::usage)?;
+        Ok(plan)
+    }
+}
+
+/// The cores that this process may run on.
+fn available_cores() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect()
+}
+
+/// A flag that turns true at the first SIGINT or SIGTERM. The second one ends this process, and the nodes with it.
+fn watch_for_interrupts() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
+}
+
+/// `runs/` and the time in UTC, as in `runs/20261122-143000`.
+fn default_folder(now: SystemTime) -> PathBuf {
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (year, month, day) = civil_date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("runs/{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}").into()
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
+const fn civil_date(days: u64) -> (u64, u64, u64) {
+    // Years are counted from March, so that the leap day is a year's last, and in eras of 400 years, which are all alike.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + if month <= 2 { 1 } else { 0 };
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_folder_is_named_by_the_time() {
+        for (seconds, name) in [
+            (0, "runs/19700101-000000"),
+            (951_782_399, "runs/20000228-235959"),
+            (951_782_400, "runs/20000229-000000"),
+            (951_868_800, "runs/20000301-000000"),
+            (1_709_164_800, "runs/20240229-000000"),
+            (4_102_444_799, "runs/20991231-235959"),
+        ] {
+            assert_eq!(default_folder(UNIX_EPOCH + Duration::from_secs(seconds)), PathBuf::from(name));
+        }
+    }
+}

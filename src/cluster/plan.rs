@@ -1,0 +1,306 @@
+//! What a run shall be, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::schedule::EpochSeed;
+use alpenglow_rotor::types::{Slot, Stake, ValidatorIndex};
+
+use super::placement::Placement;
+use super::table::thousands;
+use crate::config::NewConfig;
+use crate::encoding::hex;
+use crate::genesis::{ClusterParameters, ScheduleName};
+use crate::new_cluster::NewValidator;
+
+/// A run as ordered.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Number of validators.
+    pub(crate) nodes: usize,
+    /// The slots 1 to this are wanted.
+    pub(crate) slots: u64,
+    /// Load; 0 for none.
+    pub(crate) transactions_per_s: u32,
+    /// Bytes of each transaction.
+    pub(crate) transaction_bytes: usize,
+    /// delta_block; delta_timeout is three times that.
+    pub(crate) block_time: Duration,
+    /// Of each validator.
+    pub(crate) stakes: Vec<Stake>,
+    /// How leaders follow each other.
+    pub(crate) schedule: ScheduleName,
+    /// What leaders and relays are drawn from.
+    pub(crate) seed: EpochSeed,
+    /// Where the nodes' threads run.
+    pub(crate) placement: Placement,
+    /// Whom to kill when.
+    pub(crate) kills: Vec<Kill>,
+    /// Who never relays.
+    pub(crate) silent_relays: Vec<u16>,
+    /// Folder for everything.
+    pub(crate) out: PathBuf,
+}
+
+impl Plan {
+    /// Checks what the flags name against the size of the run.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        let (nodes, slots, kills) = (self.nodes, self.slots, &self.kills);
+        let named = kills.iter().map(|kill| ("--kill", kill.node.0));
+        for (flag, index) in named.chain(self.silent_relays.iter().map(|&index| ("--silent-relay", index))) {
+            if usize::from(index) >= nodes {
+                return Err(PlanError::NoSuchNode { flag, index, nodes });
+            }
+        }
+        for (position, kill) in kills.iter().enumerate() {
+            if kill.slot == Slot::GENESIS || kill.slot.0 > slots {
+                return Err(PlanError::KillSlot { node: kill.node.0, slot: kill.slot.0, slots });
+            }
+            if kills[..position].iter().any(|earlier| earlier.node == kill.node) {
+                return Err(PlanError::KilledTwice(kill.node.0));
+            }
+        }
+        if kills.len() >= nodes { Err(PlanError::NobodyLeft) } else { Ok(()) }
+    }
+
+    /// The run in a line.
+    pub(crate) fn title(&self) -> String {
+        let load = match self.transactions_per_s {
+            0 => "no load".to_owned(),
+            rate => format!("{} transactions/s of {} bytes", thousands(rate.into()), self.transaction_bytes),
+        };
+        let (nodes, slots, block_ms) = (self.nodes, self.slots, self.block_time.as_millis());
+        format!("Alpenglow cluster: {nodes} nodes on this host, {slots} slots of {block_ms} ms, {load}")
+    }
+
+    /// What the validators agree on, with a first slot that starts at `start_time`.
+    pub(crate) fn parameters(&self, start_time: SystemTime) -> ClusterParameters {
+        ClusterParameters {
+            schedule: self.schedule,
+            seed: self.seed,
+            coding: CodingParameters::default(),
+            delta_block: self.block_time,
+            delta_timeout: 3 * self.block_time,
+            start_time,
+        }
+    }
+
+    /// The validators, each at one of `addresses`.
+    pub(crate) fn validators(&self, addresses: &[SocketAddr]) -> Vec<NewValidator> {
+        let validators = addresses.iter().zip(&self.stakes).zip(0u16..).map(|((&address, &stake), index)| {
+            let mut config = NewConfig::at(address);
+            self.placement.apply(index.into(), &mut config);
+            config.silent_relay = self.silent_relays.contains(&index);
+            NewValidator { stake, config }
+        });
+        validators.collect()
+    }
+
+    /// The run as the object `config` of its outcome.
+    pub(crate) fn describe(&self) -> serde_json::Value {
+        let kills: Vec<String> = self.kills.iter().map(|kill| format!("{}@{}", kill.node.0, kill.slot)).collect();
+        serde_json::json!({
+            "nodes": self.nodes,
+            "slots": self.slots,
+            "tx_rate": self.transactions_per_s,
+            "tx_size": self.transaction_bytes,
+            "block_ms": self.block_time.as_millis() as u64,
+            "stakes": self.stakes.iter().map(|stake| stake.0).collect::<Vec<_>>(),
+            "schedule": self.schedule,
+            "seed": hex(&self.seed.0),
+            "placement": self.placement.describe(),
+            "kill": kills,
+            "silent_relay": self.silent_relays,
+            "out": self.out,
+        })
+    }
+}
+
+/// Kill a node with SIGKILL as soon as any node has decided a slot. Written `I@SLOT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kill {
+    /// Whom.
+    pub(crate) node: ValidatorIndex,
+    /// When.
+    pub(crate) slot: Slot,
+}
+
+/// Text that is no kill.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected INDEX@SLOT, as in 4@12: kill node 4 when the first node decides slot 12")]
+pub(crate) struct KillError;
+
+impl FromStr for Kill {
+    type Err = KillError;
+
+    fn from_str(text: &str) -> Result<Self, KillError> {
+        let (node, slot) = text.split_once('@').ok_or(KillError)?;
+        Ok(Self {
+            node: ValidatorIndex(node.parse().map_err(|_| KillError)?),
+            slot: Slot(slot.parse().map_err(|_| KillError)?),
+        })
+    }
+}
+
+/// Processor cores, written as numbers and ranges: `0,2-4`. In the order given; not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CoreList(pub(crate) Vec<usize>);
+
+/// Text that is no list of cores.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected core numbers below {CORES_MAX} and ranges of them, as in 0,2-4")]
+pub(crate) struct CoreListError;
+
+/// More cores than any host has; bounds what a range can ask for.
+const CORES_MAX: usize = 4_096;
+
+impl FromStr for CoreList {
+    type Err = CoreListError;
+
+    fn from_str(text: &str) -> Result<Self, CoreListError> {
+        let number = |text: &str| text.parse().ok().filter(|core| *core < CORES_MAX).ok_or(CoreListError);
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (from, through) = match part.split_once('-') {
+                Some((from, through)) => (number(from)?, number(through)?),
+                None => (number(part)?, number(part)?),
+            };
+            if from > through || (from..=through).any(|core| cores.contains(&core)) {
+                return Err(CoreListError);
+            }
+            cores.extend(from..=through);
+        }
+        Ok(Self(cores))
+    }
+}
+
+/// A plan that cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PlanError {
+    /// An index that no node has.
+    #[error("{flag}: there is no node {index}, the nodes are 0 to {}", nodes - 1)]
+    NoSuchNode {
+        /// The flag.
+        flag: &'static str,
+        /// The index given.
+        index: u16,
+        /// How many nodes there are.
+        nodes: usize,
+    },
+    /// A kill at a slot that the run does not wait for.
+    #[error("--kill {node}@{slot}: the run has slots 1 to {slots}")]
+    KillSlot {
+        /// Whom.
+        node: u16,
+        /// When.
+        slot: u64,
+        /// The run's last slot.
+        slots: u64,
+    },
+    /// A node killed twice.
+    #[error("--kill: node {0} is named twice")]
+    KilledTwice(u16),
+    /// Nobody left.
+    #[error("--kill: one node at least must be left")]
+    NobodyLeft,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::num::NonZero;
+
+    use super::*;
+    use crate::config::PollPolicy;
+
+    /// The default run.
+    pub(crate) fn plan() -> Plan {
+        Plan {
+            nodes: 5,
+            slots: 40,
+            transactions_per_s: 2_000,
+            transaction_bytes: 512,
+            block_time: Duration::from_millis(400),
+            stakes: vec![Stake(1); 5],
+            schedule: ScheduleName::RoundRobin,
+            seed: EpochSeed([7; 32]),
+            placement: Placement::plan(5, NonZero::<usize>::MIN, None, PollPolicy::Auto, &[0]).unwrap(),
+            kills: Vec::new(),
+            silent_relays: Vec::new(),
+            out: "runs/1".into(),
+        }
+    }
+
+    fn kill(node: u16, slot: u64) -> Kill {
+        Kill { node: ValidatorIndex(node), slot: Slot(slot) }
+    }
+
+    #[test]
+    fn kills_are_index_at_slot() {
+        assert_eq!("4@12".parse(), Ok(kill(4, 12)));
+        assert_eq!("0@18446744073709551615".parse(), Ok(kill(0, u64::MAX)));
+        for text in [
+            "",
+            "@",
+            "4",
+            "4@",
+            "@12",
+            "-1@12",
+            "4@-2",
+            "4@12@1",
+            "70000@1",
+            " 4@12",
+            "four@1",
+            "4@18446744073709551616",
+        ] {
+            assert_eq!(text.parse::<Kill>(), Err(KillError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn core_lists_are_numbers_and_ranges() {
+        assert_eq!("0,2-4,1".parse(), Ok(CoreList(vec![0, 2, 3, 4, 1])));
+        for text in ["", ",", "1,", "3-1", "a", "0-", "1,1", "0-3,2", "5000", "0-99999999999"] {
+            assert_eq!(text.parse::<CoreList>(), Err(CoreListError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_node_or_no_slot_of_the_run_is_refused() {
+        let check = |nodes, kills: &[Kill], silent: &[u16]| {
+            Plan { nodes, kills: kills.to_vec(), silent_relays: silent.to_vec(), ..plan() }.check()
+        };
+        assert_eq!(check(5, &[kill(4, 12), kill(3, 40)], &[0, 1]), Ok(()));
+        assert_eq!(check(5, &[kill(5, 1)], &[]), Err(PlanError::NoSuchNode { flag: "--kill", index: 5, nodes: 5 }));
+        let silent = check(5, &[], &[9]);
+        assert_eq!(silent, Err(PlanError::NoSuchNode { flag: "--silent-relay", index: 9, nodes: 5 }));
+        assert!(matches!(check(5, &[kill(1, 0)], &[]), Err(PlanError::KillSlot { .. })));
+        assert!(matches!(check(5, &[kill(1, 41)], &[]), Err(PlanError::KillSlot { .. })));
+        assert_eq!(check(5, &[kill(1, 1), kill(1, 2)], &[]), Err(PlanError::KilledTwice(1)));
+        assert_eq!(check(2, &[kill(0, 1), kill(1, 2)], &[]), Err(PlanError::NobodyLeft));
+    }
+
+    #[test]
+    fn silent_relays_are_silent_in_their_configs_and_stakes_are_in_order() {
+        let stakes = vec![Stake(9), Stake(1), Stake(2), Stake(3), Stake(4)];
+        let plan = Plan { silent_relays: vec![1, 4], stakes: stakes.clone(), ..plan() };
+        let addresses: Vec<SocketAddr> = (1..=5).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        let validators = plan.validators(&addresses);
+        let silent: Vec<bool> = validators.iter().map(|validator| validator.config.silent_relay).collect();
+        assert_eq!(silent, [false, true, false, false, true]);
+        assert_eq!(validators.iter().map(|validator| validator.stake).collect::<Vec<_>>(), stakes);
+        assert_eq!(validators.iter().map(|validator| validator.config.bind).collect::<Vec<_>>(), addresses);
+    }
+
+    #[test]
+    fn the_outcome_tells_how_to_run_it_again() {
+        let config = Plan { kills: vec![kill(4, 12)], ..plan() }.describe();
+        assert_eq!((&config["seed"], &config["kill"][0]), (&"07".repeat(32).into(), &"4@12".into()));
+        assert_eq!((&config["slots"], &config["schedule"]), (&40.into(), &"round-robin".into()));
+    }
+}

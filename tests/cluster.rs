@@ -1,0 +1,254 @@
+//! Clusters of real processes. They take what processor there is, so they run one at a time; nothing here depends on how
+//! fast that is but the time they take.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Slots past the highest decided one that may have votes of a node on the way when it is killed: those whose blocks
+/// could be complete while earlier ones are not decided yet.
+const SLOTS_IN_FLIGHT: u64 = 8;
+/// Longest that anything here waits: far more than it takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn alpenglow(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// A cluster that ran to its end.
+struct Run {
+    code: Option<i32>,
+    report: Value,
+    log: Vec<Value>,
+    stderr: String,
+    _folder: TempDir,
+}
+
+impl Run {
+    /// Runs `alpenglow cluster` with `arguments`.
+    fn of(arguments: &str) -> Self {
+        let _alone = alone();
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let mut command = alpenglow(&["cluster", "--output", "json", "--out"]);
+        let Output { status, stdout, stderr } = command.arg(&out).args(arguments.split_whitespace()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        let report = serde_json::from_slice(&stdout).unwrap_or_else(|error| {
+            panic!("standard output is not one JSON object ({error}), status {status}\n{stderr}")
+        });
+        let log = fs::read_to_string(out.join("events.jsonl")).unwrap();
+        let log = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Self { code: status.code(), report, log, stderr, _folder: folder }
+    }
+
+    fn number(&self, pointer: &str) -> u64 {
+        self.report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer}: {self}"))
+    }
+
+    fn reasons(&self) -> Vec<&str> {
+        self.report["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap()).collect()
+    }
+
+    fn assert_valid(&self) {
+        assert_eq!((self.code, self.report["verdict"].as_str()), (Some(0), Some("valid")), "{self}");
+        assert!(self.reasons().is_empty() && self.report["agreement"] == true, "{self}");
+        assert_eq!(self.number("/slots/decided"), self.number("/config/slots"), "{self}");
+    }
+
+    /// The slots that nodes decided in one of the ways `how`.
+    fn decided<'a>(&'a self, how: &'a [&str]) -> impl Iterator<Item = u64> + 'a {
+        let events = self.log.iter().map(|line| &line["event"]).filter(|event| event["event"] == "decided");
+        events
+            .filter(move |event| event["how"].as_str().is_some_and(|decided| how.contains(&decided)))
+            .map(|event| event["slot"].as_u64().unwrap())
+    }
+
+    /// The highest slot that any node had decided when the last node was killed.
+    fn highest_at_kill(&self) -> u64 {
+        self.log
+            .iter()
+            .filter_map(|line| line["highest"].as_u64())
+            .max()
+            .unwrap_or_else(|| panic!("nobody killed: {self}"))
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit {:?}\n{:#}\n{}", self.code, self.report, self.stderr)
+    }
+}
+
+#[test]
+fn five_nodes_decide_every_slot_and_agree() {
+    let run = Run::of("--nodes 5 --slots 12 --tx-rate 200");
+    run.assert_valid();
+    assert_eq!(run.report["schema"], "alpenglow.cluster/1");
+    assert!(run.number("/slots/finalized") > 0, "{run}");
+    assert!(run.number("/transactions/finalized") > 0, "{run}");
+    assert!(run.number("/shreds/from_relays") > 0 && run.number("/shreds/from_leader") > 0, "{run}");
+    for stage in [
+        "rx_queue",
+        "shred_verify",
+        "relay",
+        "slice_assembly",
+        "handoff",
+        "encode",
+        "slice_dissemination",
+        "block_dissemination",
+        "block_dissemination_last",
+        "notarized",
+        "finalized",
+        "finalized_last",
+        "transaction_finalized",
+    ] {
+        assert!(run.number(&format!("/stages/{stage}/count")) > 0, "no sample of {stage}: {run}");
+    }
+    assert!(run.report["resources"]["rss_mib_max"].as_f64().unwrap() > 0.0, "{run}");
+}
+
+#[test]
+fn one_of_five_killed_leaves_a_cluster_that_goes_on() {
+    let run = Run::of("--nodes 5 --slots 12 --tx-rate 200 --kill 4@4");
+    run.assert_valid();
+    let last = run.highest_at_kill() + SLOTS_IN_FLIGHT;
+    assert!(run.decided(&["fast", "slow", "ancestor", "skipped"]).max() >= Some(last.min(12)), "{run}");
+}
+
+#[test]
+fn two_of_five_killed_leave_a_cluster_that_finalizes_slowly_and_skips_their_windows() {
+    let run = Run::of("--nodes 5 --slots 24 --tx-rate 200 --schedule round-robin --kill 4@4 --kill 3@4");
+    run.assert_valid();
+    assert!(run.number("/slots/skipped") >= 4, "no window of a dead leader was skipped: {run}");
+    let after = run.highest_at_kill() + SLOTS_IN_FLIGHT;
+    assert_eq!(run.decided(&["fast"]).filter(|slot| *slot > after).count(), 0, "fast with 60% of the stake: {run}");
+    assert!(run.decided(&["slow"]).any(|slot| slot > after), "nothing finalized after the kills: {run}");
+}
+
+#[test]
+fn three_of_five_killed_stop_the_cluster_without_disagreement() {
+    let run = Run::of("--nodes 5 --slots 20 --tx-rate 0 --kill 4@3 --kill 3@3 --kill 2@3");
+    assert_eq!((run.code, run.report["verdict"].as_str()), (Some(1), Some("invalid")), "{run}");
+    assert_eq!(run.report["agreement"], true, "{run}");
+    let reasons = run.reasons();
+    assert!(reasons.len() == 1 && reasons[0].starts_with("not decided in time: "), "{run}");
+    let after = run.highest_at_kill() + SLOTS_IN_FLIGHT;
+    let late = run.decided(&["fast", "slow", "ancestor", "skipped"]).filter(|slot| *slot > after).count();
+    assert_eq!(late, 0, "40% of the stake decided slots: {run}");
+}
+
+#[test]
+fn relays_silent_for_a_fifth_of_the_stake_do_not_hinder_finality() {
+    let run = Run::of("--nodes 5 --slots 12 --tx-rate 200 --silent-relay 4");
+    run.assert_valid();
+    assert!(run.number("/slots/finalized") > 0, "{run}");
+}
+
+#[test]
+fn without_any_relay_nothing_is_finalized() {
+    let silent = "--silent-relay 0 --silent-relay 1 --silent-relay 2 --silent-relay 3 --silent-relay 4";
+    let run = Run::of(&format!("--nodes 5 --slots 7 --tx-rate 0 {silent}"));
+    assert_eq!(run.number("/slots/finalized"), 0, "{run}");
+    assert_eq!(run.report["agreement"], true, "{run}");
+}
+
+#[test]
+fn a_folder_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("precious"), "").unwrap();
+    let output = alpenglow(&["cluster", "--out"]).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not empty"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn wrong_flags_exit_2_with_a_message() {
+    for wrong in [
+        "--nodes 0",
+        "--slots 0",
+        "--nodes 2001",
+        "--tx-size 23",
+        "--tx-size 1025",
+        "--block-ms 0",
+        "--kill 5@1",
+        "--kill 1@41",
+        "--kill 1",
+        "--silent-relay 5",
+        "--cores 3-1",
+        "--stakes 1,2",
+        "--schedule lottery",
+        "--output xml",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = alpenglow(&["cluster", "--out"]);
+        let output = command.arg(folder.path()).args(wrong.split_whitespace()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{wrong}");
+    }
+}
+
+/// Processes that have `needle` in their arguments.
+fn processes_about(needle: &Path) -> usize {
+    let needle = needle.to_str().unwrap().as_bytes();
+    let about = |entry: &fs::DirEntry| {
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        arguments.windows(needle.len()).any(|window| window == needle)
+    };
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter(about).count()
+}
+
+/// Starts a long cluster in `folder` and waits until it decides slots.
+fn start_cluster(folder: &Path) -> Child {
+    let mut command = alpenglow(&["cluster", "--slots", "2000", "--out"]);
+    let mut child = command.arg(folder.join("run")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("slot ")).expect("no slot was decided");
+    thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+fn assert_all_end(child: &mut Child, folder: &Path) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut status = None;
+    while status.is_none() || processes_about(folder) > 0 {
+        assert!(Instant::now() < deadline, "{} processes are left", processes_about(folder));
+        thread::sleep(Duration::from_millis(20));
+        status = status.or_else(|| child.try_wait().unwrap());
+    }
+    status.unwrap().code()
+}
+
+#[test]
+fn nodes_die_with_a_killed_cluster() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start_cluster(folder.path());
+    assert!(processes_about(folder.path()) >= 6);
+    child.kill().unwrap();
+    assert_eq!(assert_all_end(&mut child, folder.path()), None);
+}
+
+#[test]
+fn an_interrupt_stops_the_nodes_and_fails() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start_cluster(folder.path());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    assert_eq!(assert_all_end(&mut child, folder.path()), Some(1));
+}
