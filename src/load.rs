@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -109,7 +109,6 @@ pub(crate) struct LoadSent {
 /// A running sender.
 pub(crate) struct LoadGenerator {
     stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
     thread: JoinHandle<LoadSent>,
 }
 
@@ -125,17 +124,12 @@ impl LoadGenerator {
         assert!(!plan.targets.is_empty() && plan.rate_per_s > 0);
         let wildcard: SocketAddr = if plan.targets[0].is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = UdpSocket::bind(wildcard)?;
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new().name("load".to_owned()).spawn({
-            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            move || send_until_stopped(&plan, &socket, clock, &stop, &sent)
+            let stop = Arc::clone(&stop);
+            move || send_until_stopped(&plan, &socket, clock, &stop)
         })?;
-        Ok(Self { stop, sent, thread })
-    }
-
-    /// Transactions sent so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        Ok(Self { stop, thread })
     }
 
     /// Ends the load.
@@ -145,13 +139,7 @@ impl LoadGenerator {
     }
 }
 
-fn send_until_stopped(
-    plan: &LoadPlan,
-    socket: &UdpSocket,
-    clock: fn() -> Time,
-    stop: &AtomicBool,
-    sent: &AtomicU64,
-) -> LoadSent {
+fn send_until_stopped(plan: &LoadPlan, socket: &UdpSocket, clock: fn() -> Time, stop: &AtomicBool) -> LoadSent {
     let mut outcome = LoadSent::default();
     let mut datagram = Vec::with_capacity(HEADER_BYTES + plan.transaction_bytes);
     let mut targets = plan.targets.iter().cycle();
@@ -170,7 +158,6 @@ fn send_until_stopped(
         let target = targets.next().expect("there are targets, and a cycle does not end");
         outcome.refused += u64::from(socket.send_to(&datagram, target).is_err());
         outcome.transactions += 1;
-        sent.store(outcome.transactions, Ordering::Relaxed);
     }
     outcome
 }

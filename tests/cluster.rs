@@ -1,8 +1,10 @@
 //! Clusters of real processes. They take what processor there is, so they run one at a time; nothing here depends on how
 //! fast that is but the time they take.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and says where")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -201,6 +203,50 @@ fn wrong_flags_exit_2_with_a_message() {
         assert_eq!(output.status.code(), Some(2), "{wrong}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{wrong}");
     }
+}
+
+/// A process that is killed when the test is over.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Fails if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_second_node_on_a_port_is_refused() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let configs = ["one", "two"].map(|name| {
+        let out = folder.path().join(name);
+        let mut command = alpenglow(&["genesis", "--validators", "1", "--base-port", &port, "--out"]);
+        assert!(command.arg(&out).stdout(Stdio::null()).status().unwrap().success());
+        out.join("node-0/node.toml")
+    });
+    let mut command = alpenglow(&["node", "--events", "--config"]);
+    let mut first = Killed(command.arg(&configs[0]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(first.0.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), r#"{"event":"ready"}"#);
+
+    let mut command = alpenglow(&["node", "--config"]);
+    let mut second = Killed(command.arg(&configs[1]).stderr(Stdio::piped()).spawn().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = second.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "the second node runs");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let mut stderr = String::new();
+    second.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&port), "the message does not name the port: {stderr}");
+    assert!(first.0.try_wait().unwrap().is_none(), "the first node died of it");
 }
 
 /// Processes that have `needle` in their arguments.

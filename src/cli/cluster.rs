@@ -20,6 +20,7 @@ use crate::config::PollPolicy;
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 use crate::stakes::StakeDistribution;
+use crate::topology::available_cores;
 
 /// Runs a whole cluster on this host, a process for each validator, under load, and reports what it did.
 ///
@@ -140,11 +141,6 @@ impl ClusterArgs {
         plan.check().map_err(CliError::usage)?;
         Ok(plan)
     }
-}
-
-/// The cores that this process may run on.
-fn available_cores() -> Vec<usize> {
-    core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect()
 }
 
 /// A flag that turns true at the first SIGINT or SIGTERM. The second one ends this process, and the nodes with it.

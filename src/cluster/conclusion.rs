@@ -24,7 +24,11 @@ pub(super) fn conclude(plan: &Plan, folder: &RunFolder, mut seen: Seen, load: &L
         }
     }
     let merged = merge(&reports, Slot(plan.slots));
-    let transactions = DueTransactions { due: load.due, finalized: merged.finalized.count_below(load.due) };
+    let transactions = DueTransactions {
+        due: load.due,
+        finalized: merged.finalized.count_below(load.due),
+        missing: merged.finalized.first_hole_below(load.due),
+    };
     let evidence =
         Evidence { decisions: &seen.decisions, survivors: &seen.survivors, deaths: &seen.deaths, transactions };
     let reasons = verdict::reasons(&evidence);

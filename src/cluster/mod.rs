@@ -39,8 +39,8 @@ use self::table::TableHead;
 use self::watch::Watch;
 
 pub(crate) use self::outcome::Verdict;
-pub(crate) use self::placement::{Placement, PlacementError};
-pub(crate) use self::plan::{CoreList, Kill, Plan, PlanError};
+pub(crate) use self::placement::Placement;
+pub(crate) use self::plan::{CoreList, Kill, Plan};
 
 /// Why a run came to no outcome at all.
 #[derive(Debug, thiserror::Error)]

@@ -28,6 +28,8 @@ pub(crate) struct DueTransactions {
     pub(crate) due: u64,
     /// How many of them were finalized.
     pub(crate) finalized: u64,
+    /// The first of their numbers that are missing, both ends inclusive.
+    pub(crate) missing: Option<(u64, u64)>,
 }
 
 impl DueTransactions {
@@ -76,11 +78,14 @@ fn undecided(evidence: &Evidence<'_>) -> Option<String> {
 }
 
 fn lost_transactions(transactions: DueTransactions) -> Option<String> {
-    let DueTransactions { due, finalized } = transactions;
+    let DueTransactions { due, finalized, missing } = transactions;
+    let missing = missing.map_or_else(String::new, |(from, through)| {
+        format!("; the first that are missing are numbers {from} to {through}")
+    });
     (!transactions.suffice()).then(|| {
         format!(
             "{finalized} of {due} transactions sent more than two slots before the end were finalized, \
-             under {FINALIZED_PERCENT_MIN}%"
+             under {FINALIZED_PERCENT_MIN}%{missing}"
         )
     })
 }
@@ -118,7 +123,7 @@ mod tests {
     }
 
     fn judge(decisions: &Decisions, survivors: &[ValidatorIndex], deaths: &[String], due: (u64, u64)) -> Vec<String> {
-        let transactions = DueTransactions { due: due.0, finalized: due.1 };
+        let transactions = DueTransactions { due: due.0, finalized: due.1, missing: Some((7, 9)) };
         reasons(&Evidence { decisions, survivors, deaths, transactions })
     }
 

@@ -277,6 +277,9 @@ impl RunLog {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::time::SystemTime;
+
     use super::*;
     use crate::cluster::plan::{Kill, tests::plan};
     use crate::cluster::processes::NodeCommand;
@@ -309,7 +312,9 @@ mod tests {
             waiting -= usize::from(matches!(heard.what, Said::Event(NodeEvent::Ready)));
             early.push(heard);
         }
-        let cluster = NewCluster::create(run_folder.path(), &plan.parameters(SystemTime::now()), &[]).unwrap();
+        let addresses: Vec<SocketAddr> = (1..=2).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        let validators = plan.validators(&addresses);
+        let cluster = NewCluster::create(run_folder.path(), &plan.parameters(SystemTime::now()), &validators).unwrap();
         let started = Started { cluster, processes, ports, first_slot, early, death: None };
         let plan = Plan { nodes: 2, ..plan };
         let mut watch = Watch::new(&plan, &run_folder, &Display::Lines, started).unwrap();
@@ -318,7 +323,7 @@ mod tests {
     }
 
     fn two_slots() -> Plan {
-        Plan { slots: 2, block_time: Duration::from_secs(600), ..plan() }
+        Plan { slots: 2, block_time: Duration::from_secs(60), ..plan() }
     }
 
     fn until_decided(watch: &mut Watch<'_>) {

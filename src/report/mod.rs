@@ -7,10 +7,8 @@ mod sequences;
 mod stages;
 mod usage;
 
-pub(crate) use event::{EventError, How, NodeEvent};
-pub(crate) use node_report::{
-    BlockSamples, FinalizedTransactions, NodeReport, REPORT_FILE, ReportError, ShredCounts, StampClock,
-};
-pub(crate) use sequences::{Inserted, SequenceRanges};
+pub(crate) use event::{How, NodeEvent};
+pub(crate) use node_report::{BlockSamples, FinalizedTransactions, NodeReport, ReportError, ShredCounts};
+pub(crate) use sequences::SequenceRanges;
 pub(crate) use stages::{Stage, StageHistograms};
 pub(crate) use usage::ProcessUsage;
