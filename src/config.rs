@@ -156,8 +156,8 @@ impl NodeConfig {
     /// Where each of `validators` receives, in their order; for `own`, [`NodeConfig::bind`].
     ///
     /// # Errors
-    /// [`ConfigError::Value`] if `peers` names a validator that does not exist or one twice, does not name one, gives two of them one address
-    /// or an address that cannot be sent to from [`NodeConfig::bind`].
+    /// [`ConfigError::Value`] if `peers` names a validator that does not exist or one twice, does not name one, gives
+    /// two of them one address or an address that cannot be sent to from [`NodeConfig::bind`].
     pub(crate) fn addresses(
         &self,
         validators: &ValidatorSet,

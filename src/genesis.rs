@@ -1,5 +1,6 @@
-//! The genesis file: what all validators of a cluster agree on, in JSON. The SHA-256 of its exact bytes is the cluster's id,
-//! so every validator needs the very same file. Addresses are not in it: they may change, and stand in each node's config.
+//! The genesis file: what all validators of a cluster agree on, in JSON. The SHA-256 of its exact bytes is the
+//! cluster's id, so every validator needs the very same file. Addresses are not in it: they may change, and stand in
+//! each node's config.
 //!
 //! ```json
 //! {
@@ -556,8 +557,8 @@ mod tests {
         assert!(unknown.contains("unknown field `color`"), "{unknown}");
     }
 
-    /// Twice the same key would count its votes twice; keys that cancel out or are not held by who names them would verify
-    /// what nobody signed.
+    /// Twice the same key would count its votes twice; keys that cancel out or are not held by who names them would
+    /// verify what nobody signed.
     #[test]
     fn keys_that_are_doubled_unproven_or_unsound_are_refused() {
         let copied = |key: &str| complaint(|file| file["validators"][2][key] = file["validators"][0][key].clone());

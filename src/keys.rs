@@ -1,5 +1,5 @@
-//! Secret keys in files: the identity (Ed25519) as the 64 bytes that `solana-keygen` writes, secret half first; the voting
-//! key (BLS) as its 32 big-endian bytes; both as a JSON array of numbers, readable by their owner only.
+//! Secret keys in files: the identity (Ed25519) as the 64 bytes that `solana-keygen` writes, secret half first; the
+//! voting key (BLS) as its 32 big-endian bytes; both as a JSON array of numbers, readable by their owner only.
 //!
 //! Secret bytes are zeroed when dropped and appear in no message.
 

@@ -27,7 +27,8 @@ impl FormatTime for Prefix {
     }
 }
 
-/// Starts logging, as [`VARIABLE`] says or from level info on; `node` is named in every line. Only the first call counts.
+/// Starts logging, as [`VARIABLE`] says or from level info on; `node` is named in every line. Only the first call
+/// counts.
 pub(crate) fn start(node: Option<ValidatorIndex>) {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var(VARIABLE).from_env_lossy();

@@ -57,8 +57,8 @@ pub(crate) enum NewClusterError {
 }
 
 impl NewCluster {
-    /// Makes keys for `validators`, at least one, and writes everything into `folder`, which is created if it is missing.
-    /// Their index is their position.
+    /// Makes keys for `validators`, at least one, and writes everything into `folder`, which is created if it is
+    /// missing. Their index is their position.
     ///
     /// # Errors
     /// [`NewClusterError`]; files written until then stay.
@@ -114,8 +114,8 @@ impl NewCluster {
         self.node_folder(validator).join(DATA_FOLDER)
     }
 
-    /// Writes the genesis file anew with another start time. That makes it another cluster, with another id: no node of it
-    /// may be running.
+    /// Writes the genesis file anew with another start time. That makes it another cluster, with another id: no node of
+    /// it may be running.
     ///
     /// # Errors
     /// [`NewClusterError::Write`], or [`NewClusterError::Parameters`] for a start time out of range.

@@ -18,8 +18,8 @@ pub(crate) enum StakeDistribution {
     /// One unit each.
     #[default]
     Equal,
-    /// In the proportions of Solana mainnet, squeezed or stretched to the number of validators. The fewer there are, the
-    /// more of mainnet's validators each stands for: of 20, the first has half of all stake.
+    /// In the proportions of Solana mainnet, squeezed or stretched to the number of validators. The fewer there are,
+    /// the more of mainnet's validators each stands for: of 20, the first has half of all stake.
     Mainnet,
     /// One stake for each validator.
     List(Vec<Stake>),

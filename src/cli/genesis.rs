@@ -22,10 +22,10 @@ const NODES_SHOWN: usize = 3;
 
 /// Makes the files of a new cluster: what its validators agree on, their keys and their configs.
 ///
-/// Writes into a folder: genesis.json, of which every validator needs an exact copy (its SHA-256 is the cluster's id), and
-/// for each validator a folder node-0, node-1, ... with identity.json, bls.json (both secret, readable by you only) and
-/// node.toml, in which every key is explained. The nodes get consecutive UDP ports on one host; for more hosts, give each
-/// node its folder and change `bind` and `peers` in its node.toml.
+/// Writes into a folder: genesis.json, of which every validator needs an exact copy (its SHA-256 is the cluster's id),
+/// and for each validator a folder node-0, node-1, ... with identity.json, bls.json (both secret, readable by you only)
+/// and node.toml, in which every key is explained. The nodes get consecutive UDP ports on one host; for more hosts,
+/// give each node its folder and change `bind` and `peers` in its node.toml.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct GenesisArgs {
@@ -39,13 +39,16 @@ pub(crate) struct GenesisArgs {
     #[arg(long, value_enum, default_value_t)]
     schedule: ScheduleName,
     /// Time for one block (delta_block), in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 400, value_parser = value_parser!(u64).range(1..=DELTA_BLOCK_MS_MAX))]
+    #[arg(long, value_name = "MS", default_value_t = 400)]
+    #[arg(value_parser = value_parser!(u64).range(1..=DELTA_BLOCK_MS_MAX))]
     block_ms: u64,
-    /// Time for a window's first block to arrive, besides (delta_timeout), in milliseconds [default: 3 times --block-ms]
+    /// Time for a window's first block to arrive, besides (delta_timeout), in milliseconds [default: 3 times
+    /// --block-ms]
     #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(1..=DELTA_TIMEOUT_MS_MAX))]
     timeout_ms: Option<u64>,
     /// When the first slot starts, in milliseconds from now; a node that is started later begins at once
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = value_parser!(u64).range(..=31_536_000_000))]
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u64).range(..=31_536_000_000))]
     start_in_ms: u64,
     /// What leaders and relays are drawn from: a number or 64 hexadecimal digits [default: random]
     #[arg(long, value_name = "SEED", value_parser = parse_seed)]

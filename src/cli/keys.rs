@@ -11,9 +11,9 @@ use crate::keys::{self, AnyKey, IDENTITY_FILE, VOTING_KEY_FILE};
 
 /// Makes a validator's keys, or shows the public half of keys.
 ///
-/// A validator has two secret keys. Its identity (Ed25519) signs what it leads and authenticates its datagrams; its file is
-/// a JSON array of 64 bytes, as solana-keygen writes it. Its voting key (BLS12-381) signs votes; its file is a JSON array of
-/// 32 bytes, the secret number big-endian. Files that others than their owner can read are refused.
+/// A validator has two secret keys. Its identity (Ed25519) signs what it leads and authenticates its datagrams; its
+/// file is a JSON array of 64 bytes, as solana-keygen writes it. Its voting key (BLS12-381) signs votes; its file is a
+/// JSON array of 32 bytes, the secret number big-endian. Files that others than their owner can read are refused.
 #[derive(Debug, Args)]
 pub(crate) struct KeysArgs {
     #[command(subcommand)]
@@ -28,8 +28,8 @@ enum KeysCommand {
 
 /// Makes a new identity and a new voting key.
 ///
-/// Writes identity.json and bls.json, readable by you only, and prints what a genesis file needs of them: identity, voting
-/// key, and the proof that its owner holds the voting key.
+/// Writes identity.json and bls.json, readable by you only, and prints what a genesis file needs of them: identity,
+/// voting key, and the proof that its owner holds the voting key.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  alpenglow keys new --out my-validator")]
 struct NewArgs {

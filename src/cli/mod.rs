@@ -1,6 +1,7 @@
 //! The command line: a file for each subcommand, with its flags and what it does.
 //!
-//! Every subcommand has `run`; an error is printed with what to do about it, and the exit code is 1. Wrong flags exit with 2.
+//! Every subcommand has `run`; an error is printed with what to do about it, and the exit code is 1. Wrong flags exit
+//! with 2.
 
 mod cluster;
 mod genesis;

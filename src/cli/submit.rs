@@ -1,7 +1,7 @@
 //! `alpenglow submit`: sends one transaction to a validator.
 //!
-//! A transaction is one UDP datagram: a header of 32 bytes (see [`alpenglow_dataplane::datagram`]), then the transaction's
-//! bytes, any 1 to 1,024 of them. The header of a transaction needs no key:
+//! A transaction is one UDP datagram: a header of 32 bytes (see [`alpenglow_dataplane::datagram`]), then the
+//! transaction's bytes, any 1 to 1,024 of them. The header of a transaction needs no key:
 //!
 //! | bytes | |
 //! |---|---|
@@ -46,7 +46,7 @@ pub(crate) struct SubmitArgs {
     #[arg(long, group = "transaction")]
     text: Option<String>,
     /// The transaction in hexadecimal
-    #[arg(long, group = "transaction", value_parser = |text: &str| parse_hex(text).map(Bytes).ok_or("expected an even number of hexadecimal digits"))]
+    #[arg(long, group = "transaction", value_parser = parse_bytes)]
     hex: Option<Bytes>,
     /// A file that holds the transaction [default: standard input]
     #[arg(long, value_name = "FILE", group = "transaction")]
@@ -114,6 +114,10 @@ impl SubmitArgs {
             }
         }
     }
+}
+
+fn parse_bytes(text: &str) -> Result<Bytes, &'static str> {
+    parse_hex(text).map(Bytes).ok_or("expected an even number of hexadecimal digits")
 }
 
 impl Target {
