@@ -99,7 +99,7 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) {
 #[test]
 fn help_names_every_subcommand_and_each_teaches_by_example() {
     let help = run(&["--help"]).succeeded();
-    for subcommand in ["genesis", "keys", "node", "submit"] {
+    for subcommand in ["cluster", "genesis", "keys", "node", "submit"] {
         assert!(help.contains(&format!("\n  {subcommand} ")), "{subcommand}: {help}");
     }
     for subcommand in [&["genesis"][..], &["keys", "new"], &["keys", "pubkey"], &["node"], &["submit"]] {
@@ -127,6 +127,7 @@ fn wrong_flags_exit_with_2_and_name_what_is_wrong() {
         ("genesis --validators 3 --base-port 65534 --out OUT", "65536"),
         ("genesis --validators 3 --host somewhere --out OUT", "--host"),
         ("keys", "Usage"),
+        ("cluster --nodes 0", "1..=2000"),
         ("keys new", "--out"),
         ("keys pubkey", "<FILE>"),
         ("node", "--config"),
