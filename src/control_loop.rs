@@ -285,10 +285,7 @@ impl ControlLoop {
                 let shard = usize::from(slice.id.lane()) % self.parts.links.len();
                 self.order(shard, ToShard::SendSlice { id: slice.id, is_last: slice.is_last, payload: slice.payload });
             }
-            Output::Check { id, job } => {
-                let refused = self.parts.verifiers.push((id, job)).is_err();
-                assert!(!refused, "the verifiers' queue holds as many jobs as control has in flight");
-            }
+            Output::Check { id, job } => self.parts.verifiers.push(id, job),
             Output::Horizon(horizon) => {
                 self.parts.horizon.closed_through.store(horizon.closed_through.0, Ordering::Relaxed);
                 self.parts.horizon.shreds_through.store(horizon.shreds_through.0, Ordering::Relaxed);

@@ -103,8 +103,9 @@ struct Node {
 /// # Errors
 /// [`NodeError`] says what stands in the way and what to do about it.
 pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
-    probe()?;
     let (node, voting_key) = Node::read(config)?;
+    // Before glommio, which panics where io_uring is denied.
+    probe()?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(system("listen for signals"))?;

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::input::JobId;
 use alpenglow_dataplane::ControlWaker;
-use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use crossbeam::channel::{self, Receiver, Sender};
 
 /// Control's end of the verifiers' queues.
 pub(crate) struct Verifiers {
@@ -40,10 +40,10 @@ impl Verifiers {
 
     /// Hands a job to the next free verifier.
     ///
-    /// # Errors
-    /// Gives the job back when the queue is full.
-    pub(crate) fn push(&self, job: (JobId, CheckJob)) -> Result<(), (JobId, CheckJob)> {
-        self.jobs.try_send(job).map_err(TrySendError::into_inner)
+    /// # Panics
+    /// If more jobs are unanswered than were announced, or a verifier has panicked.
+    pub(crate) fn push(&self, id: JobId, job: CheckJob) {
+        assert!(self.jobs.try_send((id, job)).is_ok(), "the queue holds as many jobs as control has in flight");
     }
 
     /// The next answer.
