@@ -4,6 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Ports are handed out in blocks of this many.
 const BLOCK_PORTS: u16 = 50;
@@ -11,6 +13,9 @@ const BLOCK_PORTS: u16 = 50;
 const FIRST_PORT: u16 = 10_000;
 /// End of the ports used: below the range from which Linux takes ephemeral ports by default.
 const END_PORT: u16 = 32_000;
+/// How long ports may stay in use after their processes have ended.
+const FREE_WAIT_MAX: Duration = Duration::from_secs(10);
+const FREE_WAIT_STEP: Duration = Duration::from_millis(10);
 const BLOCKS: u16 = (END_PORT - FIRST_PORT) / BLOCK_PORTS;
 
 /// Consecutive ports that were free when they were chosen. Other runs on this host stay away from them until this is
@@ -49,11 +54,29 @@ impl PortRange {
     fn claim(first_block: u16, blocks: u16, count: u16) -> io::Result<Self> {
         let claims = (first_block..first_block + blocks).map(claim_block).collect::<io::Result<Vec<_>>>()?;
         let base = FIRST_PORT + first_block * BLOCK_PORTS;
-        // All are bound at once before any is released; without SO_REUSEPORT this fails on a port that is in use.
-        (base..base + count)
-            .map(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))
-            .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { base, count, _claims: claims })
+        let range = Self { base, count, _claims: claims };
+        range.try_all()?;
+        Ok(range)
+    }
+
+    /// Fails if a port is in use. All are bound at once before any is released, without SO_REUSEPORT.
+    fn try_all(&self) -> io::Result<()> {
+        self.addresses().iter().map(UdpSocket::bind).collect::<io::Result<Vec<_>>>().map(drop)
+    }
+
+    /// Waits until the ports are free, for a while: the kernel closes the sockets of an io_uring some time after its process
+    /// has ended.
+    ///
+    /// # Errors
+    /// The last refusal.
+    pub(crate) fn wait_until_free(&self) -> io::Result<()> {
+        let deadline = Instant::now() + FREE_WAIT_MAX;
+        loop {
+            match self.try_all() {
+                Err(_) if Instant::now() < deadline => thread::sleep(FREE_WAIT_STEP),
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The addresses, in order.
@@ -85,6 +108,19 @@ mod tests {
         drop(free);
         let _taken = UdpSocket::bind(address).unwrap();
         assert_ne!(PortRange::find(1, 100).unwrap().addresses(), [address]);
+    }
+
+    #[test]
+    fn a_port_that_is_released_late_is_waited_for() {
+        let range = PortRange::find(2, 200).unwrap();
+        let taken = UdpSocket::bind(range.addresses()[1]).unwrap();
+        range.try_all().unwrap_err();
+        let release = thread::spawn(move || {
+            thread::sleep(5 * FREE_WAIT_STEP);
+            drop(taken);
+        });
+        range.wait_until_free().unwrap();
+        release.join().unwrap();
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(super) fn start(
         }
         drop(processes);
         remove_data(&cluster, plan.nodes)?;
+        ports.wait_until_free().map_err(|source| ClusterError::Start { what: "the nodes once more", source })?;
         lead = 2 * lead.max(took);
         display.note(&format!(
             "the nodes took {:.1} s to start, longer than planned: starting again with the first slot {:.1} s ahead",

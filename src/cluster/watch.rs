@@ -88,7 +88,8 @@ impl<'a> Watch<'a> {
             log: RunLog { file: BufWriter::new(folder.create_log()?), begun: Instant::now(), failed: false },
             first_slot,
             last_decision: first_slot,
-            alive: vec![true; plan.nodes],
+            // After a start that failed nobody is asked for anything any more: its reason is the only one.
+            alive: vec![death.is_none(); plan.nodes],
             open: plan.nodes,
             deaths: death.into_iter().collect(),
             _ports: ports,
@@ -296,6 +297,16 @@ mod tests {
 
     /// A run of two nodes in whose place shells execute `bodies`.
     fn watch_shells(plan: Plan, bodies: [String; 2], first_slot: Instant, then: impl FnOnce(&mut Watch<'_>)) -> Seen {
+        watch_shells_after(None, plan, bodies, first_slot, then)
+    }
+
+    fn watch_shells_after(
+        death: Option<String>,
+        plan: Plan,
+        bodies: [String; 2],
+        first_slot: Instant,
+        then: impl FnOnce(&mut Watch<'_>),
+    ) -> Seen {
         let folder = tempfile::tempdir().unwrap();
         let run_folder = RunFolder::create(&folder.path().join("run")).unwrap();
         let ready = format!("echo '{}';", NodeEvent::Ready.to_line());
@@ -315,7 +326,7 @@ mod tests {
         let addresses: Vec<SocketAddr> = (1..=2).map(|port| ([127, 0, 0, 1], port).into()).collect();
         let validators = plan.validators(&addresses);
         let cluster = NewCluster::create(run_folder.path(), &plan.parameters(SystemTime::now()), &validators).unwrap();
-        let started = Started { cluster, processes, ports, first_slot, early, death: None };
+        let started = Started { cluster, processes, ports, first_slot, early, death };
         let plan = Plan { nodes: 2, ..plan };
         let mut watch = Watch::new(&plan, &run_folder, &Display::Lines, started).unwrap();
         then(&mut watch);
@@ -375,6 +386,14 @@ mod tests {
         let [complaint] = seen.deaths.as_slice() else { panic!("{:?}", seen.deaths) };
         assert!(complaint.starts_with("node 0 died (exit status: 3)"), "{complaint}");
         assert_eq!(seen.survivors, NODES);
+    }
+
+    #[test]
+    fn after_a_start_that_failed_its_reason_is_the_only_one() {
+        let bodies = ["exit 1".to_owned(), format!("trap 'exit 3' TERM; {WAIT}")];
+        let death = Some("node 0 died".to_owned());
+        let seen = watch_shells_after(death, two_slots(), bodies, Instant::now(), until_decided);
+        assert_eq!((seen.survivors, seen.deaths), (vec![], vec!["node 0 died".to_owned()]));
     }
 
     #[test]
