@@ -8,6 +8,7 @@ mod config;
 mod control_loop;
 mod encoding;
 mod files;
+mod first_start;
 mod genesis;
 mod keys;
 mod load;

@@ -2,7 +2,6 @@
 //! and stops them in the order in which nothing is lost.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,6 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::application::{Application, ApplicationConfig, ApplicationReport};
 use crate::config::{ConfigError, NodeConfig};
 use crate::control_loop::{ControlParts, ControlPlacement, ControlReport, ControlThread};
+use crate::first_start::{self, FirstStartError};
 use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
 use crate::logging;
@@ -59,14 +59,9 @@ pub(crate) enum NodeError {
     /// The control core refuses the cluster's parameters.
     #[error("the genesis file's parameters cannot work: {0}")]
     Control(#[from] ControlConfigError),
-    /// The data folder cannot be made.
-    #[error("cannot make the data folder {path}: {source}; set `data` to a folder that this user may write to")]
-    DataFolder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The node has voted before, or its data folder cannot be used.
+    #[error(transparent)]
+    FirstStart(#[from] FirstStartError),
     /// The operating system refuses something else.
     #[error("cannot {what}: {source}")]
     System {
@@ -128,8 +123,6 @@ impl Node {
         let voting_key = keys::load_bls(&config.bls_key)?;
         let own = genesis.own_index(&identity, &voting_key)?;
         logging::start(Some(own));
-        std::fs::create_dir_all(&config.data)
-            .map_err(|source| NodeError::DataFolder { path: config.data.clone(), source })?;
         let layout = Layout::plan(&config.cores, config.poll, config.shards, config.verifiers, &available_cores())?;
         tracing::info!(validator = own.0, bind = %config.bind, ?layout, "starting");
         let schedule = Arc::new(genesis.leader_schedule());
@@ -151,6 +144,8 @@ impl Node {
         // Nothing is wanted until control has said what.
         let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot::GENESIS));
         let (dataplane, links) = Dataplane::start(self.dataplane_config()?, Arc::clone(&waker), Arc::clone(&horizon))?;
+        // Last, so that a start that fails is no start; only the control thread votes.
+        first_start::claim(&self.config.data, self.genesis.cluster)?;
         let parts = ControlParts {
             control,
             validators: self.genesis.validators.len(),

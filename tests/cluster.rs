@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -215,37 +215,64 @@ impl Drop for Killed {
     }
 }
 
+/// Files of a cluster of one validator at `port`; the path of its config.
+fn cluster_of_one(folder: &Path, port: &str) -> PathBuf {
+    let mut command = alpenglow(&["genesis", "--validators", "1", "--base-port", port, "--out"]);
+    assert!(command.arg(folder).stdout(Stdio::null()).status().unwrap().success());
+    folder.join("node-0/node.toml")
+}
+
+/// Starts a node that has to get ready.
+fn start_node(config: &Path) -> Killed {
+    let mut command = alpenglow(&["node", "--poll", "wait", "--events", "--config"]);
+    let mut node = Killed(command.arg(config).stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(node.0.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), r#"{"event":"ready"}"#);
+    node
+}
+
+/// Starts a node that has to fail; its message.
+fn refused_node(config: &Path) -> String {
+    let mut command = alpenglow(&["node", "--config"]);
+    let mut node = Killed(command.arg(config).stderr(Stdio::piped()).spawn().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = node.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "the node runs");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let mut stderr = String::new();
+    node.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    stderr
+}
+
+fn free_port() -> String {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
 #[test]
 fn the_second_node_on_a_port_is_refused() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let configs = ["one", "two"].map(|name| {
-        let out = folder.path().join(name);
-        let mut command = alpenglow(&["genesis", "--validators", "1", "--base-port", &port, "--out"]);
-        assert!(command.arg(&out).stdout(Stdio::null()).status().unwrap().success());
-        out.join("node-0/node.toml")
-    });
-    let mut command = alpenglow(&["node", "--events", "--config"]);
-    let mut first = Killed(command.arg(&configs[0]).stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = BufReader::new(first.0.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), r#"{"event":"ready"}"#);
-
-    let mut command = alpenglow(&["node", "--config"]);
-    let mut second = Killed(command.arg(&configs[1]).stderr(Stdio::piped()).spawn().unwrap());
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = second.0.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "the second node runs");
-        thread::sleep(Duration::from_millis(20));
-    };
-    let mut stderr = String::new();
-    second.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains(&port), "the message does not name the port: {stderr}");
+    let port = free_port();
+    let [one, two] = ["one", "two"].map(|name| cluster_of_one(&folder.path().join(name), &port));
+    let mut first = start_node(&one);
+    let message = refused_node(&two);
+    assert!(message.contains(&port), "the message does not name the port: {message}");
     assert!(first.0.try_wait().unwrap().is_none(), "the first node died of it");
+}
+
+#[test]
+fn a_node_without_a_vote_log_is_not_started_again() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let config = cluster_of_one(&folder.path().join("one"), &free_port());
+    drop(start_node(&config));
+    let message = refused_node(&config);
+    assert!(message.contains("has started in this cluster before"), "{message}");
 }
 
 /// Processes that have `needle` in their arguments.
