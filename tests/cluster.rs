@@ -182,6 +182,7 @@ fn a_folder_in_use_is_refused() {
 fn wrong_flags_exit_2_with_a_message() {
     for wrong in [
         "--nodes 0",
+        "--nodes 1",
         "--slots 0",
         "--nodes 2001",
         "--tx-size 23",

@@ -30,8 +30,8 @@ use crate::topology::available_cores;
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ClusterArgs {
-    /// Number of validators, each a process
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u16).range(1..=VALIDATORS_MAX as i64))]
+    /// Number of validators, each a process; at least 2, since what one node sends is counted at another
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u16).range(2..=VALIDATORS_MAX as i64))]
     nodes: u16,
     /// Slots to decide: 1 to this one
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = value_parser!(u64).range(1..=1_000_000))]
