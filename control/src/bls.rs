@@ -312,6 +312,20 @@ impl SignatureSum {
         unsafe { blst_p1_add_or_double(&mut self.0, &sum, &other.0) };
     }
 
+    /// This sum and another.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.add_sum(other);
+        self
+    }
+
+    /// Whether nothing is in it, or what is cancels out.
+    #[must_use]
+    pub fn is_infinity(&self) -> bool {
+        // SAFETY: the point is live.
+        unsafe { blst_p1_is_inf(&self.0) }
+    }
+
     fn affine(&self) -> blst_p1_affine {
         let mut affine = blst_p1_affine::default();
         // SAFETY: both points are live.
@@ -385,9 +399,7 @@ pub fn verify(payload: &HashedPayload, keys: &PublicKeySum, signatures: &Signatu
 /// As [`verify`], for a sum over up to a few payloads, each with the keys of its signers.
 #[must_use]
 pub fn verify_terms(terms: &[(&HashedPayload, &PublicKeySum)], signatures: &SignatureSum) -> bool {
-    // SAFETY: the point is live.
-    let empty = unsafe { blst_p1_is_inf(&signatures.0) };
-    if empty || terms.is_empty() || terms.iter().any(|(_, keys)| keys.is_infinity()) {
+    if signatures.is_infinity() || terms.is_empty() || terms.iter().any(|(_, keys)| keys.is_infinity()) {
         return false;
     }
     let signature = signatures.affine();

@@ -569,16 +569,20 @@ fn the_horizon_follows_finalization_and_readiness() {
 struct Signing {
     checker: Checker,
     node: Node,
+    keys: Vec<SecretKey>,
 }
 
 impl Signing {
     fn new(stakes: &[u64]) -> Self {
-        let entries: Vec<(PublicKeyBytes, ProofOfPossession)> = (0..stakes.len() as u16)
-            .map(|validator| (key(validator).public_key().to_bytes(), key(validator).prove_possession()))
-            .collect();
-        let keys = Arc::new(VotingKeys::new(&entries).unwrap());
+        Self::with_keys(stakes, (0..stakes.len() as u16).map(key).collect())
+    }
+
+    fn with_keys(stakes: &[u64], keys: Vec<SecretKey>) -> Self {
+        let entries: Vec<(PublicKeyBytes, ProofOfPossession)> =
+            keys.iter().map(|key| (key.public_key().to_bytes(), key.prove_possession())).collect();
+        let public_keys = Arc::new(VotingKeys::new(&entries).unwrap());
         let node = Node::new(stakes);
-        Self { checker: Checker::new(CLUSTER, keys, Arc::clone(&node.stakes)), node }
+        Self { checker: Checker::new(CLUSTER, public_keys, Arc::clone(&node.stakes)), node, keys }
     }
 
     /// A batch of really signed votes, admitted, checked as a whole and stored.
@@ -587,7 +591,7 @@ impl Signing {
         let votes = signers.iter().map(|signer| UnverifiedVote {
             payload,
             signer: ValidatorIndex(*signer),
-            signature: key(*signer).sign(&hashed).to_bytes(),
+            signature: self.keys[usize::from(*signer)].sign(&hashed).to_bytes(),
         });
         let consensus = &mut self.node.consensus;
         let admitted: Vec<_> = votes.filter(|vote| consensus.admit(vote) == Admission::Check).collect();
@@ -685,4 +689,30 @@ fn a_certificate_with_a_batch_of_cancelling_errors_is_accepted_by_others() {
     set.vote(payload, &[3, 4, 5, 6]);
     set.vote(payload, &[7, 8]);
     assert_eq!(set.made(), [(CertificateKind::Notarization, Ok(())), (CertificateKind::Fast, Ok(()))]);
+}
+
+#[test]
+fn fallback_votes_whose_keys_cancel_out_spoil_no_certificate() {
+    // Three keys that sum to zero: each has its proof of possession, none is another one's negative.
+    let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
+    let mut order_less_three = [0xff; 32];
+    order_less_three[..24].copy_from_slice(&[
+        0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd,
+        0xa4, 0x02, 0xff, 0xfe, 0x5b, 0xfe,
+    ]);
+    (order_less_three[27], order_less_three[31]) = (0xfe, 0xfe);
+    let cancelling = [small(1), small(2), order_less_three].map(|bytes| SecretKey::from_bytes(&bytes).unwrap());
+    let mut set = Signing::with_keys(&[1; 10], (0..7).map(key).chain(cancelling).collect());
+
+    set.vote(SkipFallback(Slot(1)), &[7, 8, 9]);
+    set.vote(Skip(Slot(1)), &[1, 2, 3]);
+    assert_eq!(set.made(), [], "nobody would accept it");
+    set.vote(Skip(Slot(1)), &[4, 5, 6]);
+    assert_eq!(set.made(), [(CertificateKind::Skip, Ok(()))]);
+
+    set.vote(NotarFallback(block(2, 2)), &[7, 8, 9]);
+    set.vote(Notar(block(2, 2)), &[1, 2, 3]);
+    assert_eq!(set.made(), []);
+    set.vote(NotarFallback(block(2, 2)), &[4]);
+    assert_eq!(set.made(), [(CertificateKind::NotarFallback, Ok(()))], "with one more key they do not cancel out");
 }

@@ -349,7 +349,9 @@ impl Pool {
         let known = self.certificates.get(&slot);
         if known.is_none_or(|known| !known.imply(&statement) && known.has_room_for(&statement)) {
             let certificate = votes.certify(statement);
-            self.store_certificate(certificate);
+            if certificate.check_quorum(&self.stakes).is_ok() {
+                self.store_certificate(certificate);
+            }
         }
     }
 

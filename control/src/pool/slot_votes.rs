@@ -410,31 +410,37 @@ impl SlotVotes {
         }
     }
 
-    /// The certificate for a proven statement: all votes for it that are stored now.
+    /// The certificate for a proven statement: all votes for it that are stored now, except those of one kind whose
+    /// signatures cancel out. Colluding validators can choose keys for that, and nobody accepts such a sum; without them
+    /// the certificate may be short of its quorum.
     pub(super) fn certify(&self, statement: Statement) -> Certificate {
         let validators = self.places.len();
-        let those = |chosen: &dyn Fn(&Places) -> bool| {
-            let indices = self.places.iter().enumerate().filter(|(_, places)| chosen(places));
+        let those = |sum: &SignatureSum, chosen: &dyn Fn(&Places) -> bool| {
+            let indices = self.places.iter().enumerate().filter(|(_, places)| !sum.is_infinity() && chosen(places));
             Signers::of(validators, indices.map(|(at, _)| ValidatorIndex(at as u16)))
         };
         let none = || Signers::none(validators);
         let hash = statement.block().map(|block| self.find(block.hash).expect("a hash with votes is known"));
         let (signers, fallback_signers, sum) = match (statement, hash) {
             (Statement::Fast(_) | Statement::Notarization(_), Some(hash)) => {
-                (those(&|places| places.stored_notar(hash)), none(), self.entry(hash).notar_sum)
+                let sum = self.entry(hash).notar_sum;
+                (those(&sum, &|places| places.stored_notar(hash)), none(), sum)
             }
             (Statement::NotarFallback(_), Some(hash)) => {
-                let mut sum = self.entry(hash).notar_sum;
-                sum.add_sum(&self.entry(hash).fallback_sum);
-                (those(&|places| places.stored_notar(hash)), those(&|places| places.stored_fallback(hash)), sum)
+                let HashVotes { notar_sum, fallback_sum, .. } = self.entry(hash);
+                let first = those(notar_sum, &|places| places.stored_notar(hash));
+                let second = those(fallback_sum, &|places| places.stored_fallback(hash));
+                (first, second, notar_sum.plus(fallback_sum))
             }
             (Statement::Skip(_), _) => {
-                let mut sum = self.skip_sum;
-                sum.add_sum(&self.skip_fallback_sum);
                 let skipped = |places: &Places| places.first == FIRST_SKIP && places.has(FIRST_STORED);
-                (those(&skipped), those(&|places| places.has(SKIP_FALLBACK_STORED)), sum)
+                let first = those(&self.skip_sum, &skipped);
+                let second = those(&self.skip_fallback_sum, &|places| places.has(SKIP_FALLBACK_STORED));
+                (first, second, self.skip_sum.plus(&self.skip_fallback_sum))
             }
-            (Statement::Finalization(_), _) => (those(&|places| places.has(FINAL_STORED)), none(), self.final_sum),
+            (Statement::Finalization(_), _) => {
+                (those(&self.final_sum, &|places| places.has(FINAL_STORED)), none(), self.final_sum)
+            }
             (Statement::Fast(_) | Statement::Notarization(_) | Statement::NotarFallback(_), None) => {
                 unreachable!("such statements have a block")
             }
