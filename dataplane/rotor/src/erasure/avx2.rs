@@ -5,11 +5,14 @@
     reason = "vector loads and stores take pointers, and calling AVX2 code needs a promise that it is there"
 )]
 
+mod transform;
+
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_loadu_si256, _mm256_set1_epi8,
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_xor_si256,
 };
 
+pub(super) use self::transform::{Block, extend};
 use super::{Kernel, PIECES_MAX, Piece, rs8};
 
 /// Bytes handled at once: two vectors, so that a coefficient's tables are loaded half as often.

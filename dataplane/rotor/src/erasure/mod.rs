@@ -2,15 +2,22 @@
 //!
 //! Piece `i` is the value at point `i` of the polynomial over GF(2^8) of degree below gamma whose values at `0..gamma` are
 //! the data (see `rs8.rs`). So encoding, decoding and re-encoding are one operation: from gamma known pieces compute
-//! wanted ones. How the products are summed is up to a [`Kernel`]; all kernels give the same bytes.
+//! wanted ones, as sums of products or, where that takes fewer products, by transforms (see `cosets.rs`). Which of them
+//! there are and how they are computed is up to a [`Kernel`]; all kernels give the same bytes.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod cosets;
 mod portable;
 mod rs8;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod transform;
 
+#[cfg(target_arch = "x86_64")]
+use self::cosets::Cosets;
 use crate::parameters::CodingParameters;
 
 /// Most pieces of a code word: points of the field, less one, as in the field's other implementations.
@@ -65,11 +72,23 @@ impl PieceSet {
     /// The indices below `count` (at most 256).
     #[must_use]
     pub fn below(count: usize) -> Self {
-        let mut set = Self::default();
-        (0..count).for_each(|index| {
-            set.insert(index);
-        });
-        set
+        assert!(count <= 256);
+        Self(std::array::from_fn(|word| match count.saturating_sub(64 * word) {
+            0 => 0,
+            bits @ 1..64 => (1 << bits) - 1,
+            _ => u64::MAX,
+        }))
+    }
+
+    /// Those of its indices that are in `range`.
+    fn within(&self, range: std::ops::Range<usize>) -> Self {
+        let (below, above) = (Self::below(range.end), Self::below(range.start));
+        Self(std::array::from_fn(|word| self.0[word] & below.0[word] & !above.0[word]))
+    }
+
+    /// The indices of both.
+    fn with(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
     /// Adds `index` (below 256); whether it is new.
@@ -137,6 +156,9 @@ pub struct ErasureCode {
     coefficients: Box<[u8]>,
     /// The wanted pieces.
     rows: Box<[u8]>,
+    /// For kernels and parameters that have transforms.
+    #[cfg(target_arch = "x86_64")]
+    cosets: Option<Cosets>,
 }
 
 impl ErasureCode {
@@ -164,9 +186,11 @@ impl ErasureCode {
             generator: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
             coefficients: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
             rows: vec![0; parity_pieces * parameters.shred_bytes()].into_boxed_slice(),
+            #[cfg(target_arch = "x86_64")]
+            cosets: (kernel == Kernel::Avx2).then(|| Cosets::new(parameters)).flatten(),
         };
         let points = |range: std::ops::Range<usize>| range.map(|point| point as u8);
-        rs8::coefficients(points(0..data_pieces), points(data_pieces..total_pieces), &mut code.generator);
+        rs8::coefficients(points(0..data_pieces), data_pieces, points(data_pieces..total_pieces), &mut code.generator);
         code
     }
 
@@ -178,8 +202,12 @@ impl ErasureCode {
 
     /// Bytes of memory it works in.
     #[must_use]
-    pub const fn heap_bytes(&self) -> usize {
-        self.generator.len() + self.coefficients.len() + self.rows.len()
+    pub fn heap_bytes(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        let cosets = self.cosets.as_ref().map_or(0, Cosets::heap_bytes);
+        #[cfg(not(target_arch = "x86_64"))]
+        let cosets = 0;
+        self.generator.len() + self.coefficients.len() + self.rows.len() + cosets
     }
 
     /// Computes the pieces `wanted` from `known` ones.
@@ -188,7 +216,15 @@ impl ErasureCode {
     /// If `known` are not gamma different pieces below Gamma, of equal length up to `shred_bytes`, or if one of `wanted`
     /// is among them or not below Gamma.
     pub fn compute(&mut self, known: &[Piece<'_>], wanted: &PieceSet) -> Computed<'_> {
-        let piece_bytes = self.check(known, wanted);
+        let (piece_bytes, _known_set) = self.check(known, wanted);
+        let rows = &mut self.rows[..wanted.len() * piece_bytes];
+        #[cfg(target_arch = "x86_64")]
+        if let Some(cosets) = &mut self.cosets
+            && let Some(plan) = cosets.plan(&_known_set, wanted)
+        {
+            cosets.compute(&plan, known, piece_bytes, &mut self.coefficients, rows);
+            return Computed { indices: *wanted, piece_bytes, rows };
+        }
         let coefficients = &mut self.coefficients[..wanted.len() * self.data_pieces];
         if known.iter().enumerate().all(|(position, piece)| usize::from(piece.index) == position) {
             for (row, index) in coefficients.chunks_exact_mut(self.data_pieces).zip(wanted.iter()) {
@@ -196,13 +232,9 @@ impl ErasureCode {
                 row.copy_from_slice(&self.generator[start..start + self.data_pieces]);
             }
         } else {
-            rs8::coefficients(
-                known.iter().map(|piece| piece.index),
-                wanted.iter().map(|index| index as u8),
-                coefficients,
-            );
+            let points = wanted.iter().map(|index| index as u8);
+            rs8::coefficients(known.iter().map(|piece| piece.index), known.len(), points, coefficients);
         }
-        let rows = &mut self.rows[..wanted.len() * piece_bytes];
         match self.kernel {
             Kernel::Portable => portable::combine(known, coefficients, piece_bytes, rows),
             #[cfg(target_arch = "x86_64")]
@@ -213,18 +245,19 @@ impl ErasureCode {
         Computed { indices: *wanted, piece_bytes, rows }
     }
 
-    /// Asserts what [`Self::compute`] demands; the length of the pieces.
-    fn check(&self, known: &[Piece<'_>], wanted: &PieceSet) -> usize {
+    /// Asserts what [`Self::compute`] demands; the length of the pieces and the set of known ones.
+    fn check(&self, known: &[Piece<'_>], wanted: &PieceSet) -> (usize, PieceSet) {
         assert_eq!(known.len(), self.data_pieces, "gamma pieces determine the others");
         let piece_bytes = known[0].bytes.len();
         assert!((1..=self.piece_bytes_max).contains(&piece_bytes));
-        let mut seen = *wanted;
+        let mut set = PieceSet::default();
         for piece in known {
+            let index = usize::from(piece.index);
             assert_eq!(piece.bytes.len(), piece_bytes);
-            assert!(usize::from(piece.index) < self.total_pieces && seen.insert(usize::from(piece.index)));
+            assert!(index < self.total_pieces && !wanted.contains(index) && set.insert(index));
         }
-        assert!(wanted.iter().all(|index| index < self.total_pieces));
-        piece_bytes
+        assert_eq!(wanted.within(0..self.total_pieces), *wanted);
+        (piece_bytes, set)
     }
 }
 

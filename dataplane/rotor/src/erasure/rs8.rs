@@ -45,11 +45,29 @@ pub(super) const fn multiply(left: u8, right: u8) -> u8 {
     product
 }
 
+/// The inverse of a value that is not 0: for building tables.
+pub(super) const fn invert(value: u8) -> u8 {
+    assert!(value != 0);
+    // value^254, as value^255 is 1.
+    let (mut inverse, mut square, mut bit) = (1, value, 1);
+    while bit < 8 {
+        square = multiply(square, square);
+        inverse = multiply(inverse, square);
+        bit += 1;
+    }
+    inverse
+}
+
 /// Writes to row r, column c of `coefficients` what the value at `known[c]` counts for the value at `wanted[r]`, of a
-/// polynomial of degree below the number of known points: Lagrange's
+/// polynomial of degree below the number of known points, for the first `columns` of these: Lagrange's
 /// `L_c(x) = Π_{t≠c} (x - k_t) / (k_c - k_t) = Π_t (x - k_t) / ((x - k_c) · Π_{t≠c} (k_c - k_t))`,
 /// sums and differences being XOR, products sums of logarithms. No point may occur twice.
-pub(super) fn coefficients(known: impl Iterator<Item = u8>, wanted: impl Iterator<Item = u8>, coefficients: &mut [u8]) {
+pub(super) fn coefficients(
+    known: impl Iterator<Item = u8>,
+    columns: usize,
+    wanted: impl Iterator<Item = u8>,
+    coefficients: &mut [u8],
+) {
     let mut points = [0; PIECES_MAX];
     let mut count = 0;
     for (slot, point) in points.iter_mut().zip(known) {
@@ -59,11 +77,11 @@ pub(super) fn coefficients(known: impl Iterator<Item = u8>, wanted: impl Iterato
     let points = &points[..count];
     let distance = |left: u8, right: u8| usize::from(LOGARITHMS[usize::from(left ^ right)]);
     let mut weights = [0; PIECES_MAX];
-    for (weight, point) in weights.iter_mut().zip(points) {
+    for (weight, point) in weights.iter_mut().zip(&points[..columns]) {
         // The distance of a point to itself has the logarithm 0 here, so that it drops out of the product.
         *weight = points.iter().map(|other| distance(*point, *other)).sum::<usize>() % ORDER;
     }
-    for (row, target) in coefficients.chunks_exact_mut(count).zip(wanted) {
+    for (row, target) in coefficients.chunks_exact_mut(columns).zip(wanted) {
         let all = points.iter().map(|point| distance(target, *point)).sum::<usize>() % ORDER;
         for ((coefficient, point), weight) in row.iter_mut().zip(points).zip(&weights) {
             let divisor = (distance(target, *point) + weight) % ORDER;
@@ -86,12 +104,17 @@ mod tests {
     }
 
     #[test]
+    fn an_inverse_times_its_value_is_one() {
+        (1..=255).for_each(|value| assert_eq!(multiply(value, invert(value)), 1));
+    }
+
+    #[test]
     fn known_points_of_a_line_lead_to_its_other_points() {
         // P(x) = 7 + 3x from P(1) and P(6).
         let line = |x: u8| 7 ^ multiply(3, x);
         let mut row = [0; 2];
         for x in [0, 2, 9, 255] {
-            coefficients([1, 6].into_iter(), [x].into_iter(), &mut row);
+            coefficients([1, 6].into_iter(), 2, [x].into_iter(), &mut row);
             assert_eq!(multiply(row[0], line(1)) ^ multiply(row[1], line(6)), line(x));
         }
     }

@@ -3,7 +3,22 @@ use reed_solomon_erasure::galois_8::ReedSolomon;
 
 use super::*;
 
-const CODES: [(usize, usize); 8] = [(32, 64), (16, 32), (1, 2), (32, 96), (200, 255), (1, 255), (254, 255), (5, 9)];
+const CODES: [(usize, usize); 13] = [
+    (32, 64),
+    (16, 32),
+    (1, 2),
+    (32, 96),
+    (200, 255),
+    (1, 255),
+    (254, 255),
+    (5, 9),
+    // With transforms: the smallest, the largest, and with a last coset that is cut short.
+    (8, 9),
+    (8, 20),
+    (64, 128),
+    (64, 255),
+    (128, 255),
+];
 
 fn code(data: usize, total: usize, kernel: Kernel) -> ErasureCode {
     ErasureCode::with_kernel(&CodingParameters::new(data, total, 256, 1_232).unwrap(), kernel)
@@ -47,8 +62,60 @@ fn parity_is_that_of_the_oracle() {
 
 #[test]
 fn all_parity_alone_gives_the_data() {
-    for (data, total) in [(32, 64), (16, 32), (1, 2), (32, 96)] {
+    for (data, total) in [(32, 64), (16, 32), (1, 2), (32, 96), (8, 16), (64, 128)] {
         check(data, total, 66, 6, &(total - data..total).collect::<Vec<_>>());
+    }
+}
+
+/// Whichever way is fastest for a number of lost pieces and wherever they are.
+#[test]
+fn every_number_of_lost_data_pieces_is_made_up_for_by_any_parity() {
+    for (data, total, step) in
+        [(32, 64, 1), (8, 16, 1), (16, 32, 1), (32, 96, 5), (8, 20, 1), (64, 128, 13), (128, 255, 31)]
+    {
+        for lost in (0..=data.min(total - data)).step_by(step) {
+            let spread =
+                |from: usize, to: usize, count: usize| (0..count).map(move |nth| from + nth * (to - from) / count);
+            for kept in
+                [(0..data - lost).collect(), (lost..data).collect(), spread(0, data, data - lost).collect::<Vec<_>>()]
+            {
+                for parity in [data..data + lost, total - lost..total] {
+                    check(data, total, 162, 9, &kept.iter().copied().chain(parity).collect::<Vec<_>>());
+                }
+                let known = kept.into_iter().chain(spread(data, total, lost));
+                check(data, total, 162, 9, &known.collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
+/// Some of what is missing is enough for a caller that does not encode again.
+#[test]
+fn wanted_pieces_need_not_be_all_that_are_missing() {
+    let word = word(32, 64, 256, 10);
+    for lost in [1, 2, 7, 16, 30, 32] {
+        let known = (lost..32).chain(64 - lost..64);
+        let pieces: Vec<_> = known.map(|index| Piece { index: index as u8, bytes: &word[index] }).collect();
+        for indices in [
+            vec![0],
+            vec![33 - lost, lost - 1],
+            (0..lost).collect(),
+            (32..64 - lost).collect(),
+            vec![0, 31 + lost / 32],
+        ] {
+            let mut wanted = PieceSet::default();
+            let indices =
+                indices.into_iter().filter(|index| pieces.iter().all(|piece| usize::from(piece.index) != *index));
+            indices.for_each(|index| {
+                wanted.insert(index);
+            });
+            for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+                let mut code = code(32, 64, kernel);
+                let computed: Vec<_> = code.compute(&pieces, &wanted).iter().collect();
+                let expected: Vec<_> = wanted.iter().map(|index| (index, word[index].as_slice())).collect();
+                assert_eq!(computed, expected, "{} kernel, {lost} lost", kernel.name());
+            }
+        }
     }
 }
 
@@ -92,7 +159,11 @@ fn a_piece_set_keeps_what_it_is_given() {
     assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 128, 255]);
     set.remove(64);
     assert_eq!((set.len(), set.contains(64)), (4, false));
-    assert_eq!(PieceSet::below(256).len(), 256);
+    for count in 0..=256 {
+        assert_eq!(PieceSet::below(count).iter().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+    }
+    assert_eq!(set.within(63..256).iter().collect::<Vec<_>>(), [63, 128, 255]);
+    assert_eq!(set.within(1..63).with(&set.within(64..255)).iter().collect::<Vec<_>>(), [128]);
 }
 
 proptest! {
