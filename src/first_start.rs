@@ -28,6 +28,15 @@ pub(crate) enum FirstStartError {
     },
 }
 
+/// Whether the node may start in `cluster`: the first thing to know, before anything is taken or made.
+///
+/// # Errors
+/// [`FirstStartError::StartedBefore`].
+pub(crate) fn check(data: &Path, cluster: ClusterId) -> Result<(), FirstStartError> {
+    let mark = mark(data, cluster);
+    if mark.exists() { Err(FirstStartError::StartedBefore { mark }) } else { Ok(()) }
+}
+
 /// Makes the data folder if there is none, and in it the mark of `cluster`, on disk when this returns.
 ///
 /// # Errors
@@ -38,12 +47,16 @@ pub(crate) fn claim(data: &Path, cluster: ClusterId) -> Result<(), FirstStartErr
         |source| FirstStartError::DataFolder { path, source }
     };
     fs::create_dir_all(data).map_err(refuse(data))?;
-    let mark = data.join(format!("started-in-{}", Hash(cluster.0)));
+    let mark = mark(data, cluster);
     match OpenOptions::new().write(true).create_new(true).open(&mark) {
         Ok(file) => file.sync_all().and_then(|()| File::open(data)?.sync_all()).map_err(refuse(&mark)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(FirstStartError::StartedBefore { mark }),
         Err(error) => Err(refuse(&mark)(error)),
     }
+}
+
+fn mark(data: &Path, cluster: ClusterId) -> PathBuf {
+    data.join(format!("started-in-{}", Hash(cluster.0)))
 }
 
 #[cfg(test)]
@@ -54,8 +67,10 @@ mod tests {
     fn a_data_folder_serves_once_in_each_cluster() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
+        check(&data, ClusterId([1; 32])).unwrap();
         claim(&data, ClusterId([1; 32])).unwrap();
         claim(&data, ClusterId([2; 32])).unwrap();
+        check(&data, ClusterId([1; 32])).unwrap_err();
         let error = claim(&data, ClusterId([1; 32])).unwrap_err();
         assert!(matches!(error, FirstStartError::StartedBefore { .. }), "{error}");
     }

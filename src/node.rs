@@ -123,6 +123,7 @@ impl Node {
         let voting_key = keys::load_bls(&config.bls_key)?;
         let own = genesis.own_index(&identity, &voting_key)?;
         logging::start(Some(own));
+        first_start::check(&config.data, genesis.cluster)?;
         let layout = Layout::plan(&config.cores, config.poll, config.shards, config.verifiers, &available_cores())?;
         tracing::info!(validator = own.0, bind = %config.bind, ?layout, "starting");
         let schedule = Arc::new(genesis.leader_schedule());
