@@ -137,14 +137,14 @@ impl Egress {
             self.encoded = Some(encoded);
             return;
         }
-        stages.record_between(Stage::Encode, encoded.started, clock::now());
+        stages.record_between(Stage::Encode, encoded.written.started, clock::now());
         self.counters.add(Counter::SlicesSent, 1);
         control.push_slice(FromShard::SliceSent {
             id: encoded.id,
             is_last: encoded.is_last,
-            root: encoded.shredded.root,
-            signature: encoded.shredded.signature,
-            leader_stamp_ns: encoded.started.0,
+            root: encoded.written.shredded.root,
+            signature: encoded.written.shredded.signature,
+            leader_stamp_ns: encoded.written.started.0,
         });
         encoded.finish(ring);
         ring.wake_control();

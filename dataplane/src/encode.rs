@@ -32,20 +32,26 @@ pub(crate) struct Encoder {
     offsets: Vec<usize>,
 }
 
+/// What was written to a buffer for one slice.
+pub(crate) struct Written {
+    pub(crate) shredded: Shredded,
+    pub(crate) started: Time,
+    datagram_bytes: usize,
+    /// The relay of the datagram at each place, and how many datagrams there are.
+    receivers: [ValidatorIndex; u8::MAX as usize],
+    total: usize,
+    /// The shreds that this node relays itself.
+    own: FanOut,
+}
+
 /// An encoded slice that is being sent.
 pub(crate) struct Encoded {
     pub(crate) id: SliceId,
     pub(crate) is_last: bool,
-    pub(crate) shredded: Shredded,
-    pub(crate) started: Time,
+    pub(crate) written: Written,
     buffer: SliceBuffer,
-    datagram_bytes: usize,
-    /// The relay of the datagram at each place, and how many of the datagrams are sent.
-    receivers: [ValidatorIndex; u8::MAX as usize],
-    total: usize,
+    /// How many of the datagrams are sent.
     sent: usize,
-    /// The shreds that this node relays itself.
-    own: FanOut,
 }
 
 impl Encoder {
@@ -69,37 +75,45 @@ impl Encoder {
         buffer: SliceBuffer,
         letterhead: &Letterhead,
     ) -> Encoded {
+        let written = self.write(order, lineup, next_leader, ring.slice_bytes_mut(&buffer), letterhead);
+        Encoded { id: order.id, is_last: order.is_last, written, buffer, sent: 0 }
+    }
+
+    /// Writes the datagrams of `order` to `out`, one after the other: the shreds, then the headers with their MACs.
+    pub(crate) fn write(
+        &mut self,
+        order: &SliceOrder,
+        lineup: Lineup<'_>,
+        next_leader: ValidatorIndex,
+        out: &mut [u8],
+        letterhead: &Letterhead,
+    ) -> Written {
         let started = clock::now();
         let own = lineup.leader;
         let data_bytes = self.shredder.shred_len(order.payload.len());
         let datagram_bytes = HEADER_BYTES + shred::wire_bytes(&self.coding, data_bytes);
         self.place(lineup.relays, own, datagram_bytes);
-        let out = ring.slice_bytes_mut(&buffer);
         let shredded =
             self.shredder.shred(order.id, order.is_last, started.0, &order.payload, &self.identity, out, &self.offsets);
-        let mut encoded = Encoded {
-            id: order.id,
-            is_last: order.is_last,
+        let mut written = Written {
             shredded,
             started,
-            buffer,
             datagram_bytes,
             receivers: [own; u8::MAX as usize],
             total: self.order.len(),
-            sent: 0,
             own: FanOut::new(order.id, own, next_leader, datagram_bytes, started),
         };
         for (place, &index) in self.order.iter().enumerate() {
             let relay = lineup.relays[usize::from(index)];
-            encoded.receivers[place] = relay;
+            written.receivers[place] = relay;
             if relay == own {
-                encoded.own.positions.insert(place);
+                written.own.positions.insert(place);
             } else {
                 let datagram = &mut out[place * datagram_bytes..][..datagram_bytes];
                 letterhead.write(Kind::Shred, order.id.lane(), relay, datagram);
             }
         }
-        encoded
+        written
     }
 
     /// Gives every shred its place: those of one relay together, our own last.
@@ -119,27 +133,27 @@ impl Encoder {
 impl Encoded {
     /// Sends until everything is queued (`true`) or no slot is free (`false`).
     pub(crate) fn pump(&mut self, ring: &mut Ring, audience: &Audience, letterhead: &Letterhead) -> bool {
-        while self.sent < self.total && self.receivers[self.sent] != audience.own {
+        let Written { datagram_bytes, receivers, total, own, .. } = &mut self.written;
+        let (datagram_bytes, total) = (*datagram_bytes, *total);
+        while self.sent < total && receivers[self.sent] != audience.own {
             let Some(slot) = ring.take_slot() else { return false };
-            let receiver = self.receivers[self.sent];
-            let most = joined_most(self.datagram_bytes);
-            let joined =
-                self.receivers[self.sent..self.total].iter().take(most).take_while(|&&relay| relay == receiver).count();
-            let range = self.sent * self.datagram_bytes..(self.sent + joined) * self.datagram_bytes;
-            ring.send_slice(slot, &self.buffer, range, receiver.get(), self.datagram_bytes);
+            let receiver = receivers[self.sent];
+            let most = joined_most(datagram_bytes);
+            let joined = receivers[self.sent..total].iter().take(most).take_while(|&&relay| relay == receiver).count();
+            let range = self.sent * datagram_bytes..(self.sent + joined) * datagram_bytes;
+            ring.send_slice(slot, &self.buffer, range, receiver.get(), datagram_bytes);
             self.sent += joined;
         }
-        if self.sent == self.total {
+        if self.sent == total {
             return true;
         }
-        while let Some(receiver) = self.own.receiver(audience) {
+        while let Some(receiver) = own.receiver(audience) {
             let Some(slot) = ring.take_slot() else { return false };
-            let all = 0..self.total * self.datagram_bytes;
-            let (shreds, out) = ring.slice_and_slot(&self.buffer, all, &slot);
-            let length = self.own.gather(shreds, letterhead, receiver, out);
-            ring.send(slot, length, receiver.get(), self.datagram_bytes);
+            let (shreds, out) = ring.slice_and_slot(&self.buffer, 0..total * datagram_bytes, &slot);
+            let length = own.gather(shreds, letterhead, receiver, out);
+            ring.send(slot, length, receiver.get(), datagram_bytes);
         }
-        self.sent = self.total;
+        self.sent = total;
         true
     }
 

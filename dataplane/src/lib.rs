@@ -18,6 +18,7 @@ mod intake;
 mod letterhead;
 mod lineup;
 mod link;
+pub mod offline;
 mod outbox;
 mod probe;
 mod relay;
