@@ -30,6 +30,10 @@ conformance *FILES="tests/fixtures/scripted.jsonl":
 bench *FLAGS:
     cargo run --release -p alpenglow-bench -- floors {{FLAGS}}
 
+# What the dataplane takes, step by step, beside the least that it could.
+bench-dataplane *FLAGS:
+    cargo run --release -p alpenglow-bench -- dataplane {{FLAGS}}
+
 # Licences, bans and sources of all dependencies.
 deny:
     cargo deny check bans licenses sources

@@ -1,6 +1,7 @@
 //! Benchmarks that measure what they name.
 #![allow(clippy::print_stdout, reason = "reports go to standard output")]
 
+mod dataplane;
 mod floors;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -23,6 +24,15 @@ enum Benchmark {
         #[arg(long, default_value = "")]
         filter: String,
     },
+    /// What the steps of a shred's way take, beside the work that nobody can do without, measured in turns on one core.
+    Dataplane {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Only these steps, separated by commas.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        steps: Vec<dataplane::Step>,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -38,6 +48,13 @@ fn main() {
             match output {
                 Output::Table => println!("{}", floors::table(&floors)),
                 Output::Json => println!("{}", floors::json(&floors)),
+            }
+        }
+        Benchmark::Dataplane { output, steps } => {
+            let report = dataplane::measure(&steps);
+            match output {
+                Output::Table => println!("{}\n{}", report.machine(), report.table()),
+                Output::Json => println!("{}", report.json()),
             }
         }
     }

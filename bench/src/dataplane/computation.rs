@@ -1,0 +1,149 @@
+//! `encode` and `receive`: what a shard computes, from memory, beside the kernels that it is made of.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use alpenglow_dataplane::offline::{OfflineEncoder, OfflineReceiver};
+use alpenglow_dataplane::{Counter, FromShard, Horizon};
+use alpenglow_rotor::slice::SlicePayload;
+use alpenglow_rotor::types::Slot;
+
+use super::fixture::{Cluster, LEADER, NODE, Senders, noise, shuffled, slice_id};
+use super::kernels::{Work, candidates, least_of_each};
+use super::report::Row;
+use super::rounds::{Sampler, medians, repeated};
+
+/// Datagrams in one receive buffer: what a relay sends at once, about.
+const JOINED: usize = 16;
+/// Slices in each sample of receiving.
+const SLICES: usize = 4;
+/// One datagram of garbage to so many good ones: a fifth of all is.
+const GOOD_PER_GARBAGE: usize = 4;
+/// Slots from one window of [`LEADER`]'s to its next.
+const SLOTS_BETWEEN_WINDOWS: u64 = 20;
+/// The order in which the shreds of all slices come.
+const ORDER_SEED: u64 = 1;
+
+/// What comes besides or instead of the 64 datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// All of them, in no order.
+    All,
+    /// 32 of them, in no order.
+    HalfLost,
+    /// All of them, and a fifth of everything is garbage.
+    Garbage,
+}
+
+/// The leader's part.
+pub(crate) fn encode(rounds: usize) -> Row {
+    let cluster = Cluster::of_five();
+    let mut encoder = OfflineEncoder::new(&cluster.offline_config(LEADER)).expect("a sound configuration");
+    let payload = SlicePayload::from(noise(cluster.coding.slice_payload_bytes()));
+    let mut index = 0;
+    let ours = repeated(move || {
+        index = (index + 1) % 1_000;
+        encoder.encode(slice_id(1, index), false, payload.clone());
+    });
+    let works = [Work::Leaves, Work::InnerNodes, Work::Sign, Work::Encode];
+    compare("encode", ours, &cluster, &works, 1.15, rounds)
+}
+
+/// The receiver's part.
+pub(crate) fn receive(arrival: Arrival, rounds: usize) -> Row {
+    let name = match arrival {
+        Arrival::All => "receive",
+        Arrival::HalfLost => "receive_32_lost",
+        Arrival::Garbage => "receive_20%_garbage",
+    };
+    let cluster = Cluster::of_five();
+    let works = [Work::Leaves, Work::InnerNodes, Work::Verify, Work::Rebuild];
+    compare(name, receiver(&cluster, arrival), &cluster, &works, 1.25, rounds)
+}
+
+/// Measures our code and all candidates for each kind of work in turns; the floor is the sum of the fastest ones.
+fn compare(name: &str, ours: Sampler<'_>, cluster: &Cluster, works: &[Work], ratio_goal: f64, rounds: usize) -> Row {
+    // The first gamma to come are what is decoded from.
+    let lost = &shuffled(cluster.coding.total_shreds(), ORDER_SEED)[cluster.coding.data_shreds()..];
+    let (kinds, bare): (Vec<_>, Vec<_>) = candidates(cluster.coding, lost, works)
+        .into_iter()
+        .map(|candidate| (candidate.work, candidate.sampler))
+        .unzip();
+    let mut samplers = vec![ours];
+    samplers.extend(bare);
+    let medians = medians(&mut samplers, rounds);
+    let fastest = least_of_each(kinds.into_iter().zip(medians[1..].iter().copied()));
+    Row {
+        name: name.into(),
+        ours_us: medians[0],
+        floor_us: Some(fastest.values().sum()),
+        ratio_goal: Some(ratio_goal),
+        goal_us: None,
+        details: fastest.into_iter().map(|(work, median)| (work.name().into(), median)).collect(),
+    }
+}
+
+/// Receives [`SLICES`] slices in each sample. Slots only ever close, so every sample has slices of its own, made before its
+/// time begins.
+fn receiver(cluster: &Cluster, arrival: Arrival) -> Sampler<'static> {
+    let others: Vec<_> = cluster.validators.indices().filter(|validator| *validator != NODE).collect();
+    let mut senders = Senders::new(cluster, &others);
+    let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot(u64::MAX)));
+    let mut receiver =
+        OfflineReceiver::new(&cluster.offline_config(NODE), Arc::clone(&horizon)).expect("a sound configuration");
+    let segment_bytes = cluster.datagram_bytes();
+    let mut slots = (1_u64..).map(|window| window * SLOTS_BETWEEN_WINDOWS);
+    Box::new(move || {
+        let first_slot = slots.next().expect("slots do not end");
+        let buffers: Vec<Vec<u8>> =
+            (0..SLICES as u64).flat_map(|slot| arriving(&mut senders, first_slot + slot, arrival)).collect();
+        let (mut slices, garbage_before) = (0, garbage(&receiver));
+        let start = Instant::now();
+        for buffer in &buffers {
+            receiver.receive(buffer, segment_bytes, |event| {
+                assert!(matches!(event, FromShard::Slice { .. }), "an honest leader's slice");
+                slices += 1;
+            });
+        }
+        let elapsed_us = start.elapsed().as_secs_f64() * 1e6;
+        assert_eq!(slices, SLICES, "every slice is decoded once");
+        let expected = if arrival == Arrival::Garbage { 64 / GOOD_PER_GARBAGE * SLICES } else { 0 };
+        assert_eq!(garbage(&receiver) - garbage_before, expected as u64, "garbage is dropped, and nothing else");
+        horizon.closed_through.store(first_slot + SLICES as u64 - 1, Ordering::Relaxed);
+        elapsed_us / SLICES as f64
+    })
+}
+
+fn garbage(receiver: &OfflineReceiver) -> u64 {
+    let drops = Counter::ALL.iter().filter(|counter| counter.is_drop());
+    drops.map(|counter| receiver.counters().get(*counter)).sum()
+}
+
+/// The receive buffers that a slice of `slot` comes in.
+fn arriving(senders: &mut Senders, slot: u64, arrival: Arrival) -> Vec<Vec<u8>> {
+    let id = slice_id(slot, 1);
+    let shreds = senders.slice(id);
+    let order = shuffled(shreds.len(), ORDER_SEED);
+    let kept = if arrival == Arrival::HalfLost { shreds.len() / 2 } else { shreds.len() };
+    let mut datagrams = Vec::new();
+    for (position, index) in order[..kept].iter().enumerate() {
+        if arrival == Arrival::Garbage && position % GOOD_PER_GARBAGE == 0 {
+            datagrams.push(spoilt(&shreds[*index], position / GOOD_PER_GARBAGE));
+        }
+        datagrams.push(shreds[*index].clone());
+    }
+    datagrams.chunks(JOINED).map(<[Vec<u8>]>::concat).collect()
+}
+
+/// A third of the garbage is noise, a third has a forged MAC, and a third comes from a lying validator: the MAC is right, the
+/// data is not under the leader's root.
+fn spoilt(datagram: &[u8], number: usize) -> Vec<u8> {
+    let mut spoilt = datagram.to_vec();
+    match number % 3 {
+        0 => spoilt = noise(datagram.len()),
+        1 => spoilt[20] ^= 1,
+        _ => *spoilt.last_mut().expect("a datagram has bytes") ^= 1,
+    }
+    spoilt
+}

@@ -1,0 +1,110 @@
+//! A shred's way, step by step: what our code takes, and its floor, the least that any code must do, measured in the same run.
+
+mod computation;
+mod cores;
+mod dissemination;
+mod fixture;
+mod kernels;
+mod relay;
+mod report;
+mod rounds;
+mod udp_offload;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use self::computation::Arrival;
+use self::cores::{Cores, on_core};
+use self::relay::{BROADCAST, thirteen_shreds_to};
+use self::report::Row;
+use self::rounds::{ROUNDS, ROUNDS_OVER_LOOPBACK};
+
+/// A step, or several that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// A slice becomes signed shreds in datagrams.
+    Encode,
+    /// Datagrams in memory become a slice again: all 64 of them, 32 of them, and with a fifth of garbage among them.
+    Receive,
+    /// 13 shreds into a running shard over loopback, each to 4, 16 and 64 peers: a hop's latency, and time per batch.
+    Relay,
+    /// One shred into a running shard over loopback, and to 1,499 others.
+    #[value(name = "broadcast_1499")]
+    Broadcast,
+    /// Slices through five dataplanes in this process, with 1, 2 and 3 shards each: latency and goodput.
+    Dissemination,
+}
+
+/// What was measured, and where.
+pub(crate) struct Report {
+    machine: Value,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) const fn machine(&self) -> &Value {
+        &self.machine
+    }
+
+    pub(crate) fn table(&self) -> comfy_table::Table {
+        report::table(&self.rows)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        report::json(&self.rows, &self.machine)
+    }
+}
+
+/// Measures `steps`, or all if there are none.
+pub(crate) fn measure(steps: &[Step]) -> Report {
+    let steps = if steps.is_empty() { Step::value_variants() } else { steps };
+    Report { machine: report::machine(&Cores::choose()), rows: steps.iter().flat_map(|step| rows(*step)).collect() }
+}
+
+fn rows(step: Step) -> Vec<Row> {
+    match step {
+        Step::Encode => vec![on_core(Cores::last(), || computation::encode(ROUNDS))],
+        Step::Receive => {
+            let arrivals = [Arrival::All, Arrival::HalfLost, Arrival::Garbage];
+            on_core(Cores::last(), || arrivals.map(|arrival| computation::receive(arrival, ROUNDS)).into())
+        }
+        Step::Relay => {
+            let relay =
+                |peers| relay::relay(&format!("relay_{peers}"), thirteen_shreds_to(peers), ROUNDS_OVER_LOOPBACK);
+            [4, 16, 64].into_iter().flat_map(relay).collect()
+        }
+        Step::Broadcast => relay::relay("broadcast_1499", BROADCAST, ROUNDS_OVER_LOOPBACK),
+        Step::Dissemination => {
+            (1..=3).flat_map(|shards| dissemination::disseminate(shards, ROUNDS_OVER_LOOPBACK)).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relay::Traffic;
+    use super::*;
+
+    fn check(rows: &[Row]) {
+        for row in rows {
+            assert!(row.ours_us > 0.0 && row.floor_us.is_none_or(|floor| floor > 0.0), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_computed_from_memory_runs() {
+        check(&[computation::encode(1)]);
+        check(&[Arrival::All, Arrival::HalfLost, Arrival::Garbage].map(|arrival| computation::receive(arrival, 1)));
+    }
+
+    #[test]
+    fn relaying_over_loopback_runs() {
+        check(&relay::relay("relay_4", Traffic { batches: 2, ..thirteen_shreds_to(4) }, 1));
+        check(&relay::relay("broadcast", Traffic { batches: 1, peers: 99, ..BROADCAST }, 1));
+    }
+
+    #[test]
+    fn dissemination_runs() {
+        check(&dissemination::disseminate(2, 1));
+    }
+}

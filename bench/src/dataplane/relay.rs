@@ -1,0 +1,219 @@
+//! `relay` and `broadcast_1499`: shreds into a running shard, their copies out of it, over loopback; beside a program that
+//! receives and sends the same datagrams and does nothing else.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use alpenglow_dataplane::{ControlWaker, Counter, Dataplane, DataplaneConfig, Horizon, Poll};
+use alpenglow_rotor::types::Slot;
+
+use super::cores::{Cores, on_core};
+use super::fixture::{Cluster, LEADER, NODE, Senders, slice_id};
+use super::kernels::{Work, fastest};
+use super::report::Row;
+use super::rounds::median;
+use super::udp_offload::{receive, send, socket};
+
+/// Room for what is on its way.
+const BUFFER_BYTES: usize = 64 << 20;
+/// The largest that datagrams are ever joined to.
+const JOINED_BYTES_MAX: usize = 65_536;
+/// Batches on their way at once when as many as possible are to get through.
+const IN_FLIGHT: usize = 4;
+/// Nothing takes so long over loopback, unless it was lost.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The slot of the slices that come before the measured ones, and touch the memory that those then use.
+const WARM_UP_SLOT: u64 = 1;
+const MEASURED_SLOT: u64 = 2;
+
+/// What is relayed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic {
+    /// Shreds of one slice that come in together.
+    pub(crate) shreds: usize,
+    /// Validators that each of them goes to.
+    pub(crate) peers: usize,
+    /// Batches sent one after the other, and batches sent several at once, in each round.
+    pub(crate) batches: usize,
+}
+
+/// The time from a batch's send to its last copy's arrival, and the time that each of many batches takes.
+struct Times {
+    hop_us: f64,
+    batch_us: f64,
+}
+
+/// Two rows: latency of a hop, and time per batch on one busy core.
+pub(crate) fn relay(name: &str, traffic: Traffic, rounds: usize) -> Vec<Row> {
+    let cores = Cores::choose();
+    let cluster = cluster(traffic);
+    let mut senders = Senders::new(&cluster, &[LEADER]);
+    let [warm_up, measured] = [WARM_UP_SLOT, MEASURED_SLOT].map(|slot| batches(&cluster, &mut senders, slot, traffic));
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        ours.push(relayed_by_shard(&cluster, traffic, &cores, &warm_up, &measured));
+        bare.push(relayed_bare(&cluster, traffic, &cores, &measured));
+    }
+    let checks = fastest(cluster.coding, &[], &[Work::Leaves, Work::Verify], rounds);
+    let leaf_us = checks[&Work::Leaves] / cluster.coding.total_shreds() as f64;
+    let checks_us = checks[&Work::Verify] + leaf_us * traffic.shreds as f64;
+    let packets = (traffic.shreds * traffic.peers) as f64;
+    let row = |what: &str, time: fn(&Times) -> f64| {
+        let [ours_us, floor_us] = [&ours, &bare].map(|times| median(times.iter().map(time).collect()));
+        let details = BTreeMap::from([
+            ("ns_per_packet".into(), ours_us * 1e3 / packets),
+            ("floor_ns_per_packet".into(), floor_us * 1e3 / packets),
+            ("floor_with_checks_us".into(), floor_us + checks_us),
+            ("ratio_with_checks".into(), ours_us / (floor_us + checks_us)),
+        ]);
+        let name = format!("{name}_{what}");
+        Row { name, ours_us, floor_us: Some(floor_us), ratio_goal: Some(1.25), goal_us: None, details }
+    };
+    let hop = row("hop", |times| times.hop_us);
+    let mut rate = row("rate", |times| times.batch_us);
+    for (name, batch_us) in [("packets_per_s_core", Some(rate.ours_us)), ("floor_packets_per_s_core", rate.floor_us)] {
+        rate.details.insert(name.into(), batch_us.map_or(0.0, |batch_us| packets * 1e6 / batch_us));
+    }
+    vec![hop, rate]
+}
+
+/// A cluster of leader, node and peers in which the node relays at least so many shreds of every slice.
+fn cluster(traffic: Traffic) -> Cluster {
+    let total = alpenglow_rotor::parameters::CodingParameters::default().total_shreds() as f64;
+    let share = (traffic.shreds as f64 + 0.5) / total;
+    let other = 1_000_000_u64;
+    let others = (traffic.peers + 1) as f64 * other as f64;
+    let mut stakes = vec![other; traffic.peers + 2];
+    stakes[NODE.get()] = (others * share / (1.0 - share)) as u64;
+    Cluster::new(&stakes)
+}
+
+/// For each batch its datagrams, one after the other.
+fn batches(cluster: &Cluster, senders: &mut Senders, slot: u64, traffic: Traffic) -> Vec<Vec<u8>> {
+    let batch = |index| {
+        let id = slice_id(slot, index);
+        let own = cluster.relays(id).into_iter().zip(senders.slice(id)).filter(|(relay, _)| *relay == NODE);
+        let datagrams: Vec<_> = own.map(|(_, datagram)| datagram).take(traffic.shreds).collect();
+        assert_eq!(datagrams.len(), traffic.shreds, "its stake gives it so many");
+        datagrams.concat()
+    };
+    (0..2 * traffic.batches).map(batch).collect()
+}
+
+fn relayed_by_shard(
+    cluster: &Cluster,
+    traffic: Traffic,
+    cores: &Cores,
+    warm_up: &[Vec<u8>],
+    measured: &[Vec<u8>],
+) -> Times {
+    let driver = Driver::new(cluster, traffic);
+    let sink = driver.sink.local_addr().expect("a bound socket");
+    let mut addresses = vec![sink; cluster.validators.len()];
+    addresses[NODE.get()].set_port(0);
+    let config = DataplaneConfig {
+        poll: if cores.relay.is_some() { Poll::Spin } else { Poll::Wait },
+        cores: vec![cores.relay],
+        slice_memory_bytes: 64 << 20,
+        socket_buffer_bytes: BUFFER_BYTES,
+        ..cluster.config(NODE, addresses, 1)
+    };
+    let (waker, _reader) = ControlWaker::pair().expect("a pair of sockets");
+    let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot(MEASURED_SLOT)));
+    let (dataplane, _links) = Dataplane::start(config, waker, Arc::clone(&horizon)).expect("a free port");
+    let times = on_core(cores.driver, || {
+        driver.drive(warm_up, dataplane.address());
+        horizon.closed_through.store(WARM_UP_SLOT, Ordering::Relaxed);
+        driver.drive(measured, dataplane.address())
+    });
+    let reports = dataplane.stop();
+    let relayed: u64 = reports.iter().map(|report| report.counters.get(Counter::ShredsRelayed)).sum();
+    assert_eq!(relayed, (traffic.shreds * (warm_up.len() + measured.len())) as u64, "everything went the whole way");
+    times
+}
+
+/// Receives what is there and sends it as often as there are peers, straight from the buffer that it came in.
+fn relayed_bare(cluster: &Cluster, traffic: Traffic, cores: &Cores, measured: &[Vec<u8>]) -> Times {
+    let driver = Driver::new(cluster, traffic);
+    let sink = driver.sink.local_addr().expect("a bound socket");
+    let relay = socket(cluster.datagram_bytes(), BUFFER_BYTES).expect("a loopback socket");
+    let address = relay.local_addr().expect("a bound socket");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            on_core(cores.relay, || {
+                let mut buffer = vec![0; JOINED_BYTES_MAX];
+                while !stop.load(Ordering::Relaxed) {
+                    let bytes = receive(&relay, &mut buffer);
+                    if bytes > 0 {
+                        (0..traffic.peers).for_each(|_| send(&relay, &buffer[..bytes], sink));
+                    } else if cores.relay.is_none() {
+                        thread::yield_now();
+                    }
+                }
+            });
+        });
+        let times = on_core(cores.driver, || driver.drive(measured, address));
+        stop.store(true, Ordering::Relaxed);
+        times
+    })
+}
+
+/// Sends batches and counts their copies.
+struct Driver {
+    source: UdpSocket,
+    /// Where the copies for all peers go.
+    sink: UdpSocket,
+    copies_bytes: usize,
+}
+
+impl Driver {
+    fn new(cluster: &Cluster, traffic: Traffic) -> Self {
+        let socket = || socket(cluster.datagram_bytes(), BUFFER_BYTES).expect("a loopback socket");
+        let copies_bytes = traffic.shreds * traffic.peers * cluster.datagram_bytes();
+        Self { source: socket(), sink: socket(), copies_bytes }
+    }
+
+    /// The first half of the batches one at a time, the second half several at once.
+    fn drive(&self, batches: &[Vec<u8>], to: SocketAddr) -> Times {
+        let (single, many) = batches.split_at(batches.len() / 2);
+        let mut buffer = vec![0; JOINED_BYTES_MAX];
+        let hops = single.iter().map(|batch| self.deliver(std::slice::from_ref(batch), to, &mut buffer));
+        let hop_us = median(hops.collect());
+        let batch_us = self.deliver(many, to, &mut buffer) / many.len() as f64;
+        Times { hop_us, batch_us }
+    }
+
+    /// Microseconds from the first send to the last copy.
+    fn deliver(&self, batches: &[Vec<u8>], to: SocketAddr, buffer: &mut [u8]) -> f64 {
+        let start = Instant::now();
+        let (mut sent, mut received) = (0, 0);
+        while received < batches.len() * self.copies_bytes {
+            if sent < batches.len() && sent < received / self.copies_bytes + IN_FLIGHT {
+                send(&self.source, &batches[sent], to);
+                sent += 1;
+            }
+            let bytes = receive(&self.sink, buffer);
+            received += bytes;
+            if bytes == 0 {
+                assert!(
+                    start.elapsed() < PATIENCE,
+                    "copies were lost: allow larger buffers (sysctl net.core.rmem_max)"
+                );
+            }
+        }
+        start.elapsed().as_secs_f64() * 1e6
+    }
+}
+
+/// 13 shreds to so many peers.
+pub(crate) const fn thirteen_shreds_to(peers: usize) -> Traffic {
+    Traffic { shreds: 13, peers, batches: 40 }
+}
+
+/// One shred to all others of 1,501 validators.
+pub(crate) const BROADCAST: Traffic = Traffic { shreds: 1, peers: 1_499, batches: 10 };

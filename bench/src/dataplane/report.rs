@@ -1,0 +1,156 @@
+//! What was measured, for people and for programs.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::cores::Cores;
+
+/// One step: what our code takes beside what it cannot do without.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) ours_us: f64,
+    /// Absent where nothing bare does the same.
+    pub(crate) floor_us: Option<f64>,
+    /// The largest ratio that is good enough.
+    pub(crate) ratio_goal: Option<f64>,
+    /// The longest time that is good enough.
+    pub(crate) goal_us: Option<f64>,
+    /// What the floor is the sum of, or other figures of the step.
+    pub(crate) details: BTreeMap<String, f64>,
+}
+
+impl Row {
+    fn ratio(&self) -> Option<f64> {
+        self.floor_us.map(|floor| self.ours_us / floor)
+    }
+
+    fn is_met(&self) -> Option<bool> {
+        let ratio = self.ratio_goal.zip(self.ratio()).map(|(goal, ratio)| ratio <= goal);
+        let time = self.goal_us.map(|goal| self.ours_us <= goal);
+        match (ratio, time) {
+            (Some(ratio), Some(time)) => Some(ratio && time),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn goal(&self) -> Value {
+        json!({"ratio": self.ratio_goal, "us": self.goal_us, "met": self.is_met()})
+    }
+}
+
+/// For people.
+pub(crate) fn table(rows: &[Row]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+    table.set_header(["step", "ours µs", "floor µs", "ratio", "goal", "details"]);
+    let or_dash = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
+    for row in rows {
+        let goal = match (row.ratio_goal, row.goal_us) {
+            (Some(ratio), _) => format!("<= {ratio:.2}"),
+            (None, Some(time)) => format!("<= {time:.0} µs"),
+            (None, None) => "-".into(),
+        };
+        let mark = match row.is_met() {
+            Some(true) => " met",
+            Some(false) => " missed",
+            None => "",
+        };
+        let details: Vec<_> = row.details.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+        table.add_row([
+            row.name.clone(),
+            format!("{:.2}", row.ours_us),
+            or_dash(row.floor_us, 2),
+            or_dash(row.ratio(), 2),
+            goal + mark,
+            details.join("\n"),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1).take(3) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+    }
+    table
+}
+
+/// For programs: one object.
+pub(crate) fn json(rows: &[Row], machine: &Value) -> Value {
+    let steps: serde_json::Map<String, Value> = rows
+        .iter()
+        .map(|row| {
+            let step = json!({
+                "ours_us": row.ours_us,
+                "floor_us": row.floor_us,
+                "ratio": row.ratio(),
+                "goal": row.goal(),
+                "details": row.details,
+            });
+            (row.name.clone(), step)
+        })
+        .collect();
+    json!({"schema": "alpenglow.dataplane/1", "machine": machine, "steps": steps})
+}
+
+/// The machine's features that decide how fast any of this can be.
+pub(crate) fn machine(pinned: &Cores) -> Value {
+    let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let value = |name: &str| {
+        let line = cpu_info.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let flags = value("flags");
+    let features = ["aes", "vaes", "avx2", "avx512f", "avx512bw", "gfni", "sha_ni", "vpclmulqdq"];
+    let has = |feature: &&str| flags.split(' ').any(|flag| flag == *feature);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "cpu": value("model name"),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "pinned_core": Cores::last(),
+        "relay_core": pinned.relay,
+        "driver_core": pinned.driver,
+        "features": features.into_iter().filter(has).collect::<Vec<_>>(),
+        "linux": kernel.trim(),
+        "load_average": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+        "erasure_kernel": alpenglow_rotor::erasure::Kernel::best().name(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Row {
+        Row { name: "encode".into(), ours_us: 3.0, floor_us: Some(2.0), ratio_goal: Some(1.5), ..Row::default() }
+    }
+
+    #[test]
+    fn the_object_has_the_published_shape() {
+        let json = json(&[row()], &json!({"cores": 4}));
+        assert_eq!(json["schema"], "alpenglow.dataplane/1");
+        assert_eq!(json["machine"]["cores"], 4);
+        let step = &json["steps"]["encode"];
+        assert_eq!((&step["ours_us"], &step["floor_us"], &step["ratio"]), (&json!(3.0), &json!(2.0), &json!(1.5)));
+        assert_eq!(step["goal"], json!({"ratio": 1.5, "us": null, "met": true}));
+    }
+
+    #[test]
+    fn a_goal_is_met_only_if_all_of_it_is() {
+        assert_eq!(row().is_met(), Some(true));
+        assert_eq!(Row { ours_us: 3.1, ..row() }.is_met(), Some(false));
+        assert_eq!(Row { goal_us: Some(2.9), ..row() }.is_met(), Some(false));
+        assert_eq!(Row { ratio_goal: None, ..row() }.is_met(), None);
+        assert_eq!(Row { ratio_goal: None, goal_us: Some(3.0), ..row() }.is_met(), Some(true));
+    }
+
+    #[test]
+    fn a_step_without_floor_has_no_ratio() {
+        let json = json(&[Row { floor_us: None, ..row() }], &json!({}));
+        assert!(json["steps"]["encode"]["ratio"].is_null());
+    }
+
+    #[test]
+    fn the_table_says_what_is_missed() {
+        let table = table(&[Row { ours_us: 4.0, ..row() }]).to_string();
+        assert!(table.contains("2.00") && table.contains("<= 1.50 missed"), "{table}");
+    }
+}
