@@ -1,9 +1,12 @@
 //! `encode` and `receive`: what a shard computes, from memory, beside the kernels that it is made of.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use alpenglow_dataplane::auth::PairwiseKeys;
+use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_dataplane::offline::{OfflineEncoder, OfflineReceiver};
 use alpenglow_dataplane::{Counter, FromShard, Horizon};
 use alpenglow_rotor::slice::SlicePayload;
@@ -60,6 +63,19 @@ pub(crate) fn receive(arrival: Arrival, rounds: usize) -> Row {
     let cluster = Cluster::of_five();
     let works = [Work::Leaves, Work::InnerNodes, Work::Verify, Work::Rebuild];
     compare(name, receiver(&cluster, arrival), &cluster, &works, 1.25, rounds)
+}
+
+/// The tag of a shred's datagram: AES-CMAC over the 96 bytes that it covers.
+pub(crate) fn mac(rounds: usize) -> Row {
+    let cluster = Cluster::of_five();
+    let config = cluster.offline_config(NODE);
+    let keys =
+        PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, NODE).expect("a validator's key");
+    let (prefix, covered) = ([1; PREFIX_BYTES], [2; SHRED_COVERED_BYTES]);
+    let ours = repeated(move || {
+        black_box(keys.tag_to(LEADER, &[black_box(&prefix), black_box(&covered)]));
+    });
+    Row { goal_us: Some(0.1), ..compare("mac", ours, &cluster, &[Work::Mac], 1.25, rounds) }
 }
 
 /// Measures our code and all candidates for each kind of work in turns; the floor is the sum of the fastest ones.

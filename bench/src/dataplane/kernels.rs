@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
+use aes::Aes128Enc;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_rotor::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use alpenglow_rotor::merkle;
 use alpenglow_rotor::parameters::CodingParameters;
+use aws_lc_rs::cmac;
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use ed25519_dalek::{Signer, SigningKey};
@@ -17,6 +21,8 @@ use super::rounds::{Sampler, medians, repeated};
 
 /// Bytes that a slice's leader signs.
 const SIGNED_BYTES: usize = 93;
+/// Bytes that the MAC of a shred's datagram covers.
+const MAC_COVERED_BYTES: usize = PREFIX_BYTES + SHRED_COVERED_BYTES;
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +39,8 @@ pub(crate) enum Work {
     Encode,
     /// All other shreds from gamma of them in no order.
     Rebuild,
+    /// The MAC of one shred's datagram.
+    Mac,
 }
 
 impl Work {
@@ -44,6 +52,7 @@ impl Work {
             Self::Verify => "verify",
             Self::Encode => "erasure_encode",
             Self::Rebuild => "erasure_decode_and_reencode",
+            Self::Mac => "mac",
         }
     }
 }
@@ -69,6 +78,7 @@ pub(crate) fn candidates(parameters: CodingParameters, lost: &[usize], works: &[
                 our_kernels(parameters, &parity).into_iter().for_each(|sampler| add(work, sampler));
                 add(work, published_encoder(parameters));
             }
+            Work::Mac => mac().into_iter().for_each(|sampler| add(work, sampler)),
             Work::Rebuild => {
                 our_kernels(parameters, lost).into_iter().for_each(|sampler| add(work, sampler));
                 add(work, published_decoder(parameters, lost));
@@ -157,6 +167,25 @@ fn verify() -> Vec<Sampler<'static>> {
     vec![
         repeated(move || assert!(public.verify_strict(black_box(&message), &signature).is_ok())),
         repeated(move || assert!(other_public.verify(black_box(&message), &bytes).is_ok())),
+    ]
+}
+
+fn mac() -> Vec<Sampler<'static>> {
+    let message = [3; MAC_COVERED_BYTES];
+    let cipher = Aes128Enc::new(&[4; 16].into());
+    let key = cmac::Key::new(cmac::AES_128, &[4; 16]).expect("16 bytes are a key");
+    vec![
+        // Each block's input depends on the block before: nothing that CMAC does can be faster than this.
+        repeated(move || {
+            let mut chain = 0;
+            for block in black_box(&message).as_chunks().0 {
+                let mut bytes = (chain ^ u128::from_be_bytes(*block)).to_be_bytes().into();
+                cipher.encrypt_block(&mut bytes);
+                chain = u128::from_be_bytes(bytes.into());
+            }
+            consume(chain);
+        }),
+        repeated(move || consume(cmac::sign(&key, black_box(&message)))),
     ]
 }
 
