@@ -47,11 +47,12 @@ pub(crate) fn table(rows: &[Row]) -> comfy_table::Table {
     table.set_header(["step", "ours µs", "floor µs", "ratio", "goal", "details"]);
     let or_dash = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
     for row in rows {
-        let goal = match (row.ratio_goal, row.goal_us) {
-            (Some(ratio), _) => format!("<= {ratio:.2}"),
-            (None, Some(time)) => format!("<= {time:.0} µs"),
-            (None, None) => "-".into(),
-        };
+        let goals =
+            [row.ratio_goal.map(|ratio| format!("<= {ratio:.2} ×")), row.goal_us.map(|time| format!("<= {time} µs"))];
+        let mut goal = goals.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if goal.is_empty() {
+            goal.push('-');
+        }
         let mark = match row.is_met() {
             Some(true) => " met",
             Some(false) => " missed",
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_table_says_what_is_missed() {
-        let table = table(&[Row { ours_us: 4.0, ..row() }]).to_string();
-        assert!(table.contains("2.00") && table.contains("<= 1.50 missed"), "{table}");
+        let table = table(&[Row { ours_us: 4.0, goal_us: Some(9.0), ..row() }]).to_string();
+        assert!(table.contains("2.00") && table.contains("<= 1.50 ×, <= 9 µs missed"), "{table}");
     }
 }
