@@ -8,8 +8,10 @@
 //! - Data is written where it belongs in the slice's memory, so a slice of which all data shreds came needs no further copy.
 //! - Decoding computes every shred that is missing, and the root: it is the signed one, or the slice is malformed for
 //!   everybody. After that a shred is checked by comparing bytes.
-//! - Memory is fixed at construction. When it is full, the farthest slice makes room for a nearer one, never the other way
-//!   round. A slice that was handed over and evicted may be decoded and handed over again.
+//! - Memory is fixed at construction. When it is full, the leader window that takes the most gives up its farthest slice, to
+//!   a nearer slice or to a window that takes clearly less. So a leader's slices, however many it signs and whether or not
+//!   its window is ever finalized, do not keep those of other leaders out. A slice that was handed over and evicted may be
+//!   decoded and handed over again.
 //! - That a slice lies beyond its block's last one is not seen here, because a block's slices come to different shards: who
 //!   joins them finds it in what the slices were signed as.
 
@@ -92,7 +94,7 @@ impl Assembler {
         self.pool.held()
     }
 
-    /// Slices dropped for nearer ones so far.
+    /// Slices dropped for others so far.
     #[must_use]
     pub const fn evictions(&self) -> u64 {
         self.pool.evictions()

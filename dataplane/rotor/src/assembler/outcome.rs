@@ -9,7 +9,7 @@ pub enum Reject {
     /// Its slot is closed.
     #[error("slot is closed")]
     Late,
-    /// No memory for another slice, and all slices held are nearer than this one.
+    /// No memory for another slice, and those held are needed more than this one.
     #[error("no memory for a slice this far ahead")]
     Budget,
     /// Its path does not lead to the slice's root.

@@ -18,7 +18,7 @@ const ASKED: usize = 8;
 pub(super) struct Pool {
     entries: Box<[Entry]>,
     /// Slices held, in order, and their entries. A sorted list rather than a hash table: closing slots takes a prefix, and the
-    /// farthest slice is the last one.
+    /// slices of a window lie together.
     held: Vec<(SliceId, u32)>,
     /// Entries in no use; the next one last.
     free: Vec<u32>,
@@ -82,17 +82,15 @@ impl Pool {
     /// Whether there would be memory for `slice`.
     pub(super) fn has_room(&mut self, slice: SliceId) -> bool {
         self.reclaim();
-        !self.free.is_empty() || self.farthest().is_some_and(|at| self.held[at].0 > slice)
+        !self.free.is_empty() || self.least_needed(slice).is_some()
     }
 
-    /// Takes up a slice not held, dropping the farthest one if need be; `None` if there is no memory for it.
+    /// Takes up a slice not held, dropping another one if need be; `None` if there is no memory for it.
     pub(super) fn take(&mut self, signed: SignedRoot, piece_bytes: usize) -> Option<u32> {
-        if !self.has_room(signed.id) {
-            return None;
-        }
+        self.reclaim();
         if self.free.is_empty() {
-            let farthest = self.farthest()?;
-            let (_, position) = self.held.remove(farthest);
+            let least_needed = self.least_needed(signed.id)?;
+            let (_, position) = self.held.remove(least_needed);
             self.release(position);
             self.evictions += 1;
         }
@@ -113,10 +111,31 @@ impl Pool {
         self.held.drain(..closed);
     }
 
-    /// Where in the list of held slices the farthest one is whose memory would come free.
-    fn farthest(&mut self) -> Option<usize> {
+    /// Where in the list of held slices the one is that makes room for `newcomer`, if any: the farthest of the window that
+    /// holds the most, for a nearer slice of a window that holds no more, or for a farther one of a window that holds clearly
+    /// less (by so much that two windows do not take turns in dropping each other's). Slices whose memory would not come
+    /// free are passed over.
+    fn least_needed(&mut self, newcomer: SliceId) -> Option<usize> {
         let Self { entries, held, .. } = self;
-        held.iter().rposition(|(_, position)| entries[*position as usize].is_memory_free())
+        let mut of_newcomer = 0;
+        let mut most: Option<(usize, usize)> = None;
+        let mut end = held.len();
+        while let Some((farthest, _)) = held[..end].last() {
+            let window = farthest.slot.window();
+            let start = held[..end].partition_point(|(slice, _)| slice.slot.window() < window);
+            let count = end - start;
+            if window == newcomer.slot.window() {
+                of_newcomer = count;
+            }
+            if most.is_none_or(|(most, _)| count > most) {
+                let is_memory_free = |(_, position): &(SliceId, u32)| entries[*position as usize].is_memory_free();
+                most = held[start..end].iter().rposition(is_memory_free).map(|at| (count, start + at)).or(most);
+            }
+            end = start;
+        }
+        let (count, at) = most?;
+        let gives_way = if newcomer < held[at].0 { of_newcomer <= count } else { of_newcomer + 2 < count };
+        gives_way.then_some(at)
     }
 
     fn release(&mut self, position: u32) {

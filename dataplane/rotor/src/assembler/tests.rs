@@ -455,11 +455,27 @@ fn the_farthest_slice_makes_room_for_nearer_ones_only() {
     }
 }
 
+/// A leader whose window is never finalized must not hold the memory that the leaders after it need.
+#[test]
+fn a_leader_that_fills_the_memory_does_not_keep_others_out() {
+    let stored = |assembler: &mut Assembler, slot: u64, slices: usize| {
+        let offered = (0..slices).map(|index| shreds(id(slot, index), false, &payload(1)).swap_remove(0));
+        offered.filter(|shred| verify(assembler, shred, SENDER).is_ok()).count()
+    };
+    for (first, second) in [(4, 8), (8, 4)] {
+        let mut assembler = assembler_for(12);
+        assert_eq!(stored(&mut assembler, first, 40), 12, "slot {first} takes all there is");
+        assert_eq!(stored(&mut assembler, second, 5), 5, "slot {second} after slot {first}");
+        assert_eq!(stored(&mut assembler, 12, 3), 3, "a third one after slots {first} and {second}");
+        assert_eq!(assembler.held(), 12);
+    }
+}
+
 #[test]
 fn a_slice_without_room_is_refused_before_its_signature_is_checked() {
     let mut assembler = assembler_for(1);
-    assert_eq!(insert(&mut assembler, &shreds(id(7, 0), false, &payload(1))[0]), Inserted::Stored);
-    let mut bad = shreds(id(8, 0), false, &payload(1)).swap_remove(0);
+    assert_eq!(insert(&mut assembler, &shreds(id(6, 0), false, &payload(1))[0]), Inserted::Stored);
+    let mut bad = shreds(id(7, 0), false, &payload(1)).swap_remove(0);
     bad[SHRED_HEADER_BYTES] ^= 1;
     assert_eq!(refused(&mut assembler, &bad, SENDER), Reject::Budget);
 }
