@@ -16,6 +16,7 @@ mod logging;
 mod new_cluster;
 mod node;
 mod report;
+mod slice_memory;
 mod stakes;
 mod telemetry;
 mod topology;

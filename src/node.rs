@@ -26,6 +26,7 @@ use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
 use crate::logging;
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
+use crate::slice_memory::leave_room_to_shards;
 use crate::telemetry::{EventWriter, Events};
 use crate::topology::{Layout, LayoutError, available_cores};
 use crate::verifier::Verifiers;
@@ -177,6 +178,8 @@ impl Node {
         config.slice_interval = self.config.slice_interval;
         // One job for each verifier: further votes wait in control and become one larger batch.
         config.checking.jobs_max = self.layout.verifiers;
+        let (memory_bytes, shards) = (self.config.slice_memory_bytes, self.layout.shard_cores.len());
+        leave_room_to_shards(&mut config.blokstor, &genesis.coding, memory_bytes, shards);
         Ok(Control::new(config, start(genesis.start_time))?)
     }
 

@@ -71,15 +71,21 @@ impl Assembler {
     #[must_use]
     pub fn with_kernel(parameters: CodingParameters, cluster: ClusterId, budget_bytes: usize, kernel: Kernel) -> Self {
         let code = ErasureCode::with_kernel(&parameters, kernel);
-        let for_slices = budget_bytes.saturating_sub(FailedChecks::BYTES + code.heap_bytes());
+        let capacity = capacity_within(&parameters, &code, budget_bytes);
         Self {
             parameters,
             cluster,
             code,
-            pool: Pool::new(&parameters, for_slices),
+            pool: Pool::new(&parameters, capacity),
             failed: FailedChecks::new(),
             closed_through: Slot::GENESIS,
         }
+    }
+
+    /// Slices that an assembler with `budget_bytes` of memory has room for.
+    #[must_use]
+    pub fn capacity_within(parameters: &CodingParameters, budget_bytes: usize) -> usize {
+        capacity_within(parameters, &ErasureCode::with_kernel(parameters, Kernel::best()), budget_bytes)
     }
 
     /// Slices there is memory for.
@@ -228,6 +234,10 @@ impl Assembler {
             self.pool.close(through);
         }
     }
+}
+
+fn capacity_within(parameters: &CodingParameters, code: &ErasureCode, budget_bytes: usize) -> usize {
+    Pool::capacity_within(parameters, budget_bytes.saturating_sub(FailedChecks::BYTES + code.heap_bytes()))
 }
 
 /// What a shred says was signed.

@@ -31,8 +31,12 @@ pub(super) struct Pool {
 
 impl Pool {
     /// As many entries as `budget_bytes` hold, at least one.
-    pub(super) fn new(parameters: &CodingParameters, budget_bytes: usize) -> Self {
-        let count = (budget_bytes / Self::bytes_per_slice(parameters)).clamp(1, ENTRIES_MAX);
+    pub(super) fn capacity_within(parameters: &CodingParameters, budget_bytes: usize) -> usize {
+        (budget_bytes / Self::bytes_per_slice(parameters)).clamp(1, ENTRIES_MAX)
+    }
+
+    /// With `count` entries.
+    pub(super) fn new(parameters: &CodingParameters, count: usize) -> Self {
         Self {
             entries: (0..count).map(|_| Entry::new(parameters)).collect(),
             held: Vec::with_capacity(count),

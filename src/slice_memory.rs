@@ -1,0 +1,49 @@
+//! How the memory for slices is shared between the shards, which put them together in it, and control, which keeps it from
+//! them as long as it holds the slices.
+
+use alpenglow_control::blokstor::BlokstorConfig;
+use alpenglow_rotor::assembler::Assembler;
+use alpenglow_rotor::parameters::CodingParameters;
+
+/// Lowers the bounds of control's store so that it never holds more than three quarters of the slices that *one* shard
+/// has memory for: a leader picks which slices it signs, and so may give all of its slices to the same shard. If control
+/// could hold all of a shard's memory, such a leader would stop the chain, for nothing after its window would be put
+/// together and so nothing would be finalized that lets control let go.
+pub(crate) fn leave_room_to_shards(
+    blokstor: &mut BlokstorConfig,
+    coding: &CodingParameters,
+    slice_memory_bytes: usize,
+    shards: usize,
+) {
+    let of_a_shard = Assembler::capacity_within(coding, slice_memory_bytes / shards);
+    let held_max = of_a_shard * 3 / 4 * blokstor.slice_memory_bytes;
+    blokstor.bytes_max = blokstor.bytes_max.min(held_max);
+    blokstor.retained_bytes = blokstor.retained_bytes.min(held_max / 4);
+}
+
+#[cfg(test)]
+mod tests {
+    use alpenglow_rotor::types::ClusterId;
+
+    use super::*;
+
+    #[test]
+    fn control_cannot_hold_all_the_memory_of_a_shard() {
+        let coding = CodingParameters::default();
+        for (memory_mib, shards) in [(64, 1), (64, 2), (64, 3), (4, 1), (1_024, 4)] {
+            let mut blokstor = BlokstorConfig {
+                slice_memory_bytes: coding.data_shreds() * coding.shred_bytes(),
+                bytes_max: 32 << 20,
+                retained_slots: 16,
+                retained_bytes: 4 << 20,
+                handover_slots: 32,
+            };
+            leave_room_to_shards(&mut blokstor, &coding, memory_mib << 20, shards);
+            let shard = Assembler::new(coding, ClusterId([1; 32]), (memory_mib << 20) / shards);
+            let held_max = blokstor.bytes_max / blokstor.slice_memory_bytes;
+            let of = format!("{memory_mib} MiB, {shards} shards: {held_max} of {}", shard.capacity());
+            assert!(held_max < shard.capacity(), "{of}");
+            assert!(held_max > 0 && blokstor.retained_bytes <= blokstor.bytes_max / 4, "{of}");
+        }
+    }
+}
