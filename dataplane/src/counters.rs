@@ -117,6 +117,8 @@ counters! {
     Misdirected = "misdirected" drop,
     /// The queue of messages to control is full.
     MessageQueueFull = "message_queue_full" drop,
+    /// A message of a validator that takes its share of that queue already.
+    SenderShareFull = "sender_share_full" drop,
     /// A message longer than a queue entry holds.
     MessageTooLong = "message_too_long" drop,
     /// More copies wait to be relayed than fit.

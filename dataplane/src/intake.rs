@@ -152,8 +152,7 @@ impl Intake {
             return;
         };
         let message = InboundMessage { kind: authentic.kind, sender: authentic.sender, body, received: self.received };
-        let counter =
-            if self.control.push_message(message) { Counter::MessagesReceived } else { Counter::MessageQueueFull };
+        let counter = self.control.push_message(message).err().unwrap_or(Counter::MessagesReceived);
         self.counters.add(counter, 1);
     }
 

@@ -4,14 +4,15 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use alpenglow_rotor::assembler::{Equivocation, MalformedSlice};
 use alpenglow_rotor::parameters::DATAGRAM_BYTES_DEFAULT;
 use alpenglow_rotor::slice::{Slice, SliceId, SlicePayload, SliceSignature};
-use alpenglow_rotor::types::{Hash, Slot, Time, ValidatorIndex};
+use alpenglow_rotor::types::{Hash, Slot, Time, VALIDATORS_MAX, ValidatorIndex};
 use crossbeam::queue::ArrayQueue;
 
+use crate::counters::Counter;
 use crate::datagram::{HEADER_BYTES, Kind};
 use crate::wake::ShardWaker;
 
@@ -25,6 +26,9 @@ pub const MESSAGE_BYTES_MAX: usize = DATAGRAM_BYTES_DEFAULT - HEADER_BYTES;
 pub(crate) const SLICE_QUEUE: usize = 512;
 /// Messages on their way to control: two votes of each of 2,000 validators.
 pub(crate) const MESSAGE_QUEUE: usize = 4_096;
+/// A validator's messages may take up to the room that is left divided by this. So whoever floods the queue leaves room for
+/// others, and many who do so leave less room to each other.
+const SENDER_SHARE: usize = 4;
 /// Orders on their way to a shard. A standstill bundle is spread out by control, so this is several times what one round
 /// of the control loop emits; what does not fit control keeps and offers again.
 pub(crate) const ORDER_QUEUE: usize = 512;
@@ -164,6 +168,8 @@ impl Horizon {
 struct Queues {
     slices: ArrayQueue<FromShard>,
     messages: ArrayQueue<InboundMessage>,
+    /// Messages queued, by sender.
+    messages_of: Box<[AtomicU16]>,
     orders: ArrayQueue<ToShard>,
     waker: ShardWaker,
 }
@@ -184,7 +190,11 @@ impl ShardLink {
     /// The next message.
     #[must_use]
     pub fn pop_message(&self) -> Option<InboundMessage> {
-        self.queues.messages.pop()
+        let message = self.queues.messages.pop()?;
+        if let Some(sender) = message.sender {
+            self.queues.messages_of[sender.get()].fetch_sub(1, Ordering::Relaxed);
+        }
+        Some(message)
     }
 
     /// Whether nothing waits to be popped. Control asks between [`crate::ControlWaker::park`] and its wait.
@@ -227,15 +237,27 @@ impl ControlLink {
         self.queues.slices.capacity() - self.queues.slices.len()
     }
 
-    /// `false`: the queue is full and the message is lost. Transactions may fill half of it only, for anyone can send
-    /// those, and votes and certificates must get through.
-    #[must_use]
-    pub(crate) fn push_message(&self, message: InboundMessage) -> bool {
+    /// Hands over a message, or says why it is lost. Transactions may fill half of the queue only, for anyone can send those,
+    /// and votes and certificates must get through. The sender, if any, is a validator of the set.
+    pub(crate) fn push_message(&self, message: InboundMessage) -> Result<(), Counter> {
         let share = match message.kind {
             Kind::Transaction | Kind::ForwardedTransaction => MESSAGE_QUEUE / 2,
             _ => MESSAGE_QUEUE,
         };
-        self.queues.messages.len() < share && self.queues.messages.push(message).is_ok()
+        let room = share.saturating_sub(self.queues.messages.len());
+        let of_sender = message.sender.map(|sender| &self.queues.messages_of[sender.get()]);
+        if room == 0 {
+            return Err(Counter::MessageQueueFull);
+        }
+        // Only this shard adds, so the number can only be smaller in the meantime.
+        if of_sender.is_some_and(|queued| usize::from(queued.load(Ordering::Relaxed)) > room / SENDER_SHARE) {
+            return Err(Counter::SenderShareFull);
+        }
+        if let Some(queued) = of_sender {
+            queued.fetch_add(1, Ordering::Relaxed);
+        }
+        assert!(self.queues.messages.push(message).is_ok(), "room was there, and only this shard takes it");
+        Ok(())
     }
 
     pub(crate) fn pop_order(&self) -> Option<ToShard> {
@@ -256,6 +278,7 @@ pub(crate) fn link(waker: ShardWaker) -> (ShardLink, ControlLink) {
     let queues = Arc::new(Queues {
         slices: ArrayQueue::new(SLICE_QUEUE),
         messages: ArrayQueue::new(MESSAGE_QUEUE),
+        messages_of: (0..VALIDATORS_MAX).map(|_| AtomicU16::new(0)).collect(),
         orders: ArrayQueue::new(ORDER_QUEUE),
         waker,
     });
@@ -265,6 +288,24 @@ pub(crate) fn link(waker: ShardWaker) -> (ShardLink, ControlLink) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn vote_of(sender: u16) -> InboundMessage {
+        let body = MessageBytes::try_from(&b"a vote"[..]).unwrap();
+        InboundMessage { kind: Kind::Vote, sender: Some(ValidatorIndex(sender)), body, received: Time(0) }
+    }
+
+    /// However many messages a validator sends, those of others get through, and its own again when control has read.
+    #[test]
+    fn a_flooding_validator_leaves_room_for_others() {
+        let (shard_link, control) = link(ShardWaker::new().unwrap());
+        let flood = |sender| (0..2 * MESSAGE_QUEUE).filter(|_| control.push_message(vote_of(sender)).is_ok()).count();
+        let taken: Vec<usize> = (1..=20).map(flood).collect();
+        assert!(taken[0] < MESSAGE_QUEUE / 4 && taken.iter().all(|&taken| taken > 0), "{taken:?}");
+        assert_eq!(control.push_message(vote_of(1)), Err(Counter::SenderShareFull));
+        assert_eq!(control.push_message(vote_of(0)), Ok(()));
+        while shard_link.pop_message().is_some() {}
+        assert_eq!(flood(1), taken[0]);
+    }
 
     #[test]
     fn a_body_over_the_limit_is_refused_with_its_length() {
