@@ -171,6 +171,33 @@ fn a_full_completion_queue_loses_nothing() {
     receive(&mut ring, &mut held, 24);
     let seen: Vec<u8> = held.iter().map(|&buffer| ring.received(buffer).payload[0]).collect();
     assert_eq!(seen, (0..24).collect::<Vec<u8>>());
+    assert!(counter(&ring, Counter::CompletionQueueOverflows) > 0);
+}
+
+/// On loopback every datagram to a peer that is down comes back as an ICMP error. It must cost neither a send to that peer
+/// nor what others send.
+#[test]
+fn a_peer_that_is_down_disturbs_nothing() {
+    let socket = socket::open(loopback(), 1 << 20).unwrap();
+    let own = address_of(&socket);
+    let down = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
+    let mut ring = ring_on(socket, &[own, down], DEPTH);
+    let mut held = Vec::new();
+    for index in 0..20_u8 {
+        for peer in [1, 0, 1] {
+            let slot = ring.take_slot().unwrap();
+            ring.slot_bytes(&slot)[..300].fill(index);
+            ring.send(slot, 300, peer, 100);
+        }
+        receive(&mut ring, &mut held, 1);
+        held.drain(..).for_each(|buffer| {
+            assert_eq!(ring.received(buffer).payload, [index; 300]);
+            ring.release(buffer);
+        });
+    }
+    let counted =
+        [Counter::DatagramsSent, Counter::SendFailed, Counter::ReceiveErrors, Counter::ReceiveBuffersExhausted];
+    assert_eq!(counted.map(|which| counter(&ring, which)), [180, 0, 0, 0]);
 }
 
 /// Sending to the broadcast address is not permitted on a socket that did not ask for it.
