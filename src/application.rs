@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use alpenglow_control::block::Block;
 use alpenglow_dataplane::clock;
+use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::merkle;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::schedule::LeaderSchedule;
@@ -33,6 +34,8 @@ pub(crate) struct ApplicationConfig {
     pub(crate) own: ValidatorIndex,
     /// How slices are cut.
     pub(crate) coding: CodingParameters,
+    /// What the erasure code is computed with.
+    pub(crate) kernel: Kernel,
     /// The cluster.
     pub(crate) cluster: ClusterId,
     /// Who led which slot.
@@ -82,7 +85,7 @@ struct Ledger {
 
 impl Ledger {
     fn new(config: ApplicationConfig, events: Events) -> Self {
-        let rebuilder = Rebuilder::new(config.coding, config.cluster);
+        let rebuilder = Rebuilder::new(config.coding, config.cluster, config.kernel);
         Self { config, events, rebuilder, report: ApplicationReport::default() }
     }
 
@@ -128,10 +131,10 @@ struct Rebuilder {
 }
 
 impl Rebuilder {
-    fn new(coding: CodingParameters, cluster: ClusterId) -> Self {
+    fn new(coding: CodingParameters, cluster: ClusterId, kernel: Kernel) -> Self {
         let offsets: Vec<usize> = (0..coding.total_shreds()).map(|shred| shred * coding.datagram_bytes()).collect();
         let shreds = vec![0; coding.total_shreds() * coding.datagram_bytes()];
-        Self { shredder: Shredder::new(coding, cluster), shreds, offsets }
+        Self { shredder: Shredder::with_kernel(coding, cluster, kernel), shreds, offsets }
     }
 
     fn block_hash(&mut self, block: &Block) -> Hash {

@@ -13,6 +13,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::types::ValidatorIndex;
 use alpenglow_rotor::validators::ValidatorSet;
 
@@ -21,7 +22,7 @@ use crate::encoding::Identity;
 use crate::files::{self, Access, ReadError};
 
 pub(crate) use self::flags::ConfigFlags;
-pub(crate) use self::policies::{CorePolicy, PollPolicy};
+pub(crate) use self::policies::{CorePolicy, KernelPolicy, PollPolicy};
 pub(crate) use self::text::NewConfig;
 
 /// Longest config file: the addresses of the largest validator set take a twentieth of it.
@@ -46,6 +47,8 @@ pub(crate) struct NodeConfig {
     pub(crate) cores: CorePolicy,
     /// How threads wait.
     pub(crate) poll: PollPolicy,
+    /// What the erasure code is computed with.
+    pub(crate) kernel: Kernel,
     /// Verifier threads, at most 256; `None` for as many as cores are left.
     pub(crate) verifiers: Option<NonZero<usize>>,
     /// A slice that is not full leaves this long after its first transaction.

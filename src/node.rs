@@ -137,6 +137,7 @@ impl Node {
         let application = ApplicationConfig {
             own: self.own,
             coding: self.genesis.coding,
+            kernel: self.config.kernel,
             cluster: self.genesis.cluster,
             schedule: Arc::clone(&self.schedule),
         };
@@ -203,6 +204,7 @@ impl Node {
             sampler: Arc::new(self.genesis.relay_sampler()),
             shards: self.layout.shard_cores.len(),
             cores: self.layout.shard_cores.clone(),
+            kernel: self.config.kernel,
             poll: if self.layout.spin { Poll::Spin } else { Poll::Wait },
             slice_memory_bytes: self.config.slice_memory_bytes,
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::LeaderSchedule;
@@ -38,6 +39,8 @@ pub struct DataplaneConfig {
     pub cluster: ClusterId,
     /// How slices are cut.
     pub coding: CodingParameters,
+    /// What the erasure code is computed with; one that this processor can run.
+    pub kernel: Kernel,
     /// This node's identity: signs slices and derives the MAC keys.
     pub identity: SigningKey,
     /// The epoch's validators.
@@ -78,6 +81,8 @@ impl DataplaneConfig {
             format!("{} cores for {} shards", self.cores.len(), self.shards)
         } else if self.sampler.total_shreds() != self.coding.total_shreds() {
             format!("relays for {} shreds of {}", self.sampler.total_shreds(), self.coding.total_shreds())
+        } else if !self.kernel.is_available() {
+            format!("this processor cannot run the {} kernel", self.kernel.name())
         } else {
             return Ok(());
         };

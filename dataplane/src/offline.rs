@@ -37,7 +37,7 @@ impl OfflineEncoder {
     pub fn new(config: &DataplaneConfig) -> Result<Self, StartError> {
         config.check()?;
         let keys = Arc::new(PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, config.own)?);
-        let shredder = Shredder::new(config.coding, config.cluster);
+        let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
         Ok(Self {
             encoder: Encoder::new(config.coding, shredder, config.identity.clone()),
             lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
@@ -84,7 +84,7 @@ impl OfflineReceiver {
         let intake = Intake::new(IntakeParts {
             lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
             gate: Gate::new(&config, keys, 0),
-            assembler: Assembler::new(config.coding, config.cluster, config.slice_memory_bytes),
+            assembler: Assembler::with_kernel(config.coding, config.cluster, config.slice_memory_bytes, config.kernel),
             coding: config.coding,
             own: config.own,
             validators: Arc::clone(&config.validators),

@@ -239,13 +239,14 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     };
     let ring = Ring::new(depth, socket, &config.addresses, &control, control_waker, Arc::clone(&counters))?;
     let letterhead = Letterhead::new(config.cluster, config.own, Arc::clone(&keys));
-    let encoder = Encoder::new(config.coding, Shredder::new(config.coding, config.cluster), config.identity.clone());
+    let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
+    let encoder = Encoder::new(config.coding, shredder, config.identity.clone());
     let audience = Audience { own: config.own, by_decreasing_stake: config.validators.by_decreasing_stake().into() };
     let memory_bytes = config.slice_memory_bytes / config.shards;
     let intake = Intake::new(IntakeParts {
         lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
         gate: Gate::new(&config, keys, index),
-        assembler: Assembler::new(config.coding, config.cluster, memory_bytes),
+        assembler: Assembler::with_kernel(config.coding, config.cluster, memory_bytes, config.kernel),
         coding: config.coding,
         own: config.own,
         validators: Arc::clone(&config.validators),

@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, Kill, Placement, Plan, Verdict};
-use crate::config::PollPolicy;
+use crate::config::{KernelPolicy, PollPolicy};
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 use crate::stakes::StakeDistribution;
@@ -60,6 +60,9 @@ pub(crate) struct ClusterArgs {
     /// How they wait for work; auto spins only if every such thread of all nodes has a core of its own
     #[arg(long, value_enum, default_value_t)]
     poll: PollPolicy,
+    /// What the nodes compute the erasure code with
+    #[arg(long, value_enum, default_value_t)]
+    kernel: KernelPolicy,
     /// Cores for the nodes, dealt out in turn: as many as shards and one more for each node, as in 0,2-4
     /// [default: no pinning, unless every thread can have a core of its own]
     #[arg(long, value_name = "LIST")]
@@ -134,6 +137,7 @@ impl ClusterArgs {
             seed: self.seed.map_or_else(random_seed, Ok)?,
             placement: Placement::plan(nodes, self.shards, cores, self.poll, &available_cores())
                 .map_err(CliError::usage)?,
+            kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
             kills: self.kill,
             silent_relays: self.silent_relay,
             out: self.out.unwrap_or_else(|| default_folder(SystemTime::now())),

@@ -11,7 +11,7 @@ use alpenglow_rotor::types::{Slot, Stake, ValidatorIndex};
 
 use super::placement::Placement;
 use super::table::thousands;
-use crate::config::NewConfig;
+use crate::config::{KernelPolicy, NewConfig};
 use crate::encoding::hex;
 use crate::genesis::{ClusterParameters, ScheduleName};
 use crate::new_cluster::NewValidator;
@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) seed: EpochSeed,
     /// Where the nodes' threads run.
     pub(crate) placement: Placement,
+    /// What the nodes compute the erasure code with.
+    pub(crate) kernel: KernelPolicy,
     /// Whom to kill when.
     pub(crate) kills: Vec<Kill>,
     /// Who never relays.
@@ -96,6 +98,7 @@ impl Plan {
         let validators = addresses.iter().zip(&self.stakes).zip(0u16..).map(|((&address, &stake), index)| {
             let mut config = NewConfig::at(address);
             self.placement.apply(index.into(), &mut config);
+            config.kernel = self.kernel;
             config.silent_relay = self.silent_relays.contains(&index);
             NewValidator { stake, config }
         });
@@ -115,6 +118,7 @@ impl Plan {
             "schedule": self.schedule,
             "seed": hex(&self.seed.0),
             "placement": self.placement.describe(),
+            "kernel": self.kernel.name(),
             "kill": kills,
             "silent_relay": self.silent_relays,
             "out": self.out,
@@ -230,6 +234,7 @@ pub(crate) mod tests {
             schedule: ScheduleName::RoundRobin,
             seed: EpochSeed([7; 32]),
             placement: Placement::plan(5, NonZero::<usize>::MIN, None, PollPolicy::Auto, &[0]).unwrap(),
+            kernel: KernelPolicy::Auto,
             kills: Vec::new(),
             silent_relays: Vec::new(),
             out: "runs/1".into(),
@@ -286,13 +291,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn silent_relays_are_silent_in_their_configs_and_stakes_are_in_order() {
+    fn configs_have_silent_relays_and_the_kernel_and_stakes_are_in_order() {
         let stakes = vec![Stake(9), Stake(1), Stake(2), Stake(3), Stake(4)];
-        let plan = Plan { silent_relays: vec![1, 4], stakes: stakes.clone(), ..plan() };
+        let (silent_relays, kernel) = (vec![1, 4], KernelPolicy::Portable);
+        let plan = Plan { silent_relays, kernel, stakes: stakes.clone(), ..plan() };
         let addresses: Vec<SocketAddr> = (1..=5).map(|port| ([127, 0, 0, 1], port).into()).collect();
         let validators = plan.validators(&addresses);
         let silent: Vec<bool> = validators.iter().map(|validator| validator.config.silent_relay).collect();
         assert_eq!(silent, [false, true, false, false, true]);
+        assert!(validators.iter().all(|validator| validator.config.kernel == kernel));
         assert_eq!(validators.iter().map(|validator| validator.stake).collect::<Vec<_>>(), stakes);
         assert_eq!(validators.iter().map(|validator| validator.config.bind).collect::<Vec<_>>(), addresses);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::policies::{CorePolicy, PollPolicy, Verifiers};
+use super::policies::{CorePolicy, KernelPolicy, PollPolicy, Verifiers};
 use super::{ConfigError, NodeConfig, PeerName};
 
 /// How many shards there may be.
@@ -24,7 +24,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "identity",
     "bls_key",
     "genesis",
@@ -33,6 +33,7 @@ pub(super) const KEYS: [&str; 14] = [
     "shards",
     "cores",
     "poll",
+    "kernel",
     "verifiers",
     "slice_interval_ms",
     "slice_memory_mib",
@@ -57,6 +58,8 @@ pub(super) struct ConfigFile {
     pub(super) cores: CorePolicy,
     #[serde(default)]
     pub(super) poll: PollPolicy,
+    #[serde(default)]
+    pub(super) kernel: KernelPolicy,
     #[serde(default)]
     pub(super) verifiers: Verifiers,
     #[serde(default = "default_slice_interval_ms")]
@@ -132,6 +135,7 @@ impl ConfigFile {
         if self.bind.port() == 0 {
             return Err(refuse("`bind` has port 0, where no peer would find the node; choose a port".to_owned()));
         }
+        let kernel = self.kernel.kernel().map_err(|error| refuse(format!("`kernel`: {error}")))?;
         let peers = self.peers.iter().map(|(name, &address)| Ok((PeerName::parse(name)?, address)));
         Ok(NodeConfig {
             peers: peers.collect::<Result<_, String>>().map_err(refuse)?,
@@ -143,6 +147,7 @@ impl ConfigFile {
             shards,
             cores: self.cores,
             poll: self.poll,
+            kernel,
             verifiers: self.verifiers.0,
             slice_interval: Duration::from_millis(slice_interval_ms as u64),
             slice_memory_bytes: slice_memory_mib << 20,

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::file::{ConfigFile, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
-use super::policies::{CorePolicy, PollPolicy, Verifiers};
+use super::policies::{CorePolicy, KernelPolicy, PollPolicy, Verifiers};
 
 /// The flags of a node that override its config file.
 #[derive(Clone, Debug, Default, Args)]
@@ -38,6 +38,9 @@ pub(crate) struct ConfigFlags {
     /// How threads wait for work
     #[arg(long)]
     poll: Option<PollPolicy>,
+    /// What the erasure code is computed with
+    #[arg(long)]
+    kernel: Option<KernelPolicy>,
     /// Threads that check votes: a number up to 256, or auto
     #[arg(long, value_name = "N")]
     verifiers: Option<Verifiers>,
@@ -72,6 +75,7 @@ impl ConfigFlags {
         set(&mut file.shards, &self.shards);
         set(&mut file.cores, &self.cores);
         set(&mut file.poll, &self.poll);
+        set(&mut file.kernel, &self.kernel);
         set(&mut file.verifiers, &self.verifiers);
         set(&mut file.slice_interval_ms, &self.slice_interval_ms);
         set(&mut file.slice_memory_mib, &self.slice_memory_mib);

@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::str::FromStr;
 
+use alpenglow_rotor::erasure::Kernel;
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -37,6 +38,19 @@ pub(crate) enum PollPolicy {
     Auto,
 }
 
+/// What the erasure code is computed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KernelPolicy {
+    /// The fastest that this processor can run
+    #[default]
+    Auto,
+    /// Plain code for every processor
+    Portable,
+    /// AVX2 instructions of x86-64
+    Avx2,
+}
+
 /// Number of verifier threads; `None` for as many as cores are left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "WordOr<usize>")]
@@ -55,10 +69,39 @@ enum WordOr<T> {
 #[error("expected auto, none, or a list of different core numbers below {CORES_MAX}")]
 pub(crate) struct CorePolicyError;
 
+/// A kernel that cannot be used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this processor cannot run the {} kernel; choose auto", .0.name())]
+pub(crate) struct KernelError(Kernel);
+
 /// What is no number of verifiers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected auto or a number from 1 to {VERIFIERS_MAX}")]
 pub(crate) struct VerifiersError;
+
+impl KernelPolicy {
+    /// The kernel.
+    ///
+    /// # Errors
+    /// [`KernelError`] if this processor cannot run it.
+    pub(crate) fn kernel(self) -> Result<Kernel, KernelError> {
+        let kernel = match self {
+            Self::Auto => return Ok(Kernel::best()),
+            Self::Portable => Kernel::Portable,
+            Self::Avx2 => Kernel::Avx2,
+        };
+        if kernel.is_available() { Ok(kernel) } else { Err(KernelError(kernel)) }
+    }
+
+    /// As files and flags say it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+        }
+    }
+}
 
 impl CorePolicy {
     fn list(cores: Vec<usize>) -> Result<Self, CorePolicyError> {

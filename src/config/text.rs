@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use super::file::{SLICE_INTERVAL_MS_DEFAULT, SLICE_MEMORY_MIB_DEFAULT};
-use super::policies::{CorePolicy, PollPolicy};
+use super::policies::{CorePolicy, KernelPolicy, PollPolicy};
 
 /// What a new config file says.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct NewConfig {
     pub(crate) cores: CorePolicy,
     /// How threads wait.
     pub(crate) poll: PollPolicy,
+    /// What the erasure code is computed with.
+    pub(crate) kernel: KernelPolicy,
     /// Verifier threads, `None` for as many as cores are left.
     pub(crate) verifiers: Option<NonZero<usize>>,
     /// Milliseconds after its first transaction at which a slice leaves.
@@ -37,6 +39,7 @@ impl NewConfig {
             shards: NonZero::<usize>::MIN,
             cores: CorePolicy::default(),
             poll: PollPolicy::default(),
+            kernel: KernelPolicy::default(),
             verifiers: None,
             slice_interval_ms: SLICE_INTERVAL_MS_DEFAULT,
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
@@ -75,6 +78,7 @@ impl NewConfig {
                 PollPolicy::Wait => "\"wait\"",
                 PollPolicy::Auto => "\"auto\"",
             },
+            kernel = format_args!("\"{}\"", self.kernel.name()),
             verifiers = self.verifiers.map_or("\"auto\"".to_owned(), |number| number.to_string()),
             slice_interval_ms = self.slice_interval_ms,
             slice_memory_mib = self.slice_memory_mib,

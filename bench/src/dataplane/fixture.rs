@@ -6,6 +6,7 @@ use std::sync::Arc;
 use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::datagram::{self, HEADER_BYTES, Header, Kind, PREFIX_BYTES};
 use alpenglow_dataplane::{DataplaneConfig, Poll};
+use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
@@ -84,6 +85,7 @@ impl Cluster {
             own,
             cluster: CLUSTER,
             coding: self.coding,
+            kernel: Kernel::best(),
             identity: identity(own.get()),
             validators: Arc::clone(&self.validators),
             schedule: Arc::clone(&self.schedule),

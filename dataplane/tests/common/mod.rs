@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use alpenglow_dataplane::{
     ControlWaker, Counter, Dataplane, DataplaneConfig, FromShard, Horizon, InboundMessage, Poll, ShardLink, ToShard,
 };
+use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
@@ -100,6 +101,7 @@ pub(crate) fn configs(nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
         own: ValidatorIndex(index as u16),
         cluster: CLUSTER,
         coding,
+        kernel: Kernel::best(),
         identity: identity(index),
         validators: Arc::clone(&validators),
         schedule: Arc::clone(&schedule),
