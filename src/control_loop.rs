@@ -34,6 +34,9 @@ use crate::verifier::Verifiers;
 
 /// Inputs taken in a round from one queue before the others have their turn.
 const ROUND_INPUTS: usize = 64;
+/// Times that each queue has its turn before a timer that is due fires, unless all are empty before: what came before the
+/// timer is taken (the longest queue holds as much), and what goes on coming cannot put it off.
+const TURNS_BEFORE_TIMER: usize = 64;
 /// Longest wait. Nothing depends on it: every input wakes and every timer is waited for; it bounds what a defect costs.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// Memory that glommio registers for file I/O, which this thread does not do.
@@ -130,7 +133,7 @@ async fn run(mut control: ControlLoop, placement: ControlPlacement, stop: Arc<At
     let stream = unsafe { glommio::net::UnixStream::from_raw_fd(wake_reader.into_raw_fd()) };
     let mut wake = Box::pin(next_wake(stream));
     while !stop.load(Ordering::Relaxed) {
-        if control.round(clock::now()) > 0 || spin {
+        if control.round() > 0 || spin {
             glommio::yield_if_needed().await;
             continue;
         }
@@ -163,7 +166,8 @@ async fn next_wake(mut stream: glommio::net::UnixStream) -> glommio::net::UnixSt
 
 struct ControlLoop {
     parts: ControlParts,
-    /// Orders that found a shard's queue full, with the shard. While there are any, no input is taken.
+    /// Orders that found a shard's queue full, with the shard. While there are any, nothing is decided, so they are those
+    /// of one input and one tick at most.
     backlog: VecDeque<(usize, ToShard)>,
     /// The shard that sends the next message.
     next_shard: usize,
@@ -176,11 +180,24 @@ impl ControlLoop {
         Self { parts, backlog: VecDeque::new(), next_shard: 0, times: BlockTimes::default(), drops: BTreeMap::new() }
     }
 
-    /// One round of all duties; how much there was to do.
-    fn round(&mut self, now: Time) -> usize {
-        let mut done = self.run_timers(now) + self.offer_backlog();
+    /// One round of all duties; how much there was to do. Timers come last: a thread that was held up must not skip a slot
+    /// whose block waits in its queue.
+    fn round(&mut self) -> usize {
+        let mut done = self.offer_backlog();
         if self.backlog.is_empty() {
-            done += self.take_slices() + self.take_verdicts() + self.take_messages();
+            let is_due = self.is_timer_due(clock::now());
+            done += self.carry_out(clock::now());
+            for _ in 0..if is_due { TURNS_BEFORE_TIMER } else { 1 } {
+                let taken = self.take_slices() + self.take_verdicts() + self.take_messages();
+                done += taken;
+                if taken == 0 {
+                    break;
+                }
+            }
+            if is_due {
+                self.decide(clock::now(), Input::Tick);
+                done += 1;
+            }
         }
         for link in &self.parts.links {
             link.flush();
@@ -198,19 +215,17 @@ impl ControlLoop {
         self.parts.control.next_timeout().map_or(WAIT_MAX, |due| due.since(now).min(WAIT_MAX))
     }
 
-    fn run_timers(&mut self, now: Time) -> usize {
-        if self.parts.control.next_timeout().is_none_or(|due| due > now) {
-            // Outputs may be left from the start, before any input.
-            return self.carry_out(now);
-        }
-        self.decide(now, Input::Tick);
-        1
+    fn is_timer_due(&self, now: Time) -> bool {
+        self.parts.control.next_timeout().is_some_and(|due| due <= now)
     }
 
     fn take_slices(&mut self) -> usize {
         let mut taken = 0;
         for shard in 0..self.parts.links.len() {
             for _ in 0..ROUND_INPUTS {
+                if !self.backlog.is_empty() {
+                    return taken;
+                }
                 let Some(event) = self.parts.links[shard].pop_slice() else { break };
                 let now = clock::now();
                 let input = match event {
@@ -233,7 +248,9 @@ impl ControlLoop {
 
     fn take_verdicts(&mut self) -> usize {
         let mut taken = 0;
-        while let Some((id, verdict)) = self.parts.verifiers.pop() {
+        while self.backlog.is_empty()
+            && let Some((id, verdict)) = self.parts.verifiers.pop()
+        {
             self.decide(clock::now(), Input::Checked { id, verdict });
             taken += 1;
         }
@@ -244,6 +261,9 @@ impl ControlLoop {
         let mut taken = 0;
         for shard in 0..self.parts.links.len() {
             for _ in 0..ROUND_INPUTS {
+                if !self.backlog.is_empty() {
+                    return taken;
+                }
                 let Some(message) = self.parts.links[shard].pop_message() else { break };
                 match read(&message, self.parts.validators) {
                     Ok(input) => self.decide(clock::now(), input),

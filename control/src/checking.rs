@@ -129,7 +129,11 @@ impl Checking {
     /// Votes of a checked batch that the Pool wants checked once more, without the others of the batch.
     pub(crate) fn recheck(&mut self, votes: Vec<UnverifiedVote>) {
         for vote in votes {
-            self.batches.entry(vote.payload).or_default().push(vote);
+            let batch = self.batches.entry(vote.payload).or_default();
+            // Its place may have been given up with its slot's, and taken once more.
+            if batch.iter().all(|waiting| waiting.signer != vote.signer) {
+                batch.push(vote);
+            }
         }
     }
 
@@ -494,6 +498,15 @@ mod tests {
         assert!(node.answer(START, job).is_empty());
         assert_eq!(node.certificates(), [genuine]);
         assert!(node.job().is_none());
+    }
+
+    #[test]
+    fn a_vote_to_be_checked_again_is_not_twice_in_a_batch() {
+        let mut node = Node::new(1);
+        node.vote(START, vote(notar(1, 1), 1)).unwrap();
+        node.checking.recheck(vec![vote(notar(1, 1), 1), vote(notar(1, 1), 2)]);
+        let job = node.job().unwrap();
+        assert!(node.answer(START, job).is_empty(), "a verifier panics at a signer that is twice in a batch");
     }
 
     #[test]
