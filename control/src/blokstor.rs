@@ -21,7 +21,7 @@ use std::sync::Arc;
 use alpenglow_rotor::assembler::Equivocation;
 use alpenglow_rotor::signature::SignedRoot;
 use alpenglow_rotor::slice::{Slice, SliceId};
-use alpenglow_rotor::types::{BlockId, Hash, Slot};
+use alpenglow_rotor::types::{BlockId, Hash, SLICES_MAX, Slot};
 
 use crate::assembly::{Assembly, Stated, Verdict};
 use crate::block::{Block, InvalidBlock, TransactionId};
@@ -42,6 +42,14 @@ pub struct BlokstorConfig {
     pub retained_bytes: usize,
     /// Most slots that the hand-over may lag behind the highest finalized one.
     pub handover_slots: u64,
+}
+
+impl BlokstorConfig {
+    /// Most slices of a block that nodes with these bounds can hold beside what else is in flight.
+    #[must_use]
+    pub fn block_slices_max(&self) -> usize {
+        (self.bytes_max / 4 / self.slice_memory_bytes.max(1)).clamp(1, SLICES_MAX)
+    }
 }
 
 /// Why a slice was not taken in.

@@ -144,6 +144,7 @@ impl Control {
             delta_block: config.delta_block,
             slice_interval: config.slice_interval,
             slice_payload_bytes: config.coding.slice_payload_bytes(),
+            slices_max: config.blokstor.block_slices_max(),
             in_flight_max: config.slices_in_flight_max,
         });
         let consensus_config = ConsensusConfig {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use alpenglow_rotor::slice::{Slice, SliceId, SlicePayload, SliceSignature};
-use alpenglow_rotor::types::{BlockId, Hash, SLICES_MAX, SliceIndex, Slot, Time};
+use alpenglow_rotor::types::{BlockId, Hash, SliceIndex, Slot, Time};
 
 use crate::block::{ParentStatement, SliceBuilder};
 use crate::transactions::{Selection, Transactions};
@@ -23,6 +23,9 @@ pub struct ProductionConfig {
     pub slice_interval: Duration,
     /// Most payload bytes of one slice.
     pub slice_payload_bytes: usize,
+    /// Most slices of a block: one that others have no room for would be skipped, and the next leader's, with the same
+    /// transactions, too.
+    pub slices_max: usize,
     /// Slices that may be on their way to being shredded at once; the next ones wait. The block's last slice does
     /// not.
     pub in_flight_max: usize,
@@ -196,7 +199,7 @@ impl Production {
     }
 
     fn may_send_more(&self, draft: &Draft) -> bool {
-        draft.index < SLICES_MAX - 1 && self.in_flight.len() < self.config.in_flight_max
+        draft.index + 1 < self.config.slices_max && self.in_flight.len() < self.config.in_flight_max
     }
 
     fn deadline(&self, window: &Window) -> Time {
@@ -231,7 +234,7 @@ mod tests {
     use super::*;
     use crate::block::{SLICE_PAYLOAD_BYTES_MIN, SliceContent};
     use crate::transactions::{TransactionLimits, TransactionSource};
-    use alpenglow_rotor::types::ValidatorIndex;
+    use alpenglow_rotor::types::{SLICES_MAX, ValidatorIndex};
 
     const START: Time = Time(5_000_000_000);
     const MS: u64 = 1_000_000;
@@ -241,6 +244,7 @@ mod tests {
             delta_block: Duration::from_millis(400),
             slice_interval: Duration::from_millis(10),
             slice_payload_bytes: SLICE_PAYLOAD_BYTES_MIN,
+            slices_max: SLICES_MAX,
             in_flight_max: 4,
         }
     }

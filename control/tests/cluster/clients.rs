@@ -137,6 +137,23 @@ fn more_transactions_than_a_slot_can_carry_are_carried_by_later_ones() {
     assert_each_once(&world, 3_000);
 }
 
+/// A leader with more transactions than the others' memory would make a block that all of them drop, again and again.
+#[test]
+fn more_transactions_than_memory_has_room_for_do_not_stop_the_chain() {
+    let mut world = World::new(Setup {
+        configure: |config| {
+            config.coding = alpenglow_rotor::parameters::CodingParameters::new(4, 8, 512, 1_232).unwrap();
+            config.blokstor.slice_memory_bytes = 4 * 512;
+            config.blokstor.bytes_max = 1 << 20;
+            config.blokstor.retained_bytes = 1 << 17;
+        },
+        ..Setup::default()
+    });
+    submit(&mut world, 3_000, 0, &[0, 1, 2, 3, 4]);
+    world.run_until(World::at_ms(12_000));
+    assert_each_once(&world, 3_000);
+}
+
 #[test]
 fn transactions_survive_delays_and_losses() {
     for seed in seeds(6) {
