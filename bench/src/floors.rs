@@ -15,6 +15,8 @@ use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, Hash, SliceIndex, Slot, Time, ValidatorIndex};
 use ed25519_dalek::SigningKey;
 
+use crate::dataplane::fixture::noise;
+
 const CLUSTER: ClusterId = ClusterId([1; 32]);
 /// Samples of which the median is taken.
 const SAMPLES: usize = 101;
@@ -86,18 +88,6 @@ pub(crate) fn measure_all(filter: &str) -> Vec<Floor> {
     slices(&mut floors);
     votes(&mut floors);
     floors.floors
-}
-
-/// Bytes without pattern.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let byte = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..count).map(byte).collect()
 }
 
 fn erasure(floors: &mut Floors<'_>) {

@@ -3,7 +3,7 @@
 mod computation;
 mod cores;
 mod dissemination;
-mod fixture;
+pub(crate) mod fixture;
 mod kernels;
 mod relay;
 mod report;
