@@ -41,6 +41,7 @@ pub mod merkle;
 pub mod parameters;
 pub mod sampling;
 pub mod schedule;
+pub mod sha256_lanes;
 pub mod shred;
 pub mod shredder;
 pub mod signature;

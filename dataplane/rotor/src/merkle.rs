@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
+use crate::sha256_lanes::HashKernel;
 use crate::types::{Hash, SLICES_MAX};
 
 /// Levels above the leaves in the highest tree: the block tree over [`SLICES_MAX`] roots.
@@ -42,6 +43,23 @@ pub fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
         *bytes = word.to_be_bytes();
     }
     digest
+}
+
+/// Hashes of leaves that are equally long, one for each of `hashes`: faster than one by one.
+///
+/// # Panics
+/// If there are fewer leaves than hashes, or if they differ in length.
+pub fn leaves<'d>(data: impl IntoIterator<Item = &'d [u8]>, hashes: &mut [[u8; 32]]) {
+    HashKernel::best().hash_prefixed(LEAF, data, hashes);
+}
+
+/// Hashes of the inner nodes above `children`, two for each of `parents`: faster than one by one.
+///
+/// # Panics
+/// If there are fewer than two children for a parent.
+pub fn nodes(children: &[[u8; 32]], parents: &mut [[u8; 32]]) {
+    let pairs = children.as_chunks::<2>().0;
+    HashKernel::best().hash_prefixed(INNER, pairs.iter().map(|pair| pair.as_flattened()), parents);
 }
 
 /// Root of a subtree that holds nothing but padding, by its levels above the leaves (at most [`DEPTH_MAX`]).
@@ -186,6 +204,17 @@ mod tests {
         assert_eq!(node(&[7; 32], &[8; 32]), sha256(&inner));
         assert_eq!(empty_subtree(0), sha256(b"\x00"));
         assert_eq!(empty_subtree(1), node(&sha256(b"\x00"), &sha256(b"\x00")));
+    }
+
+    #[test]
+    fn many_leaves_and_nodes_are_hashed_like_one() {
+        let data: Vec<_> = (0..21).map(|byte| [byte; 100]).collect();
+        let mut hashes = vec![[0; 32]; 20];
+        leaves(data.iter().map(<[u8; 100]>::as_slice), &mut hashes);
+        assert!(hashes.iter().zip(&data).all(|(hash, data)| *hash == leaf(data).0));
+        let mut parents = vec![[0; 32]; 10];
+        nodes(&hashes, &mut parents);
+        assert!(parents.iter().zip(hashes.as_chunks().0).all(|(parent, [left, right])| *parent == node(left, right)));
     }
 
     #[test]
