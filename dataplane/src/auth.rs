@@ -6,15 +6,23 @@
 //! back to its sender.
 
 use aes::Aes128Enc;
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::cipher::consts::U16;
+use aes::cipher::{Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit};
 use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
 use ed25519_dalek::SigningKey;
 use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use zeroize::{DefaultIsZeroes, Zeroizing};
 
 const DOMAIN: &[u8] = b"alpenglow datagram mac 1";
+const BLOCK_BYTES: usize = 16;
+/// Most messages that [`PairwiseKeys::tags_to`] takes: as many blocks as a processor's AES units have in flight.
+pub const TAGS_AT_ONCE: usize = 8;
+
+/// A message in two parts, of which the first is one block: a datagram's header without the MAC, and what of the body the
+/// MAC covers.
+pub type PrefixedMessage<'a> = (&'a [u8; BLOCK_BYTES], &'a [u8]);
 
 /// This validator's keys with every other one, for both directions. They are wiped when dropped.
 pub struct PairwiseKeys {
@@ -32,9 +40,17 @@ struct PeerKeys {
 /// another block.
 struct MacKey {
     cipher: Aes128Enc,
-    full: Zeroizing<u128>,
-    padded: Zeroizing<u128>,
+    subkeys: Zeroizing<Subkeys>,
 }
+
+/// Blocks are numbers of native byte order here: they are only ever added bit by bit, and so never turned around.
+#[derive(Clone, Copy, Default)]
+struct Subkeys {
+    full: u128,
+    padded: u128,
+}
+
+impl DefaultIsZeroes for Subkeys {}
 
 /// Why there are no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +119,17 @@ impl PairwiseKeys {
         self.peers[peer.get()].to.tag(parts)
     }
 
+    /// The tags of several messages to `peer`, of each the one that [`Self::tag_to`] gives for its two parts. A tag is a chain
+    /// of blocks of which each waits for the one before; here the chains of up to [`TAGS_AT_ONCE`] messages go forward side
+    /// by side, in little more than the time of one. Allocates nothing.
+    ///
+    /// # Panics
+    /// If `peer` is not in the validator set, if there are more than [`TAGS_AT_ONCE`] messages, or if they differ in length.
+    #[must_use]
+    pub fn tags_to(&self, peer: ValidatorIndex, messages: &[PrefixedMessage<'_>]) -> [[u8; 16]; TAGS_AT_ONCE] {
+        self.peers[peer.get()].to.tags(messages)
+    }
+
     /// Whether `peer` sent the concatenation of `parts` to this validator. Takes the same time wherever a wrong tag
     /// differs, and allocates nothing.
     ///
@@ -116,28 +143,60 @@ impl PairwiseKeys {
     }
 }
 
-const BLOCK_BYTES: usize = 16;
-
 impl MacKey {
     fn new(key: &[u8; 16]) -> Self {
         let cipher = Aes128Enc::new(key.into());
-        let full = Zeroizing::new(double(encrypt(&cipher, 0)));
+        let mut zero = Default::default();
+        cipher.encrypt_block(&mut zero);
+        let full = Zeroizing::new(double(u128::from_be_bytes(zero.into())));
         let padded = Zeroizing::new(double(*full));
-        Self { cipher, full, padded }
+        let subkeys = Zeroizing::new(Subkeys { full: full.to_be(), padded: padded.to_be() });
+        Self { cipher, subkeys }
     }
 
-    /// RFC 4493 §2.4. A block is encrypted only when there is more to come, for the last one is treated otherwise.
     fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut tag = [0; 16];
+        self.cipher.encrypt_with_backend(Chain { subkeys: &self.subkeys, parts, tag: &mut tag });
+        tag
+    }
+
+    fn tags(&self, messages: &[PrefixedMessage<'_>]) -> [[u8; 16]; TAGS_AT_ONCE] {
+        let mut tags = [[0; 16]; TAGS_AT_ONCE];
+        match messages {
+            [] => {}
+            [(prefix, body)] => tags[0] = self.tag(&[*prefix, body]),
+            _ => self.cipher.encrypt_with_backend(Chains { subkeys: &self.subkeys, messages, tags: &mut tags }),
+        }
+        tags
+    }
+}
+
+/// One message's chain, RFC 4493 §2.4. It runs inside of what the cipher was compiled to for this processor's
+/// instructions, where the chain stays in a register; block by block from outside takes twice as long.
+struct Chain<'a> {
+    subkeys: &'a Subkeys,
+    parts: &'a [&'a [u8]],
+    tag: &'a mut [u8; 16],
+}
+
+impl BlockSizeUser for Chain<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for Chain<'_> {
+    /// A block is encrypted only when there is more to come, for the last one is treated otherwise.
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, cipher: &B) {
         let (mut chain, mut filled) = (0_u128, 0);
-        for part in parts {
+        for part in self.parts {
             let mut rest = *part;
             while !rest.is_empty() {
                 if filled == BLOCK_BYTES {
-                    (chain, filled) = (encrypt(&self.cipher, chain), 0);
+                    (chain, filled) = (encrypt(cipher, chain), 0);
                 }
                 // Whole blocks, which shreds consist of here, need no copy of a length that only run time knows.
                 if let (0, Some((block, later))) = (filled, rest.split_first_chunk()) {
-                    chain ^= u128::from_be_bytes(*block);
+                    chain ^= u128::from_ne_bytes(*block);
                     (filled, rest) = (BLOCK_BYTES, later);
                     continue;
                 }
@@ -146,8 +205,51 @@ impl MacKey {
                 (filled, rest) = (filled + now.len(), later);
             }
         }
-        chain ^= if filled == BLOCK_BYTES { *self.full } else { at(filled, &[0x80]) ^ *self.padded };
-        encrypt(&self.cipher, chain).to_be_bytes()
+        chain ^= if filled == BLOCK_BYTES { self.subkeys.full } else { at(filled, &[0x80]) ^ self.subkeys.padded };
+        *self.tag = encrypt(cipher, chain).to_ne_bytes();
+    }
+}
+
+/// The chains of messages of one length, at least one of them.
+struct Chains<'a> {
+    subkeys: &'a Subkeys,
+    messages: &'a [PrefixedMessage<'a>],
+    tags: &'a mut [[u8; 16]; TAGS_AT_ONCE],
+}
+
+impl BlockSizeUser for Chains<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for Chains<'_> {
+    /// Places without a message of their own follow the first one: a number of chains that is known beforehand is faster
+    /// than one fewer.
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, cipher: &B) {
+        let mut messages = [self.messages[0]; TAGS_AT_ONCE];
+        messages[..self.messages.len()].copy_from_slice(self.messages);
+        let bytes = messages[0].1.len();
+        assert!(messages.iter().all(|(_, body)| body.len() == bytes), "messages of one length");
+        let mut chains = [0; TAGS_AT_ONCE];
+        for (chain, (prefix, _)) in chains.iter_mut().zip(&messages) {
+            *chain = u128::from_ne_bytes(**prefix);
+        }
+        let (full, rest) = (bytes / BLOCK_BYTES * BLOCK_BYTES, bytes % BLOCK_BYTES);
+        for start in (0..full).step_by(BLOCK_BYTES) {
+            for (chain, (_, body)) in chains.iter_mut().zip(&messages) {
+                let block = body[start..].first_chunk().expect("the block is full");
+                *chain = encrypt(cipher, *chain) ^ u128::from_ne_bytes(*block);
+            }
+        }
+        if rest > 0 {
+            for (chain, (_, body)) in chains.iter_mut().zip(&messages) {
+                *chain = encrypt(cipher, *chain) ^ at(0, &body[full..]) ^ at(rest, &[0x80]);
+            }
+        }
+        let subkey = if rest > 0 { self.subkeys.padded } else { self.subkeys.full };
+        for (chain, tag) in chains.into_iter().zip(self.tags) {
+            *tag = encrypt(cipher, chain ^ subkey).to_ne_bytes();
+        }
     }
 }
 
@@ -155,13 +257,14 @@ impl MacKey {
 fn at(start: usize, bytes: &[u8]) -> u128 {
     let mut block = [0; BLOCK_BYTES];
     block[start..start + bytes.len()].copy_from_slice(bytes);
-    u128::from_be_bytes(block)
+    u128::from_ne_bytes(block)
 }
 
-fn encrypt(cipher: &Aes128Enc, block: u128) -> u128 {
-    let mut bytes = block.to_be_bytes().into();
-    cipher.encrypt_block(&mut bytes);
-    u128::from_be_bytes(bytes.into())
+#[inline(always)]
+fn encrypt<B: BlockCipherEncBackend<BlockSize = U16>>(cipher: &B, block: u128) -> u128 {
+    let mut bytes: Block<B> = block.to_ne_bytes().into();
+    cipher.encrypt_block((&mut bytes).into());
+    u128::from_ne_bytes(bytes.into())
 }
 
 /// Times x in GF(2^128) as RFC 4493 §2.3 represents it, without a branch on the secret.
@@ -220,6 +323,35 @@ mod tests {
                 assert_eq!(key.tag(&parts)[..], bytes(tag), "{length} bytes cut at {cut}");
             }
         }
+    }
+
+    /// Each message of two blocks and more begins with a prefix of one.
+    #[test]
+    fn several_tags_at_once_are_those_of_rfc_4493() {
+        let key: [u8; 16] = bytes("2b7e151628aed2a6abf7158809cf4f3c").try_into().unwrap();
+        let key = MacKey::new(&key);
+        let message = bytes(concat!(
+            "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51",
+            "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+        ));
+        let (prefix, body) = message.split_first_chunk().unwrap();
+        let expected = [
+            (0, "070a16b46b4d4144f79bdd9dd04a287c"),
+            (24, "dfa66747de9ae63030ca32611497c827"),
+            (48, "51f0bebf7e3b9d92fc49741779363cfe"),
+        ];
+        for (length, tag) in expected {
+            for count in 1..=TAGS_AT_ONCE {
+                let tags = key.tags(&vec![(prefix, &body[..length]); count]);
+                assert!(tags[..count].iter().all(|it| it[..] == bytes(tag)), "{count} of {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "messages of one length")]
+    fn messages_that_differ_in_length_are_a_bug() {
+        let _ = keys(A, CLUSTER).tags_to(B, &[(&[0; 16], &[1; 80]), (&[0; 16], &[1; 79])]);
     }
 
     /// Expected values come from an independent implementation of X25519, HKDF and CMAC.
@@ -303,6 +435,15 @@ mod tests {
             let (front, back) = message.split_at(cut.index(message.len() + 1));
             let tag = MacKey::new(&key).tag(&[front, &[], back]);
             prop_assert_eq!(&tag[..], &oracle[..]);
+        }
+
+        #[test]
+        fn several_tags_at_once_are_those_of_each_message(key: [u8; 16], length in 0_usize..120, messages in prop::collection::vec((any::<[u8; 16]>(), [any::<u8>(); 120]), 0..=TAGS_AT_ONCE)) {
+            let key = MacKey::new(&key);
+            let messages: Vec<_> = messages.iter().map(|(prefix, body)| (prefix, &body[..length])).collect();
+            for ((prefix, body), tag) in messages.iter().zip(key.tags(&messages)) {
+                prop_assert_eq!(tag, key.tag(&[*prefix, body]));
+            }
         }
 
         #[test]

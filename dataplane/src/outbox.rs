@@ -97,6 +97,8 @@ fn send_joined<'a>(
 ) -> usize {
     let out = ring.slot_bytes(&slot);
     let (mut written, mut joined, mut first, mut last) = (0, 0, 0, usize::MAX);
+    // Headers are written for all messages of one kind that lie in a row.
+    let (mut row_start, mut row_kind) = (0, None);
     for message in messages.take(JOINED_DATAGRAMS_MAX) {
         let bytes = HEADER_BYTES + message.body.len();
         if joined == 0 {
@@ -105,10 +107,17 @@ fn send_joined<'a>(
         if bytes > first || last < first || written + bytes > JOINED_BYTES_MAX {
             break;
         }
-        let datagram = &mut out[written..][..bytes];
-        datagram[HEADER_BYTES..].copy_from_slice(&message.body);
-        letterhead.write(message.kind, letterhead.message_lane(), receiver, datagram);
+        if let Some(kind) = row_kind.replace(message.kind)
+            && kind != message.kind
+        {
+            letterhead.write_row(kind, letterhead.message_lane(), receiver, first, &mut out[row_start..written]);
+            row_start = written;
+        }
+        out[written..][HEADER_BYTES..bytes].copy_from_slice(&message.body);
         (written, joined, last) = (written + bytes, joined + 1, bytes);
+    }
+    if let Some(kind) = row_kind {
+        letterhead.write_row(kind, letterhead.message_lane(), receiver, first, &mut out[row_start..written]);
     }
     ring.send(slot, written, receiver.get(), first);
     joined

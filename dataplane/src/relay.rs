@@ -107,10 +107,10 @@ impl FanOut {
             let datagram = &source[start..(start + self.datagram_bytes).min(source.len())];
             let copy = &mut out[written..][..datagram.len()];
             copy[HEADER_BYTES..].copy_from_slice(&datagram[HEADER_BYTES..]);
-            letterhead.write(Kind::Shred, self.slice.lane(), receiver, copy);
             written += copy.len();
             self.position = position + 1;
         }
+        letterhead.write_row(Kind::Shred, self.slice.lane(), receiver, self.datagram_bytes, &mut out[..written]);
         if self.positions.from(self.position).is_none() {
             self.position = 0;
             self.rank += 1;

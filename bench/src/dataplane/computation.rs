@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use alpenglow_dataplane::auth::PairwiseKeys;
+use alpenglow_dataplane::auth::{PairwiseKeys, TAGS_AT_ONCE};
 use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_dataplane::offline::{OfflineEncoder, OfflineReceiver};
 use alpenglow_dataplane::{Counter, FromShard, Horizon};
@@ -76,6 +76,21 @@ pub(crate) fn mac(rounds: usize) -> Row {
         black_box(keys.tag_to(LEADER, &[black_box(&prefix), black_box(&covered)]));
     });
     Row { goal_us: Some(0.1), ..compare("mac", ours, &cluster, &[Work::Mac], 1.25, rounds) }
+}
+
+/// The tags of [`TAGS_AT_ONCE`] shreds' datagrams to one peer, beside as many made one after the other.
+pub(crate) fn macs(rounds: usize) -> Row {
+    let cluster = Cluster::of_five();
+    let config = cluster.offline_config(NODE);
+    let keys =
+        PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, NODE).expect("a validator's key");
+    let (prefix, covered) = ([1; PREFIX_BYTES], [2; SHRED_COVERED_BYTES]);
+    let ours = repeated(move || {
+        let messages = [black_box((&prefix, &covered[..])); TAGS_AT_ONCE];
+        black_box(keys.tags_to(LEADER, &messages));
+    });
+    let one = compare("macs", ours, &cluster, &[Work::Mac], 0.5, rounds);
+    Row { floor_us: one.floor_us.map(|floor_us| TAGS_AT_ONCE as f64 * floor_us), ..one }
 }
 
 /// Measures our code and all candidates for each kind of work in turns; the floor is the sum of the fastest ones.

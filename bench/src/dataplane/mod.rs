@@ -26,7 +26,7 @@ pub(crate) enum Step {
     Encode,
     /// Datagrams in memory become a slice again: all 64 of them, 32 of them, and with a fifth of garbage among them.
     Receive,
-    /// The MAC of one shred's datagram.
+    /// The MAC of one shred's datagram, and those of eight to one peer.
     Mac,
     /// 13 shreds into a running shard over loopback, each to 4, 16 and 64 peers: a hop's latency, and time per batch.
     Relay,
@@ -70,7 +70,7 @@ fn rows(step: Step) -> Vec<Row> {
             let arrivals = [Arrival::All, Arrival::HalfLost, Arrival::Garbage];
             on_core(Cores::last(), || arrivals.map(|arrival| computation::receive(arrival, ROUNDS)).into())
         }
-        Step::Mac => vec![on_core(Cores::last(), || computation::mac(ROUNDS))],
+        Step::Mac => on_core(Cores::last(), || vec![computation::mac(ROUNDS), computation::macs(ROUNDS)]),
         Step::Relay => {
             let relay =
                 |peers| relay::relay(&format!("relay_{peers}"), thirteen_shreds_to(peers), ROUNDS_OVER_LOOPBACK);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_computed_from_memory_runs() {
-        check(&[computation::encode(1), computation::mac(1)]);
+        check(&[computation::encode(1), computation::mac(1), computation::macs(1)]);
         check(&[Arrival::All, Arrival::HalfLost, Arrival::Garbage].map(|arrival| computation::receive(arrival, 1)));
     }
 
