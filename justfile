@@ -26,6 +26,10 @@ cluster *FLAGS:
 conformance *FILES="tests/fixtures/scripted.jsonl":
     cargo run --release -p alpenglow-tools -- conformance {{FILES}}
 
+# How often Rotor fails with part of the stake crashed, by the way relays are drawn.
+sim-rotor *FLAGS:
+    cargo run --release -p alpenglow-tools -- sim rotor {{FLAGS}}
+
 # What the computations cost on this machine.
 bench *FLAGS:
     cargo run --release -p alpenglow-bench -- floors {{FLAGS}}

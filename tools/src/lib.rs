@@ -1,3 +1,4 @@
 //! Instruments around the node that are no part of it.
 
 pub mod conformance;
+pub mod simulator;

@@ -78,6 +78,29 @@ impl RelaySampler {
         self.certain.len() + self.bin_ends.len()
     }
 
+    /// Who fills each seat with how many chances out of [`RelaySampler::chances`]: the certain seats, then the drawn ones.
+    /// Seats are drawn independently of each other, before they are assigned to shred indices.
+    pub fn seats(&self) -> impl Iterator<Item = Vec<(ValidatorIndex, u64)>> + '_ {
+        let certain = self.certain.iter().map(|&validator| vec![(validator, self.bin_units)]);
+        let starts = std::iter::once(0).chain(self.bin_ends.iter().copied());
+        let drawn = starts.zip(&self.bin_ends).map(|(start, &end)| {
+            let mut before = 0;
+            let units = |part: &Part| {
+                let units = part.units_through - before;
+                before = part.units_through;
+                (part.validator, units)
+            };
+            self.parts[start..end].iter().map(units).collect()
+        });
+        certain.chain(drawn)
+    }
+
+    /// The chances that those who may fill a seat have together: the total stake.
+    #[must_use]
+    pub const fn chances(&self) -> u64 {
+        self.bin_units
+    }
+
     /// Writes the relay of each shred index of the slice to `relays`. From the ChaCha20 stream keyed by SHA-256("alpenglow slice relays 1" |
     /// epoch seed | slot as u64 | slice as u16, both little-endian), first each bin's draw, in bin order, then a Fisher-Yates
     /// shuffle of the seats: the certain ones in index order, then the drawn ones.
@@ -124,25 +147,16 @@ mod tests {
         relays.iter().map(|v| v.0).collect()
     }
 
-    fn bins(sampler: &RelaySampler) -> Vec<&[Part]> {
-        let starts = std::iter::once(0).chain(sampler.bin_ends.iter().copied());
-        starts.zip(&sampler.bin_ends).map(|(start, &end)| &sampler.parts[start..end]).collect()
-    }
-
-    /// Each validator's units: those of its certain seats and those of its parts.
+    /// Each validator's units over all seats.
     fn units(sampler: &RelaySampler, validators: usize) -> Vec<u128> {
         let mut units = vec![0; validators];
-        for v in &sampler.certain {
-            units[v.get()] += u128::from(sampler.bin_units);
-        }
-        for bin in bins(sampler) {
-            let mut before = 0;
-            for part in bin {
-                assert!(part.units_through > before, "a part is never empty");
-                units[part.validator.get()] += u128::from(part.units_through - before);
-                before = part.units_through;
+        for seat in sampler.seats() {
+            for &(validator, chances) in &seat {
+                assert!(chances > 0, "a part is never empty");
+                units[validator.get()] += u128::from(chances);
             }
-            assert_eq!(before, sampler.bin_units, "every bin is filled to the unit");
+            let filled: u64 = seat.iter().map(|(_, chances)| chances).sum();
+            assert_eq!(filled, sampler.chances(), "every seat is filled to the unit");
         }
         units
     }

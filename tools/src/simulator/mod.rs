@@ -1,0 +1,5 @@
+//! What the protocol does in worlds that this machine is not.
+
+pub mod mainnet;
+pub mod rotor_study;
+pub mod samplings;
