@@ -94,7 +94,7 @@ fn erasure(floors: &mut Floors<'_>) {
     let parameters = CodingParameters::default();
     let (data, total, bytes) = (parameters.data_shreds(), parameters.total_shreds(), parameters.shred_bytes());
     let coded = noise(total * bytes);
-    let piece = |index: usize| Piece { index: index as u8, bytes: &coded[index * bytes..][..bytes] };
+    let piece = |index: usize| Piece { index: index as u16, bytes: &coded[index * bytes..][..bytes] };
     for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
         let mut code = ErasureCode::with_kernel(&parameters, kernel);
         // What is computed does not depend on whether the pieces are a code word, nor does the time it takes.

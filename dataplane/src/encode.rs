@@ -1,6 +1,6 @@
 //! A slice of our own: encoded straight into the datagrams that its relays get.
 
-use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::parameters::{CodingParameters, TOTAL_SHREDS_MAX};
 use alpenglow_rotor::shred;
 use alpenglow_rotor::shredder::{Shredded, Shredder};
 use alpenglow_rotor::slice::{SliceId, SlicePayload};
@@ -38,7 +38,7 @@ pub(crate) struct Written {
     pub(crate) started: Time,
     datagram_bytes: usize,
     /// The relay of the datagram at each place, and how many datagrams there are.
-    receivers: [ValidatorIndex; u8::MAX as usize],
+    receivers: [ValidatorIndex; TOTAL_SHREDS_MAX],
     total: usize,
     /// The shreds that this node relays itself.
     own: FanOut,
@@ -99,7 +99,7 @@ impl Encoder {
             shredded,
             started,
             datagram_bytes,
-            receivers: [own; u8::MAX as usize],
+            receivers: [own; TOTAL_SHREDS_MAX],
             total: self.order.len(),
             own: FanOut::new(order.id, own, next_leader, datagram_bytes, started),
         };

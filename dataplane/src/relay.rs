@@ -4,10 +4,11 @@
 //! each datagram (a header of its own, the body), takes as long or longer: for 13 datagrams of 1,232 bytes to 3 peers over
 //! loopback 20 µs gathered and 22 µs in pieces (medians).
 
+use alpenglow_rotor::parameters::TOTAL_SHREDS_MAX;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{Time, ValidatorIndex};
 
-use crate::buffers::JOINED_BYTES_MAX;
+use crate::buffers::{JOINED_BYTES_MAX, SEGMENTS_MAX};
 use crate::datagram::{HEADER_BYTES, Kind};
 use crate::letterhead::Letterhead;
 
@@ -20,9 +21,11 @@ pub(crate) const fn joined_most(bytes: usize) -> usize {
     if fitting < JOINED_DATAGRAMS_MAX { fitting } else { JOINED_DATAGRAMS_MAX }
 }
 
-/// Positions below 256 in ascending order.
+/// Positions in a buffer, of a slice's shreds or of what was received together, in ascending order.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Positions([u64; 4]);
+pub(crate) struct Positions([u64; POSITIONS_MAX.div_ceil(64)]);
+
+const POSITIONS_MAX: usize = if TOTAL_SHREDS_MAX > SEGMENTS_MAX { TOTAL_SHREDS_MAX } else { SEGMENTS_MAX };
 
 impl Positions {
     pub(crate) const fn insert(&mut self, position: usize) {
@@ -207,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn positions_are_found_in_order(wanted in prop::collection::btree_set(0_usize..256, 0..60)) {
+        fn positions_are_found_in_order(wanted in prop::collection::btree_set(0..POSITIONS_MAX, 0..60)) {
             let mut positions = Positions::default();
             wanted.iter().for_each(|&position| positions.insert(position));
             let found: Vec<usize> = std::iter::successors(positions.from(0), |last| positions.from(last + 1)).collect();

@@ -8,7 +8,7 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_rotor::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use alpenglow_rotor::merkle;
-use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::parameters::{CodingParameters, DATA_SHREDS_MAX};
 use aws_lc_rs::cmac;
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -205,8 +205,8 @@ fn our_kernels(parameters: CodingParameters, wanted: &[usize]) -> Vec<Sampler<'s
             let known: Vec<usize> =
                 (0..total).filter(|index| !set.contains(*index)).take(parameters.data_shreds()).collect();
             repeated(move || {
-                let piece = |index: &usize| Piece { index: *index as u8, bytes: &coded[index * bytes..][..bytes] };
-                let mut pieces = [Piece::default(); u8::MAX as usize];
+                let piece = |index: &usize| Piece { index: *index as u16, bytes: &coded[index * bytes..][..bytes] };
+                let mut pieces = [Piece::default(); DATA_SHREDS_MAX];
                 pieces.iter_mut().zip(&known).for_each(|(place, index)| *place = piece(index));
                 black_box(code.compute(black_box(&pieces[..known.len()]), &set).iter().count());
             })

@@ -45,7 +45,7 @@ fn erasure(criterion: &mut Criterion) {
         for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
             let mut code = ErasureCode::with_kernel(&parameters, kernel);
             let pieces: Vec<_> =
-                known.iter().map(|index| Piece { index: *index as u8, bytes: &word[*index] }).collect();
+                known.iter().map(|index| Piece { index: *index as u16, bytes: &word[*index] }).collect();
             let mut wanted = PieceSet::below(TOTAL);
             known.iter().for_each(|index| wanted.remove(*index));
             group.bench_function(format!("rs8 {}", kernel.name()), |bencher| {

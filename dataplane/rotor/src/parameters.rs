@@ -2,6 +2,12 @@
 
 /// Bytes of a datagram that are not shred data, besides the Merkle path: datagram header 32, shred header 16, signature 64.
 pub const SHRED_OVERHEAD_BYTES: usize = 32 + 16 + 64;
+/// Most shreds of a slice (Gamma), with any code. Sets of shreds, of tree nodes and of places in a buffer have room for as many.
+pub const TOTAL_SHREDS_MAX: usize = 512;
+/// Most data shreds of a slice (gamma).
+pub const DATA_SHREDS_MAX: usize = 255;
+/// Most nodes of a shred's Merkle path.
+pub const PATH_NODES_MAX: usize = path_nodes(TOTAL_SHREDS_MAX);
 /// The default datagram limit: what the IPv6 minimum MTU leaves for UDP payload.
 pub const DATAGRAM_BYTES_DEFAULT: usize = 1_232;
 
@@ -88,7 +94,7 @@ impl CodingParameters {
     /// Nodes of a shred's Merkle path: the depth of a tree over Gamma leaves, padded to a power of two.
     #[must_use]
     pub const fn path_nodes(&self) -> usize {
-        self.total_shreds.next_power_of_two().trailing_zeros() as usize
+        path_nodes(self.total_shreds)
     }
 
     /// Most bytes of an application payload in one slice: what gamma full shreds hold, less the slice frame.
@@ -96,6 +102,10 @@ impl CodingParameters {
     pub const fn slice_payload_bytes(&self) -> usize {
         self.data_shreds * self.shred_bytes - crate::slice::FRAME_BYTES
     }
+}
+
+const fn path_nodes(total_shreds: usize) -> usize {
+    total_shreds.next_power_of_two().trailing_zeros() as usize
 }
 
 impl Default for CodingParameters {

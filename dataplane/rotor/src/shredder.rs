@@ -2,9 +2,9 @@
 
 use ed25519_dalek::SigningKey;
 
-use crate::erasure::{ErasureCode, Kernel, PIECES_MAX, Piece, PieceSet};
+use crate::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use crate::merkle;
-use crate::parameters::CodingParameters;
+use crate::parameters::{CodingParameters, DATA_SHREDS_MAX};
 use crate::shred::{self, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
 use crate::signature::SignedRoot;
 use crate::slice::{FRAME_BYTES, SliceId, SliceSignature};
@@ -106,9 +106,9 @@ impl Shredder {
 
     fn write_parity(&mut self, out: &mut [u8], offsets: &[usize], place: DataPlace) {
         let (data_shreds, total_shreds) = (self.parameters.data_shreds(), self.parameters.total_shreds());
-        let mut known = [Piece::default(); PIECES_MAX];
+        let mut known = [Piece::default(); DATA_SHREDS_MAX];
         for (index, (piece, offset)) in known.iter_mut().zip(&offsets[..data_shreds]).enumerate() {
-            *piece = Piece { index: index as u8, bytes: place.of(out, *offset) };
+            *piece = Piece { index: index as u16, bytes: place.of(out, *offset) };
         }
         let mut wanted = PieceSet::below(total_shreds);
         (0..data_shreds).for_each(|index| wanted.remove(index));

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::known_nodes::{KnownNodes, NodeSet};
 use super::outcome::{Defect, Inserted, Reject};
 use super::senders::SenderSet;
-use crate::erasure::{ErasureCode, PIECES_MAX, Piece, PieceSet};
+use crate::erasure::{ErasureCode, Piece, PieceSet};
 use crate::merkle;
-use crate::parameters::CodingParameters;
+use crate::parameters::{CodingParameters, DATA_SHREDS_MAX};
 use crate::shred::{self, ShredView};
 use crate::signature::SignedRoot;
 use crate::slice::{FRAME_BYTES, SliceId, SliceMemory, SliceSignature};
@@ -214,11 +214,11 @@ impl Entry {
 
     /// Computes every piece but gamma of those received: missing ones go to their places, others must be what was received.
     fn compute_missing(&mut self, parameters: &CodingParameters, code: &mut ErasureCode) -> Result<(), Defect> {
-        let mut known = [Piece::default(); PIECES_MAX];
+        let mut known = [Piece::default(); DATA_SHREDS_MAX];
         let known = &mut known[..parameters.data_shreds()];
         let mut wanted = PieceSet::below(parameters.total_shreds());
         for (piece, index) in known.iter_mut().zip(self.received.iter()) {
-            *piece = Piece { index: index as u8, bytes: self.piece(index, parameters) };
+            *piece = Piece { index: index as u16, bytes: self.piece(index, parameters) };
             wanted.remove(index);
         }
         for (index, bytes) in code.compute(known, &wanted).iter() {

@@ -3,14 +3,12 @@
 
 use crate::erasure::PieceSet;
 use crate::merkle;
+use crate::parameters::PATH_NODES_MAX;
 use crate::types::Hash;
 
-/// Most nodes of a path: a tree over 256 leaves.
-const PATH_NODES_MAX: usize = 8;
-
-/// A set of positions in the heap of a tree over up to 256 leaves.
+/// A set of positions in the heap of a slice's tree.
 #[derive(Clone, Copy, Default)]
-pub(super) struct NodeSet([u64; 8]);
+pub(super) struct NodeSet([u64; (2 << PATH_NODES_MAX) / 64]);
 
 impl NodeSet {
     const fn insert(&mut self, position: usize) {

@@ -105,7 +105,7 @@ impl Cosets {
         } else if !plan.wanted_at_home.is_empty() {
             let coefficients = &mut coefficients[..plan.wanted_at_home.len() * known.len()];
             let points = plan.wanted_at_home.iter().map(|index| index as u8);
-            rs8::coefficients(known.iter().map(|piece| piece.index), known.len(), points, coefficients);
+            rs8::coefficients(known.iter().map(|piece| piece.index as u8), known.len(), points, coefficients);
             avx2::combine(known, coefficients, piece_bytes, at_home);
         }
         for (index, row) in plan.wanted_at_home.iter().zip(at_home.chunks_exact(piece_bytes)) {
@@ -135,7 +135,7 @@ impl Cosets {
         let mut known = [Piece::default(); COSET_PIECES_MAX];
         for ((piece, index), bytes) in known.iter_mut().zip(elsewhere.iter()).zip(differences.chunks_exact(piece_bytes))
         {
-            *piece = Piece { index: index as u8, bytes };
+            *piece = Piece { index: index as u16, bytes };
         }
         let known_at_home = home.filter(|index| !values[*index].is_empty());
         let points = elsewhere.iter().chain(known_at_home).map(|index| index as u8);

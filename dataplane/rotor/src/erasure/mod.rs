@@ -18,7 +18,7 @@ mod transform;
 
 #[cfg(target_arch = "x86_64")]
 use self::cosets::Cosets;
-use crate::parameters::CodingParameters;
+use crate::parameters::{CodingParameters, TOTAL_SHREDS_MAX};
 
 /// Most pieces of a code word: points of the field, less one, as in the field's other implementations.
 pub const PIECES_MAX: usize = 255;
@@ -64,15 +64,17 @@ impl Kernel {
     }
 }
 
-/// A set of piece (or shred) indices below 256.
+/// A set of piece (or shred) indices below [`TOTAL_SHREDS_MAX`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PieceSet([u64; 4]);
+pub struct PieceSet([u64; WORDS]);
+
+const WORDS: usize = TOTAL_SHREDS_MAX.div_ceil(64);
 
 impl PieceSet {
-    /// The indices below `count` (at most 256).
+    /// The indices below `count` (at most [`TOTAL_SHREDS_MAX`]).
     #[must_use]
     pub fn below(count: usize) -> Self {
-        assert!(count <= 256);
+        assert!(count <= TOTAL_SHREDS_MAX);
         Self(std::array::from_fn(|word| match count.saturating_sub(64 * word) {
             0 => 0,
             bits @ 1..64 => (1 << bits) - 1,
@@ -91,19 +93,19 @@ impl PieceSet {
         Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
-    /// Adds `index` (below 256); whether it is new.
+    /// Adds `index`; whether it is new.
     pub const fn insert(&mut self, index: usize) -> bool {
         let is_new = !self.contains(index);
         self.0[index / 64] |= 1 << (index % 64);
         is_new
     }
 
-    /// Takes `index` (below 256) out.
+    /// Takes `index` out.
     pub const fn remove(&mut self, index: usize) {
         self.0[index / 64] &= !(1 << (index % 64));
     }
 
-    /// Whether `index` (below 256) is in it.
+    /// Whether `index` is in it.
     #[must_use]
     pub const fn contains(&self, index: usize) -> bool {
         self.0[index / 64] >> (index % 64) & 1 == 1
@@ -111,20 +113,20 @@ impl PieceSet {
 
     /// How many.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        (self.0[0].count_ones() + self.0[1].count_ones() + self.0[2].count_ones() + self.0[3].count_ones()) as usize
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; WORDS]
     }
 
     /// The indices, least first.
     pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
         let words = self.0;
-        (0..4).flat_map(move |word| {
+        (0..WORDS).flat_map(move |word| {
             let mut rest = words[word];
             std::iter::from_fn(move || {
                 let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
@@ -139,7 +141,7 @@ impl PieceSet {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Piece<'a> {
     /// Its place, below Gamma.
-    pub index: u8,
+    pub index: u16,
     /// Its bytes, as many as every other piece of the word has.
     pub bytes: &'a [u8],
 }
@@ -233,7 +235,7 @@ impl ErasureCode {
             }
         } else {
             let points = wanted.iter().map(|index| index as u8);
-            rs8::coefficients(known.iter().map(|piece| piece.index), known.len(), points, coefficients);
+            rs8::coefficients(known.iter().map(|piece| piece.index as u8), known.len(), points, coefficients);
         }
         match self.kernel {
             Kernel::Portable => portable::combine(known, coefficients, piece_bytes, rows),

@@ -38,7 +38,7 @@ fn word(data: usize, total: usize, piece_bytes: usize, seed: u64) -> Vec<Vec<u8>
 
 fn check(data: usize, total: usize, piece_bytes: usize, seed: u64, known: &[usize]) {
     let word = word(data, total, piece_bytes, seed);
-    let pieces: Vec<_> = known.iter().map(|index| Piece { index: *index as u8, bytes: &word[*index] }).collect();
+    let pieces: Vec<_> = known.iter().map(|index| Piece { index: *index as u16, bytes: &word[*index] }).collect();
     let mut wanted = PieceSet::below(total);
     known.iter().for_each(|index| wanted.remove(*index));
     for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
@@ -95,7 +95,7 @@ fn wanted_pieces_need_not_be_all_that_are_missing() {
     let word = word(32, 64, 256, 10);
     for lost in [1, 2, 7, 16, 30, 32] {
         let known = (lost..32).chain(64 - lost..64);
-        let pieces: Vec<_> = known.map(|index| Piece { index: index as u8, bytes: &word[index] }).collect();
+        let pieces: Vec<_> = known.map(|index| Piece { index: index as u16, bytes: &word[index] }).collect();
         for indices in [
             vec![0],
             vec![33 - lost, lost - 1],
@@ -153,16 +153,16 @@ fn a_piece_known_twice_is_a_mistake_of_the_caller() {
 fn a_piece_set_keeps_what_it_is_given() {
     let mut set = PieceSet::default();
     assert!(set.is_empty());
-    for index in [255, 0, 63, 64, 128] {
+    for index in [255, 0, 63, 64, 128, 511] {
         assert!(set.insert(index) && !set.insert(index) && set.contains(index));
     }
-    assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 128, 255]);
+    assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 128, 255, 511]);
     set.remove(64);
-    assert_eq!((set.len(), set.contains(64)), (4, false));
-    for count in 0..=256 {
+    assert_eq!((set.len(), set.contains(64)), (5, false));
+    for count in 0..=512 {
         assert_eq!(PieceSet::below(count).iter().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
     }
-    assert_eq!(set.within(63..256).iter().collect::<Vec<_>>(), [63, 128, 255]);
+    assert_eq!(set.within(63..512).iter().collect::<Vec<_>>(), [63, 128, 255, 511]);
     assert_eq!(set.within(1..63).with(&set.within(64..255)).iter().collect::<Vec<_>>(), [128]);
 }
 
