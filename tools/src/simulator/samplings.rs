@@ -45,7 +45,7 @@ pub struct FaitAccompli;
 pub struct StakeWeighted;
 
 /// Every seat is drawn in proportion to what a validator would send in Turbine: in trees over stake-weighted orders,
-/// where the first sends to the next [`FANOUT`], and these share the sending to all others.
+/// where the first sends to the next 200, and these share the sending to all others.
 pub struct TurbineLike;
 
 /// Children of a node in Turbine's trees.
