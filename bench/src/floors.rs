@@ -11,6 +11,7 @@ use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::shred::{self, ShredView};
 use alpenglow_rotor::shredder::Shredder;
 use alpenglow_rotor::signature::SignedRoot;
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, Hash, SliceIndex, Slot, Time, ValidatorIndex};
 use ed25519_dalek::SigningKey;
@@ -146,12 +147,12 @@ fn hashing(floors: &mut Floors<'_>) {
 
 fn slice_signatures(floors: &mut Floors<'_>) {
     let key = SigningKey::from_bytes(&[2; 32]);
-    let leader = key.verifying_key();
+    let (leader, signer) = (key.verifying_key(), SliceSigner::new(&key));
     let slice = Shreds::new(1);
     let id = slice.view(0).slice();
-    let signed = SignedRoot::sign(&key, CLUSTER, id, true, Hash([1; 32]));
+    let signed = SignedRoot::sign(&signer, CLUSTER, id, true, Hash([1; 32]));
     floors.add("ed25519: sign a slice root", || {
-        black_box(SignedRoot::sign(&key, CLUSTER, id, true, black_box(Hash([1; 32]))));
+        black_box(SignedRoot::sign(&signer, CLUSTER, id, true, black_box(Hash([1; 32]))));
     });
     floors.add("ed25519: verify a slice root, strictly", || {
         assert!(black_box(&signed).verify(&leader, CLUSTER));
@@ -180,8 +181,8 @@ impl Shreds {
 
     fn shred(&mut self, shredder: &mut Shredder, slot: u64, payload: &[u8]) {
         let id = SliceId { slot: Slot(slot), index: SliceIndex::default() };
-        let key = SigningKey::from_bytes(&[2; 32]);
-        shredder.shred(id, true, 0, payload, &key, &mut self.bytes, &self.offsets);
+        let signer = SliceSigner::new(&SigningKey::from_bytes(&[2; 32]));
+        shredder.shred(id, true, 0, payload, &signer, &mut self.bytes, &self.offsets);
     }
 
     fn view(&self, index: usize) -> ShredView<'_> {

@@ -3,9 +3,9 @@
 use alpenglow_rotor::parameters::{CodingParameters, TOTAL_SHREDS_MAX};
 use alpenglow_rotor::shred;
 use alpenglow_rotor::shredder::{Shredded, Shredder};
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::{SliceId, SlicePayload};
 use alpenglow_rotor::types::{Time, ValidatorIndex};
-use ed25519_dalek::SigningKey;
 
 use crate::buffers::SliceBuffer;
 use crate::clock;
@@ -26,7 +26,7 @@ pub(crate) struct SliceOrder {
 pub(crate) struct Encoder {
     coding: CodingParameters,
     shredder: Shredder,
-    identity: SigningKey,
+    signer: SliceSigner,
     /// Shred indices in the order in which they lie in the buffer.
     order: Vec<u16>,
     offsets: Vec<usize>,
@@ -55,9 +55,9 @@ pub(crate) struct Encoded {
 }
 
 impl Encoder {
-    pub(crate) fn new(coding: CodingParameters, shredder: Shredder, identity: SigningKey) -> Self {
+    pub(crate) fn new(coding: CodingParameters, shredder: Shredder, signer: SliceSigner) -> Self {
         let total = coding.total_shreds();
-        Self { coding, shredder, identity, order: Vec::with_capacity(total), offsets: vec![0; total] }
+        Self { coding, shredder, signer, order: Vec::with_capacity(total), offsets: vec![0; total] }
     }
 
     /// Bytes that the datagrams of one slice take at most.
@@ -94,7 +94,7 @@ impl Encoder {
         let datagram_bytes = HEADER_BYTES + shred::wire_bytes(&self.coding, data_bytes);
         self.place(lineup.relays, own, datagram_bytes);
         let shredded =
-            self.shredder.shred(order.id, order.is_last, started.0, &order.payload, &self.identity, out, &self.offsets);
+            self.shredder.shred(order.id, order.is_last, started.0, &order.payload, &self.signer, out, &self.offsets);
         let mut written = Written {
             shredded,
             started,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use alpenglow_rotor::assembler::Assembler;
 use alpenglow_rotor::shredder::{Shredded, Shredder};
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::{SliceId, SlicePayload};
 use alpenglow_rotor::types::Time;
 
@@ -39,7 +40,7 @@ impl OfflineEncoder {
         let keys = Arc::new(PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, config.own)?);
         let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
         Ok(Self {
-            encoder: Encoder::new(config.coding, shredder, config.identity.clone()),
+            encoder: Encoder::new(config.coding, shredder, SliceSigner::new(&config.identity)),
             lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
             letterhead: Letterhead::new(config.cluster, config.own, keys),
             buffer: vec![0; Encoder::buffer_bytes(&config.coding)].into(),

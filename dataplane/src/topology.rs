@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 
 use alpenglow_rotor::assembler::Assembler;
 use alpenglow_rotor::shredder::Shredder;
+use alpenglow_rotor::signer::SliceSigner;
 use core_affinity::CoreId;
 use socket2::Socket;
 
@@ -240,7 +241,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     let ring = Ring::new(depth, socket, &config.addresses, &control, control_waker, Arc::clone(&counters))?;
     let letterhead = Letterhead::new(config.cluster, config.own, Arc::clone(&keys));
     let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
-    let encoder = Encoder::new(config.coding, shredder, config.identity.clone());
+    let encoder = Encoder::new(config.coding, shredder, SliceSigner::new(&config.identity));
     let audience = Audience { own: config.own, by_decreasing_stake: config.validators.by_decreasing_stake().into() };
     let memory_bytes = config.slice_memory_bytes / config.shards;
     let intake = Intake::new(IntakeParts {

@@ -10,6 +10,7 @@ use alpenglow_dataplane::datagram::{self, Header, Kind};
 use alpenglow_dataplane::{Counter, DataplaneConfig};
 use alpenglow_rotor::shred;
 use alpenglow_rotor::shredder::Shredder;
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
 use common::{CLUSTER, Node, SHREDS_THROUGH, configs, identity, payload, run_until, slice_id, start};
@@ -52,7 +53,7 @@ impl Attacker {
         let wire = shred::wire_bytes(&coding, shredder.shred_len(bytes));
         let mut out = vec![0; coding.total_shreds() * wire];
         let offsets: Vec<usize> = (0..coding.total_shreds()).map(|index| index * wire).collect();
-        shredder.shred(id, true, 0, &payload(id, bytes), &identity(leader), &mut out, &offsets);
+        shredder.shred(id, true, 0, &payload(id, bytes), &SliceSigner::new(&identity(leader)), &mut out, &offsets);
         out.chunks(wire).map(|shred| self.sealed(Kind::Shred, id.lane(), shred)).collect()
     }
 

@@ -12,6 +12,7 @@ use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
 use alpenglow_rotor::shred;
 use alpenglow_rotor::shredder::Shredder;
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, SliceIndex, Slot, Stake, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
@@ -128,6 +129,7 @@ pub(crate) fn identity(index: usize) -> SigningKey {
 pub(crate) struct Senders {
     cluster: Cluster,
     shredder: Shredder,
+    signer: SliceSigner,
     keys: Vec<Option<PairwiseKeys>>,
     payload: Vec<u8>,
 }
@@ -142,6 +144,7 @@ impl Senders {
         };
         Self {
             shredder: Shredder::new(cluster.coding, CLUSTER),
+            signer: SliceSigner::new(&identity(LEADER.get())),
             keys: cluster.validators.indices().map(derive).collect(),
             payload: noise(cluster.coding.slice_payload_bytes()),
             cluster: cluster.clone(),
@@ -155,7 +158,7 @@ impl Senders {
         let total = self.cluster.coding.total_shreds();
         let offsets: Vec<_> = (0..total).map(|index| index * bytes + HEADER_BYTES).collect();
         let mut out = vec![0; total * bytes];
-        self.shredder.shred(id, false, 0, &self.payload, &identity(LEADER.get()), &mut out, &offsets);
+        self.shredder.shred(id, false, 0, &self.payload, &self.signer, &mut out, &offsets);
         let relays = self.cluster.relays(id);
         out.chunks_exact_mut(bytes).zip(relays).for_each(|(datagram, relay)| {
             let sender = if relay == NODE { LEADER } else { relay };

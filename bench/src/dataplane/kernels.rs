@@ -9,6 +9,9 @@ use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_rotor::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use alpenglow_rotor::merkle;
 use alpenglow_rotor::parameters::{CodingParameters, DATA_SHREDS_MAX};
+use alpenglow_rotor::signature::SignedRoot;
+use alpenglow_rotor::signer::SliceSigner;
+use alpenglow_rotor::types::{ClusterId, Hash};
 use aws_lc_rs::cmac;
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -16,7 +19,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 use sha2::{Digest, Sha256};
 
-use super::fixture::noise;
+use super::fixture::{noise, slice_id};
 use super::rounds::{Sampler, medians, repeated};
 
 /// Bytes that a slice's leader signs.
@@ -151,7 +154,12 @@ fn sign() -> Vec<Sampler<'static>> {
     let message = [3; SIGNED_BYTES];
     let key = SigningKey::from_bytes(&[2; 32]);
     let pair = Ed25519KeyPair::from_seed_unchecked(&[2; 32]).expect("32 bytes are a seed");
+    let signer = SliceSigner::new(&key);
+    let root = Hash([4; 32]);
     vec![
+        repeated(move || {
+            consume(SignedRoot::sign(&signer, ClusterId([1; 32]), slice_id(1, 0), false, black_box(root)))
+        }),
         repeated(move || consume(key.sign(black_box(&message)))),
         repeated(move || consume(pair.sign(black_box(&message)))),
     ]

@@ -45,6 +45,7 @@ pub mod sha256_lanes;
 pub mod shred;
 pub mod shredder;
 pub mod signature;
+pub mod signer;
 pub mod slice;
 pub mod types;
 pub mod validators;

@@ -1,12 +1,11 @@
 //! A slice becomes Gamma signed shreds, written straight into the datagrams they leave in.
 
-use ed25519_dalek::SigningKey;
-
 use crate::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use crate::merkle;
 use crate::parameters::{CodingParameters, DATA_SHREDS_MAX};
 use crate::shred::{self, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
 use crate::signature::SignedRoot;
+use crate::signer::SliceSigner;
 use crate::slice::{FRAME_BYTES, SliceId, SliceSignature};
 use crate::types::{ClusterId, Hash, ShredIndex};
 
@@ -63,12 +62,12 @@ impl Shredder {
         is_last: bool,
         leader_stamp_ns: u64,
         payload: &[u8],
-        key: &SigningKey,
+        signer: &SliceSigner,
         out: &mut [u8],
         offsets: &[usize],
     ) -> Shredded {
         let root = self.root(leader_stamp_ns, payload, out, offsets);
-        let signed = SignedRoot::sign(key, self.cluster, id, is_last, root);
+        let signed = SignedRoot::sign(signer, self.cluster, id, is_last, root);
         self.write_heads(&signed, out, offsets);
         Shredded { root, signature: signed.signature }
     }
@@ -168,6 +167,7 @@ impl DataPlace {
 
 #[cfg(test)]
 mod tests {
+    use ed25519_dalek::SigningKey;
     use reed_solomon_erasure::galois_8::ReedSolomon;
 
     use super::*;
@@ -188,7 +188,7 @@ mod tests {
         let total = parameters.total_shreds();
         let offsets: Vec<_> = (0..total).map(|index| (total - 1 - index) * stride + 48).collect();
         let mut out = vec![0x5a; total * stride];
-        let key = SigningKey::from_bytes(&[1; 32]);
+        let key = SliceSigner::new(&SigningKey::from_bytes(&[1; 32]));
         let shredded = shredder.shred(id(), true, 0x1122, payload, &key, &mut out, &offsets);
         assert!(out.chunks_exact(stride).all(|chunk| chunk[..48] == [0x5a; 48]), "wrote between the shreds");
         let shreds = offsets.iter().map(|offset| out[*offset..offset + length].to_vec()).collect();

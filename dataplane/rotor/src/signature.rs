@@ -1,7 +1,8 @@
 //! What a slot's leader signs: a slice's place, whether it is the last of its block, and the root over its shreds.
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, VerifyingKey};
 
+use crate::signer::SliceSigner;
 use crate::slice::{SliceId, SliceSignature};
 use crate::types::{ClusterId, Hash};
 
@@ -26,9 +27,9 @@ pub struct SignedRoot {
 impl SignedRoot {
     /// Signs.
     #[must_use]
-    pub fn sign(key: &SigningKey, cluster: ClusterId, id: SliceId, is_last: bool, root: Hash) -> Self {
-        let signature = key.sign(&message(cluster, id, is_last, root));
-        Self { id, is_last, root, signature: SliceSignature(signature.to_bytes()) }
+    pub fn sign(signer: &SliceSigner, cluster: ClusterId, id: SliceId, is_last: bool, root: Hash) -> Self {
+        let signature = SliceSignature(signer.sign(&message(cluster, id, is_last, root)));
+        Self { id, is_last, root, signature }
     }
 
     /// Whether the signature is `leader`'s, by the strict rules: no weak keys, no second form of one signature.
@@ -55,13 +56,15 @@ pub(crate) fn message(cluster: ClusterId, id: SliceId, is_last: bool, root: Hash
 
 #[cfg(test)]
 mod tests {
+    use ed25519_dalek::SigningKey;
+
     use super::*;
     use crate::types::{SliceIndex, Slot};
 
     fn signed() -> (SigningKey, SignedRoot) {
         let key = SigningKey::from_bytes(&[7; 32]);
         let id = SliceId { slot: Slot(0x0102), index: SliceIndex::new(3).unwrap() };
-        let signed = SignedRoot::sign(&key, ClusterId([9; 32]), id, true, Hash([5; 32]));
+        let signed = SignedRoot::sign(&SliceSigner::new(&key), ClusterId([9; 32]), id, true, Hash([5; 32]));
         (key, signed)
     }
 

@@ -11,6 +11,7 @@ use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::shred::{self, ShredView};
 use alpenglow_rotor::shredder::Shredder;
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, SliceIndex, Slot, Time, ValidatorIndex};
 use ed25519_dalek::SigningKey;
@@ -63,6 +64,7 @@ const SLICES_PER_SLOT: usize = 3;
 struct Path {
     parameters: CodingParameters,
     key: SigningKey,
+    signer: SliceSigner,
     shredder: Shredder,
     assembler: Assembler,
     out: Vec<u8>,
@@ -75,9 +77,11 @@ impl Path {
         let cluster = ClusterId([1; 32]);
         let length = shred::wire_bytes(&parameters, parameters.shred_bytes());
         let total = parameters.total_shreds();
+        let key = SigningKey::from_bytes(&[2; 32]);
         Self {
             parameters,
-            key: SigningKey::from_bytes(&[2; 32]),
+            signer: SliceSigner::new(&key),
+            key,
             shredder: Shredder::with_kernel(parameters, cluster, kernel),
             assembler: Assembler::with_kernel(parameters, cluster, 1 << 20, kernel),
             out: vec![0; total * length],
@@ -91,7 +95,15 @@ impl Path {
         for index in 0..SLICES_PER_SLOT {
             let id = SliceId { slot: Slot(slot), index: SliceIndex::new(index).unwrap() };
             let payload = &self.payload[index..];
-            self.shredder.shred(id, index + 1 == SLICES_PER_SLOT, 0, payload, &self.key, &mut self.out, &self.offsets);
+            self.shredder.shred(
+                id,
+                index + 1 == SLICES_PER_SLOT,
+                0,
+                payload,
+                &self.signer,
+                &mut self.out,
+                &self.offsets,
+            );
             let payload_bytes = payload.len();
             let mut decoded = false;
             for round in 0..2 {
@@ -151,7 +163,7 @@ fn memory_under_pressure_allocates_nothing() {
     // From far to near, never closing: every slice beyond the capacity evicts one.
     for slot in (100 - 2 * capacity..100).rev() {
         let id = SliceId { slot: Slot(slot), index: SliceIndex::default() };
-        path.shredder.shred(id, false, 0, &path.payload, &path.key, &mut path.out, &path.offsets);
+        path.shredder.shred(id, false, 0, &path.payload, &path.signer, &mut path.out, &path.offsets);
         path.receive(0, path.payload.len());
     }
     assert_eq!(CALLS.get() - before, 0);

@@ -6,6 +6,7 @@ use super::*;
 use crate::merkle;
 use crate::shred::{self, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
 use crate::shredder::{Shredder, frame};
+use crate::signer::SliceSigner;
 use crate::slice::{FRAME_BYTES, SliceSignature};
 use crate::types::{Hash, SLICES_MAX, SliceIndex};
 
@@ -51,7 +52,7 @@ fn shreds(id: SliceId, is_last: bool, payload: &[u8]) -> Vec<Vec<u8>> {
     let length = shred::wire_bytes(&parameters(), shredder.shred_len(payload.len()));
     let offsets: Vec<_> = (0..TOTAL).map(|index| index * length).collect();
     let mut out = vec![0; TOTAL * length];
-    shredder.shred(id, is_last, 9, payload, &key(), &mut out, &offsets);
+    shredder.shred(id, is_last, 9, payload, &SliceSigner::new(&key()), &mut out, &offsets);
     out.chunks_exact(length).map(<[u8]>::to_vec).collect()
 }
 
@@ -63,7 +64,7 @@ fn forged(id: SliceId, is_last: bool, pieces: &[Vec<u8>]) -> Vec<Vec<u8>> {
         *node = merkle::leaf(piece).0;
     }
     let root = merkle::build(&mut nodes, pieces.len());
-    let signed = SignedRoot::sign(&key(), CLUSTER, id, is_last, root);
+    let signed = SignedRoot::sign(&SliceSigner::new(&key()), CLUSTER, id, is_last, root);
     let shred = |(index, piece): (usize, &Vec<u8>)| {
         let mut bytes = shred::header(id, is_last, ShredIndex(index as u16)).to_vec();
         bytes.extend(signed.signature.0);

@@ -3,6 +3,7 @@
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::shred;
 use alpenglow_rotor::shredder::{Shredded, Shredder};
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, SliceIndex, Slot};
 use ed25519_dalek::SigningKey;
@@ -29,7 +30,7 @@ impl Shreds {
         let length = shred::wire_bytes(&parameters, shredder.shred_len(payload.len()));
         let offsets: Vec<_> = (0..parameters.total_shreds()).map(|index| index * length).collect();
         let mut out = vec![0xee; offsets.len() * length];
-        let shredded = shredder.shred(id, is_last, 77, payload, &leader(), &mut out, &offsets);
+        let shredded = shredder.shred(id, is_last, 77, payload, &SliceSigner::new(&leader()), &mut out, &offsets);
         Self { shredded, bytes: out.chunks_exact(length).map(<[u8]>::to_vec).collect() }
     }
 }
