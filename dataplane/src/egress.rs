@@ -12,12 +12,12 @@ use crate::buffers::BufferId;
 use crate::clock;
 use crate::counters::{Counter, Counters};
 use crate::encode::{Encoded, Encoder, SliceOrder};
+use crate::engine::Engine;
 use crate::letterhead::Letterhead;
 use crate::lineup::Lineups;
 use crate::link::{ControlLink, FromShard, ORDER_QUEUE, ToShard};
 use crate::outbox::Outbox;
 use crate::relay::{Audience, FanOut};
-use crate::ring::Ring;
 use crate::stages::{Stage, Stages};
 
 /// Relays under way: several slices in each of the receive buffers.
@@ -81,34 +81,34 @@ impl Egress {
     }
 
     /// Queues a relay of shreds in `buffer`, which it holds until the last copy is made.
-    pub(crate) fn relay(&mut self, ring: &mut Ring, buffer: BufferId, fan_out: FanOut) {
+    pub(crate) fn relay(&mut self, engine: &mut Engine, buffer: BufferId, fan_out: FanOut) {
         let shreds = fan_out.positions.len() as u64;
         if self.fan_outs.len() == FAN_OUTS_MAX {
             self.counters.add(Counter::RelayBacklogFull, shreds);
             return;
         }
-        ring.hold(buffer);
+        engine.hold(buffer);
         self.counters.add(Counter::ShredsRelayed, shreds);
         self.fan_outs.push_back((buffer, fan_out));
     }
 
     /// Sends messages and relayed shreds, as far as slots are free, and tells the kernel.
-    pub(crate) fn forward(&mut self, ring: &mut Ring, stages: &mut Stages) {
-        self.outbox.pump(ring, &self.audience, &self.letterhead, &self.counters);
+    pub(crate) fn forward(&mut self, engine: &mut Engine, stages: &mut Stages) {
+        self.outbox.pump(engine, &self.audience, &self.letterhead, &self.counters);
         while let Some((buffer, fan_out)) = self.fan_outs.front_mut() {
             let Some(receiver) = fan_out.receiver(&self.audience) else {
                 self.relayed.push((fan_out.since, fan_out.positions.len()));
-                ring.release(*buffer);
+                engine.release(*buffer);
                 self.fan_outs.pop_front();
                 continue;
             };
-            let Some(slot) = ring.take_slot() else { break };
-            let (received, out) = ring.received_and_slot(*buffer, &slot);
+            let Some(slot) = engine.take_slot() else { break };
+            let (received, out) = engine.received_and_slot(*buffer, &slot);
             let length = fan_out.gather(received.payload, &self.letterhead, receiver, out);
             // The only one to relay may be the shorter last datagram of its buffer.
-            ring.send(slot, length, receiver.get(), fan_out.datagram_bytes.min(length));
+            engine.send(slot, length, receiver.get(), fan_out.datagram_bytes.min(length));
         }
-        ring.submit();
+        engine.submit();
         if !self.relayed.is_empty() {
             let submitted = clock::now();
             for (since, shreds) in self.relayed.drain(..) {
@@ -120,7 +120,7 @@ impl Egress {
     /// Encodes and sends one slice of our own, as far as buffers and slots are free and control takes the report.
     pub(crate) fn send_slice(
         &mut self,
-        ring: &mut Ring,
+        engine: &mut Engine,
         lineups: &mut Lineups,
         control: &ControlLink,
         stages: &mut Stages,
@@ -129,9 +129,9 @@ impl Egress {
         if control.slice_room() == 0 {
             return;
         }
-        let Some(mut encoded) = self.encoded.take().or_else(|| self.encode_next(ring, lineups)) else { return };
-        let complete = encoded.pump(ring, &self.audience, &self.letterhead);
-        ring.submit();
+        let Some(mut encoded) = self.encoded.take().or_else(|| self.encode_next(engine, lineups)) else { return };
+        let complete = encoded.pump(engine, &self.audience, &self.letterhead);
+        engine.submit();
         if !complete {
             self.stalled = true;
             self.encoded = Some(encoded);
@@ -146,15 +146,15 @@ impl Egress {
             signature: encoded.written.shredded.signature,
             leader_stamp_ns: encoded.written.started.0,
         });
-        encoded.finish(ring);
-        ring.wake_control();
+        encoded.finish(engine);
+        engine.wake_control();
     }
 
-    fn encode_next(&mut self, ring: &mut Ring, lineups: &mut Lineups) -> Option<Encoded> {
+    fn encode_next(&mut self, engine: &mut Engine, lineups: &mut Lineups) -> Option<Encoded> {
         if self.slices.is_empty() {
             return None;
         }
-        let Some(buffer) = ring.take_slice_buffer() else {
+        let Some(buffer) = engine.take_slice_buffer() else {
             self.stalled = true;
             return None;
         };
@@ -162,7 +162,7 @@ impl Egress {
         let next_leader = lineups.next_leader(order.id.slot);
         let lineup = lineups.of(order.id);
         assert!(lineup.leader == self.audience.own, "control orders slices of its own slots only");
-        Some(self.encoder.encode(&order, lineup, next_leader, ring, buffer, &self.letterhead))
+        Some(self.encoder.encode(&order, lineup, next_leader, engine, buffer, &self.letterhead))
     }
 
     /// Whether a slice of our own can be sent now.

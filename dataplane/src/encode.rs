@@ -10,10 +10,10 @@ use alpenglow_rotor::types::{Time, ValidatorIndex};
 use crate::buffers::SliceBuffer;
 use crate::clock;
 use crate::datagram::{HEADER_BYTES, Kind};
+use crate::engine::Engine;
 use crate::letterhead::Letterhead;
 use crate::lineup::Lineup;
 use crate::relay::{Audience, FanOut, joined_most};
-use crate::ring::Ring;
 
 /// A slice that control gave out to be sent.
 pub(crate) struct SliceOrder {
@@ -71,11 +71,11 @@ impl Encoder {
         order: &SliceOrder,
         lineup: Lineup<'_>,
         next_leader: ValidatorIndex,
-        ring: &mut Ring,
+        engine: &mut Engine,
         buffer: SliceBuffer,
         letterhead: &Letterhead,
     ) -> Encoded {
-        let written = self.write(order, lineup, next_leader, ring.slice_bytes_mut(&buffer), letterhead);
+        let written = self.write(order, lineup, next_leader, engine.slice_bytes_mut(&buffer), letterhead);
         Encoded { id: order.id, is_last: order.is_last, written, buffer, sent: 0 }
     }
 
@@ -132,33 +132,33 @@ impl Encoder {
 
 impl Encoded {
     /// Sends until everything is queued (`true`) or no slot is free (`false`).
-    pub(crate) fn pump(&mut self, ring: &mut Ring, audience: &Audience, letterhead: &Letterhead) -> bool {
+    pub(crate) fn pump(&mut self, engine: &mut Engine, audience: &Audience, letterhead: &Letterhead) -> bool {
         let Written { datagram_bytes, receivers, total, own, .. } = &mut self.written;
         let (datagram_bytes, total) = (*datagram_bytes, *total);
         while self.sent < total && receivers[self.sent] != audience.own {
-            let Some(slot) = ring.take_slot() else { return false };
+            let Some(slot) = engine.take_slot() else { return false };
             let receiver = receivers[self.sent];
             let most = joined_most(datagram_bytes);
             let joined = receivers[self.sent..total].iter().take(most).take_while(|&&relay| relay == receiver).count();
             let range = self.sent * datagram_bytes..(self.sent + joined) * datagram_bytes;
-            ring.send_slice(slot, &self.buffer, range, receiver.get(), datagram_bytes);
+            engine.send_slice(slot, &self.buffer, range, receiver.get(), datagram_bytes);
             self.sent += joined;
         }
         if self.sent == total {
             return true;
         }
         while let Some(receiver) = own.receiver(audience) {
-            let Some(slot) = ring.take_slot() else { return false };
-            let (shreds, out) = ring.slice_and_slot(&self.buffer, 0..total * datagram_bytes, &slot);
+            let Some(slot) = engine.take_slot() else { return false };
+            let (shreds, out) = engine.slice_and_slot(&self.buffer, 0..total * datagram_bytes, &slot);
             let length = own.gather(shreds, letterhead, receiver, out);
-            ring.send(slot, length, receiver.get(), datagram_bytes);
+            engine.send(slot, length, receiver.get(), datagram_bytes);
         }
         self.sent = total;
         true
     }
 
     /// Lets the buffer go, once its sends are done.
-    pub(crate) fn finish(self, ring: &mut Ring) {
-        ring.give_back_slice_buffer(self.buffer);
+    pub(crate) fn finish(self, engine: &mut Engine) {
+        engine.give_back_slice_buffer(self.buffer);
     }
 }

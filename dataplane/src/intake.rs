@@ -12,6 +12,7 @@ use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
 
+use crate::buffers::Received;
 use crate::buffers::SEGMENTS_MAX;
 use crate::clock;
 use crate::counters::{Counter, Counters};
@@ -20,7 +21,6 @@ use crate::gate::{Authentic, Gate};
 use crate::lineup::{Lineups, Role};
 use crate::link::{ControlLink, FromShard, Horizon, InboundMessage, MessageBytes};
 use crate::relay::FanOut;
-use crate::ring::Received;
 use crate::stages::{Stage, Stages};
 
 /// One datagram and its place in the receive buffer.

@@ -12,6 +12,7 @@ mod counters;
 pub mod datagram;
 mod egress;
 mod encode;
+mod engine;
 mod gate;
 mod guard;
 mod intake;

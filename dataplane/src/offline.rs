@@ -10,6 +10,7 @@ use alpenglow_rotor::slice::{SliceId, SlicePayload};
 use alpenglow_rotor::types::Time;
 
 use crate::auth::PairwiseKeys;
+use crate::buffers::Received;
 use crate::clock;
 use crate::config::{DataplaneConfig, StartError};
 use crate::counters::Counters;
@@ -19,7 +20,6 @@ use crate::intake::{Intake, IntakeParts};
 use crate::letterhead::Letterhead;
 use crate::lineup::Lineups;
 use crate::link::{FromShard, Horizon, ShardLink, link};
-use crate::ring::Received;
 use crate::wake::ShardWaker;
 
 /// The leader's part: from a slice to its datagrams.

@@ -7,10 +7,10 @@ use alpenglow_rotor::types::ValidatorIndex;
 use crate::buffers::{JOINED_BYTES_MAX, SendSlot};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{HEADER_BYTES, Kind};
+use crate::engine::Engine;
 use crate::letterhead::Letterhead;
 use crate::link::MessageBytes;
 use crate::relay::{Audience, JOINED_DATAGRAMS_MAX};
-use crate::ring::Ring;
 
 /// Broadcasts that are sent together: to each receiver all of them, before the next receiver's turn.
 const ROUND_MAX: usize = 32;
@@ -51,10 +51,16 @@ impl Outbox {
     }
 
     /// Sends until nothing is left or no slot is free.
-    pub(crate) fn pump(&mut self, ring: &mut Ring, audience: &Audience, letterhead: &Letterhead, counters: &Counters) {
+    pub(crate) fn pump(
+        &mut self,
+        engine: &mut Engine,
+        audience: &Audience,
+        letterhead: &Letterhead,
+        counters: &Counters,
+    ) {
         while let Some(receiver) = self.receiver(audience) {
-            let Some(slot) = ring.take_slot() else { return };
-            let joined = send_joined(ring, slot, letterhead, receiver, self.round[self.next..].iter());
+            let Some(slot) = engine.take_slot() else { return };
+            let joined = send_joined(engine, slot, letterhead, receiver, self.round[self.next..].iter());
             counters.add(Counter::MessagesSent, joined as u64);
             self.next += joined;
             if self.next == self.round.len() {
@@ -62,9 +68,9 @@ impl Outbox {
             }
         }
         while let Some(&(receiver, _)) = self.singles.front() {
-            let Some(slot) = ring.take_slot() else { return };
+            let Some(slot) = engine.take_slot() else { return };
             let for_receiver = self.singles.iter().take_while(|(to, _)| *to == receiver).map(|(_, message)| message);
-            let joined = send_joined(ring, slot, letterhead, receiver, for_receiver);
+            let joined = send_joined(engine, slot, letterhead, receiver, for_receiver);
             counters.add(Counter::MessagesSent, joined as u64);
             self.singles.drain(..joined);
         }
@@ -89,13 +95,13 @@ impl Outbox {
 
 /// Sends as many of `messages` as one send can join: all of one length but for a shorter last one. Returns how many.
 fn send_joined<'a>(
-    ring: &mut Ring,
+    engine: &mut Engine,
     slot: SendSlot,
     letterhead: &Letterhead,
     receiver: ValidatorIndex,
     messages: impl Iterator<Item = &'a Message>,
 ) -> usize {
-    let out = ring.slot_bytes(&slot);
+    let out = engine.slot_bytes(&slot);
     let (mut written, mut joined, mut first, mut last) = (0, 0, 0, usize::MAX);
     // Headers are written for all messages of one kind that lie in a row.
     let (mut row_start, mut row_kind) = (0, None);
@@ -119,6 +125,6 @@ fn send_joined<'a>(
     if let Some(kind) = row_kind {
         letterhead.write_row(kind, letterhead.message_lane(), receiver, first, &mut out[row_start..written]);
     }
-    ring.send(slot, written, receiver.get(), first);
+    engine.send(slot, written, receiver.get(), first);
     joined
 }

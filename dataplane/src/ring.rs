@@ -8,7 +8,6 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -16,26 +15,18 @@ use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 
-use crate::buffers::{BufferId, Outgoing, ReceiveBuffers, SendBuffers, SendSlot, SliceBuffer};
+use crate::buffers::{BufferId, Buffers, ReceiveBuffers, SendSlot, SliceBuffer};
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
-use crate::link::ControlLink;
-use crate::socket::{ControlMessages, RECEIVE_CONTROL_BYTES};
+use crate::engine::EngineParts;
+use crate::socket::RECEIVE_CONTROL_BYTES;
 use crate::wake::ControlWaker;
 
-/// How much a ring holds ready. All of it is fixed at start-up.
+/// How many operations a ring holds. Fixed at start-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingDepth {
-    /// Receive buffers: a power of two.
-    pub(crate) receive_buffers: u16,
-    /// Sends in flight.
-    pub(crate) send_slots: u16,
-    /// Slices of our own in flight.
-    pub(crate) slice_buffers: u16,
-    /// Bytes that the datagrams of one slice take.
-    pub(crate) slice_buffer_bytes: usize,
     /// Operations that are queued before the kernel is told.
     pub(crate) submissions: u32,
     /// At least as many. Completions that fit before the kernel must keep some itself.
@@ -59,45 +50,10 @@ const KIND: u64 = 0xFFFF_FFFF << 32;
 /// cancelled too, so that this is not reached; if it is, the memory is leaked and not freed.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// What the kernel put into one receive buffer.
-pub(crate) struct Received<'a> {
-    /// One datagram, or several joined.
-    pub(crate) payload: &'a [u8],
-    /// Where to split it; the last datagram may be shorter. Not 0.
-    pub(crate) segment_bytes: usize,
-    /// When the kernel took it, on CLOCK_REALTIME.
-    pub(crate) stamp_ns: Option<u64>,
-    /// Whether it was cut off.
-    pub(crate) truncated: bool,
-}
-
-impl<'a> Received<'a> {
-    /// A multishot receive fills its buffer with four native words (bytes of name, control and payload, and flags), the
-    /// room for control messages that was asked for, and the payload.
-    fn parse(bytes: &'a [u8]) -> Self {
-        const WORDS: usize = 16;
-        let Some((head, payload)) = bytes.split_at_checked(WORDS + RECEIVE_CONTROL_BYTES) else {
-            return Self { payload: &[], segment_bytes: 1, stamp_ns: None, truncated: true };
-        };
-        let word = |index: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| head[index * 4 + byte]));
-        let (control_bytes, flags) = (word(1) as usize, word(3));
-        let control = ControlMessages::parse(&head[WORDS..][..control_bytes.min(RECEIVE_CONTROL_BYTES)]);
-        Self {
-            payload,
-            segment_bytes: control.segment_bytes.unwrap_or(payload.len()).max(1),
-            stamp_ns: control.stamp_ns,
-            truncated: flags & libc::MSG_TRUNC as u32 != 0,
-        }
-    }
-}
-
 /// See the module.
 pub(crate) struct Ring {
     uring: ManuallyDrop<IoUring>,
-    receive: ManuallyDrop<ReceiveBuffers>,
-    sends: ManuallyDrop<SendBuffers>,
-    /// Receivers' addresses by validator; the kernel reads them in place.
-    peers: ManuallyDrop<Box<[SockAddr]>>,
+    buffers: ManuallyDrop<Buffers>,
     /// Layout of a receive (no memory of its own), and what the wake-ups read and write.
     words: ManuallyDrop<Box<Words>>,
     socket: ManuallyDrop<Socket>,
@@ -118,19 +74,13 @@ struct Words {
 
 impl Ring {
     /// Sets everything up on the calling thread, which must be the one that uses it.
-    pub(crate) fn new(
-        depth: RingDepth,
-        socket: Socket,
-        peers: &[SocketAddr],
-        control: &ControlLink,
-        control_waker: Arc<ControlWaker>,
-        counters: Arc<Counters>,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn new(depth: RingDepth, parts: EngineParts<'_>) -> Result<Self, StartError> {
+        let EngineParts { socket, buffers, peers, control, control_waker, counters } = parts;
         let uring = build(depth.submissions, depth.completions).map_err(StartError::ring)?;
-        let memory = |error| StartError::system("map buffers", error);
-        let receive = ReceiveBuffers::new(depth.receive_buffers).map_err(memory)?;
-        let sends =
-            SendBuffers::new(depth.send_slots, depth.slice_buffers, depth.slice_buffer_bytes).map_err(memory)?;
+        let receive = ReceiveBuffers::new(buffers.receive_buffers);
+        let buffers = receive
+            .and_then(|receive| Buffers::new(buffers, receive, peers))
+            .map_err(|error| StartError::system("map buffers", error))?;
         let files = [socket.as_raw_fd(), control.waker().event().as_raw_fd(), control_waker.writer().as_raw_fd()];
         let register = |error| StartError::system("register socket and buffers with io_uring", error);
         uring.submitter().register_files(&files).map_err(register)?;
@@ -138,8 +88,8 @@ impl Ring {
         // unregistered or never.
         unsafe {
             uring.submitter().register_buf_ring_with_flags(
-                receive.ring_address(),
-                receive.count() as u16,
+                buffers.receive.ring_address(),
+                buffers.receive.count() as u16,
                 BUFFER_GROUP,
                 0,
             )
@@ -150,9 +100,7 @@ impl Ring {
         layout.msg_controllen = RECEIVE_CONTROL_BYTES;
         Ok(Self {
             uring: ManuallyDrop::new(uring),
-            receive: ManuallyDrop::new(receive),
-            sends: ManuallyDrop::new(sends),
-            peers: ManuallyDrop::new(peers.iter().map(|&address| SockAddr::from(address)).collect()),
+            buffers: ManuallyDrop::new(buffers),
             words: ManuallyDrop::new(Box::new(Words { receive: layout, wake_count: 0, control_byte: 1 })),
             socket: ManuallyDrop::new(socket),
             control_waker,
@@ -164,65 +112,17 @@ impl Ring {
         })
     }
 
-    /// What a held buffer contains.
-    pub(crate) fn received(&self, buffer: BufferId) -> Received<'_> {
-        Received::parse(self.receive.bytes(buffer))
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
-    /// Keeps a held buffer for one more user.
-    pub(crate) fn hold(&mut self, buffer: BufferId) {
-        self.receive.hold(buffer);
-    }
-
-    /// Gives up one hold; with the last one the kernel may fill the buffer again.
-    pub(crate) fn release(&mut self, buffer: BufferId) {
-        self.receive.release(buffer);
-    }
-
-    /// A slot to send with; `None` when all are in flight.
-    pub(crate) fn take_slot(&mut self) -> Option<SendSlot> {
-        self.sends.take_slot()
-    }
-
-    /// The slot's memory, to write datagrams into.
-    pub(crate) fn slot_bytes(&mut self, slot: &SendSlot) -> &mut [u8] {
-        self.sends.slot_bytes(slot)
-    }
-
-    /// A held buffer's content to read and a slot's memory to write.
-    pub(crate) fn received_and_slot(&mut self, buffer: BufferId, slot: &SendSlot) -> (Received<'_>, &mut [u8]) {
-        (Received::parse(self.receive.bytes(buffer)), self.sends.slot_bytes(slot))
-    }
-
-    /// See [`SendBuffers::take_slice_buffer`].
-    pub(crate) fn take_slice_buffer(&mut self) -> Option<SliceBuffer> {
-        self.sends.take_slice_buffer()
-    }
-
-    /// See [`SendBuffers::slice_bytes_mut`].
-    pub(crate) fn slice_bytes_mut(&mut self, buffer: &SliceBuffer) -> &mut [u8] {
-        self.sends.slice_bytes_mut(buffer)
-    }
-
-    /// See [`SendBuffers::slice_and_slot`].
-    pub(crate) fn slice_and_slot(
-        &mut self,
-        buffer: &SliceBuffer,
-        range: Range<usize>,
-        slot: &SendSlot,
-    ) -> (&[u8], &mut [u8]) {
-        self.sends.slice_and_slot(buffer, range, slot)
-    }
-
-    /// The buffer is free again when the sends from it are done.
-    pub(crate) fn give_back_slice_buffer(&mut self, buffer: SliceBuffer) {
-        self.sends.give_back_slice_buffer(buffer);
+    pub(crate) fn buffers_mut(&mut self) -> &mut Buffers {
+        &mut self.buffers
     }
 
     /// Queues the first `length` bytes of the slot's memory for `peer`, cut into datagrams of `segment_bytes`.
     pub(crate) fn send(&mut self, slot: SendSlot, length: usize, peer: usize, segment_bytes: usize) {
-        let to = Outgoing { address: &self.peers[peer], segment_bytes };
-        let (index, message) = self.sends.prepare(slot, length, &to);
+        let (index, message) = self.buffers.prepare(slot, length, peer, segment_bytes);
         self.push_send(index, message);
     }
 
@@ -235,8 +135,7 @@ impl Ring {
         peer: usize,
         segment_bytes: usize,
     ) {
-        let to = Outgoing { address: &self.peers[peer], segment_bytes };
-        let (index, message) = self.sends.prepare_slice(slot, buffer, range, &to);
+        let (index, message) = self.buffers.prepare_slice(slot, buffer, range, peer, segment_bytes);
         self.push_send(index, message);
     }
 
@@ -300,7 +199,7 @@ impl Ring {
     /// Starts what always has to be in flight and is not: a multishot receive ends when buffers run out, on errors and on
     /// empty datagrams.
     fn rearm(&mut self) {
-        if !self.receiving && self.receive.with_kernel() > 0 {
+        if !self.receiving && self.buffers.receive.with_kernel() > 0 {
             let entry = opcode::RecvMsgMulti::new(SOCKET, &raw const self.words.receive, BUFFER_GROUP).build();
             // SAFETY: the message header is in this ring's box; it names no other memory. The kernel writes into
             // buffers of the group, which it has until their completion.
@@ -355,7 +254,7 @@ impl Ring {
             Ok(filled) => {
                 let index = cqueue::buffer_select(flags).expect("a receive that succeeds has taken a buffer");
                 self.counters.add(Counter::BuffersReceived, 1);
-                Some(self.receive.take(index, filled))
+                Some(self.buffers.receive.take(index, filled))
             }
             Err(_) => {
                 match -result {
@@ -369,7 +268,7 @@ impl Ring {
     }
 
     fn complete_send(&mut self, slot: u16, result: i32) {
-        let datagrams = self.sends.done(slot);
+        let datagrams = self.buffers.sends.done(slot);
         match result {
             0.. => {
                 self.counters.add(Counter::SendsCompleted, 1);
@@ -381,7 +280,10 @@ impl Ring {
     }
 
     fn in_flight(&self) -> usize {
-        self.sends.in_flight() + self.waking_control + usize::from(self.receiving) + usize::from(self.awaiting_wake)
+        self.buffers.sends.in_flight()
+            + self.waking_control
+            + usize::from(self.receiving)
+            + usize::from(self.awaiting_wake)
     }
 
     /// Cancels and waits until the kernel holds nothing of ours. `false` if it did not give everything back in time.
@@ -394,7 +296,7 @@ impl Ring {
             self.enter(Some(Duration::from_millis(10)));
             while let Some(completion) = self.next_completion() {
                 if let Some(buffer) = self.complete(&completion) {
-                    self.receive.release(buffer);
+                    self.buffers.receive.release(buffer);
                 }
             }
         }
@@ -419,9 +321,7 @@ impl Drop for Ring {
         }
         // SAFETY: as above; and nothing is in flight, so the kernel names none of this memory any more.
         unsafe {
-            ManuallyDrop::drop(&mut self.receive);
-            ManuallyDrop::drop(&mut self.sends);
-            ManuallyDrop::drop(&mut self.peers);
+            ManuallyDrop::drop(&mut self.buffers);
             ManuallyDrop::drop(&mut self.words);
         }
     }

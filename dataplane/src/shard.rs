@@ -1,4 +1,4 @@
-//! A shard: one thread, one ring, one socket. A shred's way is [`Shard::run`], from top to bottom.
+//! A shard: one thread, one engine, one socket. A shred's way is [`Shard::run`], from top to bottom.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::clock;
 use crate::config::Poll;
 use crate::counters::Counters;
 use crate::egress::Egress;
+use crate::engine::Engine;
 use crate::intake::Intake;
 use crate::link::{ControlLink, FromShard};
-use crate::ring::Ring;
 use crate::stages::ShardReport;
 
 /// Buffers handled before control's orders and the ring have their turn again.
@@ -27,7 +27,7 @@ pub(crate) struct Shard {
     pub(crate) index: usize,
     pub(crate) poll: Poll,
     pub(crate) stop: Arc<AtomicBool>,
-    pub(crate) ring: Ring,
+    pub(crate) engine: Engine,
     pub(crate) intake: Intake,
     pub(crate) egress: Egress,
     pub(crate) control: ControlLink,
@@ -45,7 +45,7 @@ impl Shard {
         while !self.stop.load(Ordering::Relaxed) {
             self.reap();
             while let Some(buffer) = self.next_buffer() {
-                let (intake, received) = (&mut self.intake, self.ring.received(buffer));
+                let (intake, received) = (&mut self.intake, self.engine.received(buffer));
                 for datagram in intake.split(&received, self.received_at) {
                     let Some(authentic) = intake.authenticate(datagram) else { continue };
                     let Some(shred) = intake.parse(authentic) else { continue };
@@ -71,7 +71,7 @@ impl Shard {
             waker.park(self.waits_for_room());
             !self.has_work()
         };
-        self.ring.reap(sleepy.then_some(SLEEP), &mut self.received);
+        self.engine.reap(sleepy.then_some(SLEEP), &mut self.received);
         waker.unpark();
         self.received_at = clock::now();
         self.turn = 0;
@@ -105,27 +105,27 @@ impl Shard {
     /// Sends the copies of what this node relays. They leave before the decoding starts.
     fn forward(&mut self, buffer: BufferId) {
         for fan_out in self.intake.fan_outs() {
-            self.egress.relay(&mut self.ring, buffer, fan_out);
+            self.egress.relay(&mut self.engine, buffer, fan_out);
         }
-        self.ring.release(buffer);
+        self.engine.release(buffer);
         self.egress.take_orders(&self.control);
-        self.ring.wake_control();
-        self.egress.forward(&mut self.ring, &mut self.intake.stages);
+        self.engine.wake_control();
+        self.egress.forward(&mut self.engine, &mut self.intake.stages);
     }
 
     /// Gives control a slice or a report about one.
     fn hand_off(&mut self, decoded: FromShard) {
         self.control.push_slice(decoded);
-        self.ring.wake_control();
-        self.ring.submit();
+        self.engine.wake_control();
+        self.engine.submit();
     }
 
     /// Sends what control has ordered and what waited for a free slot.
     fn submit(&mut self) {
         self.egress.take_orders(&self.control);
-        self.egress.forward(&mut self.ring, &mut self.intake.stages);
-        self.egress.send_slice(&mut self.ring, &mut self.intake.lineups, &self.control, &mut self.intake.stages);
-        self.ring.submit();
+        self.egress.forward(&mut self.engine, &mut self.intake.stages);
+        self.egress.send_slice(&mut self.engine, &mut self.intake.lineups, &self.control, &mut self.intake.stages);
+        self.engine.submit();
     }
 
     /// Follows control's horizon.

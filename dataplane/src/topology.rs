@@ -23,10 +23,12 @@ use core_affinity::CoreId;
 use socket2::Socket;
 
 use crate::auth::PairwiseKeys;
+use crate::buffers::BufferCounts;
 use crate::config::{DataplaneConfig, StartError};
 use crate::counters::Counters;
 use crate::egress::Egress;
 use crate::encode::Encoder;
+use crate::engine::{Engine, EngineParts};
 use crate::gate::Gate;
 use crate::guard::PortGuard;
 use crate::intake::{Intake, IntakeParts};
@@ -35,7 +37,7 @@ use crate::lineup::Lineups;
 use crate::link::{ControlLink, Horizon, ShardLink, link};
 use crate::probe::probe;
 use crate::relay::Audience;
-use crate::ring::{Ring, RingDepth};
+use crate::ring::RingDepth;
 use crate::shard::Shard;
 use crate::stages::{ShardReport, Stages};
 use crate::wake::{ControlWaker, ShardWaker};
@@ -230,15 +232,21 @@ fn pin(core: usize) -> Result<(), StartError> {
 fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     let ShardParts { index, config, keys, socket, control, control_waker, horizon, counters, stop } = parts;
     config.cores[index].map_or(Ok(()), pin)?;
-    let depth = RingDepth {
+    let buffers = BufferCounts {
         receive_buffers: RECEIVE_BUFFERS,
         send_slots: SEND_SLOTS,
         slice_buffers: SLICE_BUFFERS,
         slice_buffer_bytes: Encoder::buffer_bytes(&config.coding),
-        submissions: SUBMISSIONS,
-        completions: COMPLETIONS,
     };
-    let ring = Ring::new(depth, socket, &config.addresses, &control, control_waker, Arc::clone(&counters))?;
+    let parts = EngineParts {
+        socket,
+        buffers,
+        peers: &config.addresses,
+        control: control.clone(),
+        control_waker,
+        counters: Arc::clone(&counters),
+    };
+    let engine = Engine::new(RingDepth { submissions: SUBMISSIONS, completions: COMPLETIONS }, parts)?;
     let letterhead = Letterhead::new(config.cluster, config.own, Arc::clone(&keys));
     let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
     let encoder = Encoder::new(config.coding, shredder, SliceSigner::new(&config.identity));
@@ -260,7 +268,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
         index,
         poll: config.poll,
         stop,
-        ring,
+        engine,
         intake,
         egress: Egress::new(audience, letterhead, encoder, Arc::clone(&counters)),
         control,
