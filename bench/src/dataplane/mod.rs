@@ -102,8 +102,8 @@ mod tests {
 
     #[test]
     fn relaying_over_loopback_runs() {
-        check(&relay::relay("relay_4", Traffic { batches: 2, ..thirteen_shreds_to(4) }, 1));
-        check(&relay::relay("broadcast", Traffic { batches: 1, peers: 99, ..BROADCAST }, 1));
+        check(&relay::relay("relay_4", Traffic { batches: 2, warm_up: 2, ..thirteen_shreds_to(4) }, 1));
+        check(&relay::relay("broadcast", Traffic { batches: 1, warm_up: 2, peers: 99, ..BROADCAST }, 1));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use io_uring::{IoUring, opcode, types};
+use socket2::SockAddr;
+
 /// A non-blocking loopback socket on a free port. Receives datagrams joined (`UDP_GRO`); sends whatever it is given as
 /// datagrams of `segment_bytes` (`UDP_SEGMENT`). Buffers are as large as the system allows, up to `buffer_bytes`.
 ///
@@ -44,6 +47,148 @@ pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> usize {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
         Err(error) => panic!("cannot receive: {error}"),
+    }
+}
+
+/// A way to send the same bytes to many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A system call for each of them.
+    SendTo,
+    /// One for all of them, or several for very many.
+    SendMmsg,
+    /// One for all of them, as operations of a ring on a registered socket.
+    Ring,
+    /// A system call for each, on a socket that is connected to one receiver: for comparison only, since who has many peers
+    /// has one socket for all of them.
+    Connected,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 4] = [Self::SendTo, Self::SendMmsg, Self::Ring, Self::Connected];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::SendTo => "sendto",
+            Self::SendMmsg => "sendmmsg",
+            Self::Ring => "io_uring",
+            Self::Connected => "connected",
+        }
+    }
+}
+
+/// Sends the same bytes to one address as often as there are receivers. Belongs to the thread that made it.
+pub(crate) struct Fan<'a> {
+    socket: &'a UdpSocket,
+    to: SockAddr,
+    receivers: usize,
+    means: Means,
+}
+
+enum Means {
+    SendTo(SocketAddr),
+    SendMmsg(Vec<libc::mmsghdr>),
+    Ring(Box<IoUring>),
+    Connected(UdpSocket),
+}
+
+impl<'a> Fan<'a> {
+    /// `segment_bytes` as in [`socket`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn new(
+        way: Way,
+        socket: &'a UdpSocket,
+        segment_bytes: usize,
+        to: SocketAddr,
+        receivers: usize,
+    ) -> io::Result<Self> {
+        let means = match way {
+            Way::SendTo => Means::SendTo(to),
+            Way::SendMmsg => Means::SendMmsg(Vec::with_capacity(receivers)),
+            Way::Ring => {
+                let entries = receivers.next_power_of_two() as u32;
+                let ring = IoUring::builder()
+                    .setup_single_issuer()
+                    .setup_coop_taskrun()
+                    .setup_defer_taskrun()
+                    .setup_submit_all()
+                    .build(entries)?;
+                ring.submitter().register_files(&[socket.as_raw_fd()])?;
+                Means::Ring(Box::new(ring))
+            }
+            Way::Connected => {
+                let connected = self::socket(segment_bytes, 64 << 20)?;
+                connected.connect(to)?;
+                Means::Connected(connected)
+            }
+        };
+        Ok(Self { socket, to: to.into(), receivers, means })
+    }
+
+    /// Sends `datagrams` to every receiver.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub(crate) fn send(&mut self, datagrams: &[u8]) {
+        match &mut self.means {
+            Means::SendTo(to) => (0..self.receivers).for_each(|_| send(self.socket, datagrams, *to)),
+            Means::Connected(socket) => (0..self.receivers).for_each(|_| {
+                while let Err(error) = socket.send(datagrams) {
+                    assert!(error.kind() == io::ErrorKind::WouldBlock, "loopback takes no datagrams: {error}");
+                }
+            }),
+            Means::SendMmsg(messages) => send_mmsg(self.socket, datagrams, &self.to, self.receivers, messages),
+            Means::Ring(ring) => send_by_ring(ring, datagrams, &self.to, self.receivers),
+        }
+    }
+}
+
+fn send_mmsg(socket: &UdpSocket, datagrams: &[u8], to: &SockAddr, receivers: usize, messages: &mut Vec<libc::mmsghdr>) {
+    let mut vector = libc::iovec { iov_base: datagrams.as_ptr().cast_mut().cast(), iov_len: datagrams.len() };
+    // SAFETY: all-zero bytes are a valid msghdr.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = to.as_ptr().cast_mut().cast();
+    header.msg_namelen = to.len();
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    messages.clear();
+    messages.resize(receivers, libc::mmsghdr { msg_hdr: header, msg_len: 0 });
+    let mut sent = 0;
+    while sent < receivers {
+        let left = &mut messages[sent..];
+        // SAFETY: the headers and the address, the vector and the bytes that they name live through the call, which only
+        // reads them and writes the lengths.
+        let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), left.as_mut_ptr(), left.len() as u32, 0) };
+        match usize::try_from(result) {
+            Ok(more) => sent += more,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                assert!(error.kind() == io::ErrorKind::WouldBlock, "loopback takes no datagrams: {error}");
+            }
+        }
+    }
+}
+
+fn send_by_ring(ring: &mut IoUring, datagrams: &[u8], to: &SockAddr, receivers: usize) {
+    let mut left = receivers;
+    while left > 0 {
+        let entry = opcode::Send::new(types::Fixed(0), datagrams.as_ptr(), datagrams.len() as u32)
+            .dest_addr(to.as_ptr().cast())
+            .dest_addr_len(to.len())
+            .build();
+        for _ in 0..left {
+            // SAFETY: address and bytes live until the completions of all sends were waited for below.
+            unsafe { ring.submission().push(&entry) }.expect("the ring has room for all receivers");
+        }
+        ring.submit_and_wait(left).expect("the ring takes sends");
+        for completion in ring.completion() {
+            match completion.result() {
+                0.. => left -= 1,
+                error => assert!(-error == libc::EAGAIN, "loopback takes no datagrams: error {}", -error),
+            }
+        }
     }
 }
 
