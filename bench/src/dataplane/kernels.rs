@@ -7,6 +7,7 @@ use aes::Aes128Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_rotor::erasure::{ErasureCode, Kernel, Piece, PieceSet};
+use alpenglow_rotor::leader_key::LeaderKey;
 use alpenglow_rotor::merkle;
 use alpenglow_rotor::parameters::{CodingParameters, DATA_SHREDS_MAX};
 use alpenglow_rotor::signature::SignedRoot;
@@ -172,7 +173,10 @@ fn verify() -> Vec<Sampler<'static>> {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[2; 32]).expect("32 bytes are a seed");
     let other_public = UnparsedPublicKey::new(&ED25519, pair.public_key().as_ref().to_vec());
     let bytes = signature.to_bytes();
+    let mut prepared = LeaderKey::reserved();
+    prepared.begin(&public);
     vec![
+        repeated(move || assert!(prepared.verify(black_box(&message), &bytes))),
         repeated(move || assert!(public.verify_strict(black_box(&message), &signature).is_ok())),
         repeated(move || assert!(other_public.verify(black_box(&message), &bytes).is_ok())),
     ]

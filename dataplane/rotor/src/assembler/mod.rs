@@ -3,7 +3,7 @@
 //! For every shred: [`Assembler::verify`], then relay it if [`Assembler::claim_relay`] agrees, then [`Assembler::insert`];
 //! when that says [`Inserted::Complete`], [`Assembler::decode`].
 //!
-//! - The first shred of a slice pays for a signature check; what it proves is kept. Further shreds with the same signature
+//! - The first shred of a slice pays for a signature check, which takes less the more slices of one leader were checked; what it proves is kept. Further shreds with the same signature
 //!   are hashed up to the first node of the tree that is already known.
 //! - Data is written where it belongs in the slice's memory, so a slice of which all data shreds came needs no further copy.
 //! - Decoding computes every shred that is missing, and the root: it is the signed one, or the slice is malformed for
@@ -17,6 +17,7 @@
 
 mod entry;
 mod known_nodes;
+mod leaders;
 mod outcome;
 mod pool;
 mod senders;
@@ -26,6 +27,7 @@ mod tests;
 use ed25519_dalek::VerifyingKey;
 
 use self::entry::{Entry, State};
+use self::leaders::Leaders;
 pub use self::outcome::{Decoded, Defect, Equivocation, Inserted, MalformedSlice, Reject};
 use self::pool::Pool;
 use self::senders::FailedChecks;
@@ -53,6 +55,7 @@ pub struct Assembler {
     code: ErasureCode,
     pool: Pool,
     failed: FailedChecks,
+    leaders: Leaders,
     closed_through: Slot,
 }
 
@@ -78,6 +81,7 @@ impl Assembler {
             code,
             pool: Pool::new(&parameters, capacity),
             failed: FailedChecks::new(),
+            leaders: Leaders::new(),
             closed_through: Slot::GENESIS,
         }
     }
@@ -135,7 +139,9 @@ impl Assembler {
             }
         } else {
             let is_spent = self.failed.contains(sender, shred.slice());
-            check_other_signature(entry, shred, sender, is_spent, leader, self.cluster)?;
+            check_other_signature(entry, shred, sender, is_spent, |claimed| {
+                self.leaders.verify(claimed, leader, self.cluster)
+            })?;
         }
         entry.verify(shred, &self.parameters)?;
         Ok(Verified { slice: shred.slice(), index: shred.index(), entry: position, generation: entry.generation })
@@ -156,7 +162,7 @@ impl Assembler {
             return Err(Reject::Budget);
         }
         let signed = claim(shred);
-        if !signed.verify(leader, self.cluster) {
+        if !self.leaders.verify(&signed, leader, self.cluster) {
             self.failed.note(sender, slice);
             return Err(Reject::BadSignature);
         }
@@ -237,7 +243,12 @@ impl Assembler {
 }
 
 fn capacity_within(parameters: &CodingParameters, code: &ErasureCode, budget_bytes: usize) -> usize {
-    Pool::capacity_within(parameters, budget_bytes.saturating_sub(FailedChecks::BYTES + code.heap_bytes()))
+    Pool::capacity_within(parameters, budget_bytes.saturating_sub(fixed_bytes(code)))
+}
+
+/// Memory for other things than slices.
+fn fixed_bytes(code: &ErasureCode) -> usize {
+    FailedChecks::BYTES + Leaders::BYTES + code.heap_bytes()
 }
 
 /// What a shred says was signed.
@@ -252,8 +263,7 @@ fn check_other_signature(
     shred: &ShredView<'_>,
     sender: ValidatorIndex,
     is_spent: bool,
-    leader: &VerifyingKey,
-    cluster: ClusterId,
+    is_leaders: impl FnOnce(&SignedRoot) -> bool,
 ) -> Result<(), Reject> {
     if entry.second.is_some() {
         return Err(Reject::AfterEquivocation);
@@ -262,7 +272,7 @@ fn check_other_signature(
         return Err(Reject::SenderSpent);
     }
     let claimed = claim(shred);
-    if !claimed.verify(leader, cluster) {
+    if !is_leaders(&claimed) {
         return Err(Reject::BadSignature);
     }
     if (claimed.root, claimed.is_last) != (entry.signed.root, entry.signed.is_last) {

@@ -40,7 +40,7 @@ fn assembler() -> Assembler {
 
 /// Fixed costs and exactly `slices` slices.
 fn assembler_for(slices: usize) -> Assembler {
-    let fixed = FailedChecks::BYTES + ErasureCode::new(&parameters()).heap_bytes();
+    let fixed = fixed_bytes(&ErasureCode::new(&parameters()));
     let assembler = Assembler::new(parameters(), CLUSTER, fixed + slices * Pool::bytes_per_slice(&parameters()));
     assert_eq!(assembler.capacity(), slices);
     assembler
