@@ -16,7 +16,8 @@
 //!   ]
 //! }
 //! ```
-//! `data_shreds` and `total_shreds` are the paper's gamma and Gamma.
+//! `data_shreds` and `total_shreds` are the paper's gamma and Gamma; `code` is `rs8`, or `leopard16` for more than 255
+//! shreds.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use alpenglow_control::block::SLICE_PAYLOAD_BYTES_MIN;
 use alpenglow_control::bls::{ProofOfPossession, PublicKeyBytes, SecretKey, SignatureBytes};
 use alpenglow_control::stakes::Stakes;
 use alpenglow_control::voting_keys::{VotingKeys, VotingKeysError};
-use alpenglow_rotor::parameters::{CodingParameters, DATAGRAM_BYTES_DEFAULT, ParameterError};
+use alpenglow_rotor::parameters::{Code, CodingParameters, DATAGRAM_BYTES_DEFAULT, ParameterError};
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
 use alpenglow_rotor::types::{ClusterId, Stake, VALIDATORS_MAX, ValidatorIndex};
@@ -46,8 +47,8 @@ pub(crate) const GENESIS_FILE: &str = "genesis.json";
 const FILE_BYTES_MAX: usize = 4 << 20;
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
-/// Largest datagram: what a jumbo frame holds with IPv6 and UDP headers.
-const DATAGRAM_BYTES_MAX: usize = 8_972;
+/// Largest datagram: what a jumbo frame of 9,000 bytes holds besides IPv4 and UDP headers.
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 8_972;
 /// Longest time for one block.
 pub(crate) const DELTA_BLOCK_MS_MAX: u64 = 60_000;
 /// Longest timeout.
@@ -193,19 +194,23 @@ pub(crate) enum ScheduleName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Coding {
-    code: Code,
+    code: CodeName,
     data_shreds: usize,
     total_shreds: usize,
     shred_bytes: usize,
     datagram_bytes: usize,
 }
 
-/// The erasure code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Code {
-    /// The systematic Reed-Solomon code over GF(2^8), for up to 255 shreds.
-    #[serde(rename = "rs8")]
+/// The erasure code, by its name in files and flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
+pub(crate) enum CodeName {
+    /// Reed-Solomon over GF(2^8): the fast one, for up to 255 shreds
+    #[default]
     Rs8,
+    /// Reed-Solomon over GF(2^16), for up to 512 shreds
+    Leopard16,
 }
 
 /// A validator's place in the set.
@@ -327,7 +332,7 @@ impl GenesisFile {
             leader_schedule: parameters.schedule,
             epoch_seed: Hex(parameters.seed.0),
             coding: Coding {
-                code: Code::Rs8,
+                code: coding.code().into(),
                 data_shreds: coding.data_shreds(),
                 total_shreds: coding.total_shreds(),
                 shred_bytes: coding.shred_bytes(),
@@ -380,10 +385,10 @@ impl GenesisFile {
         range("start_time_unix_ms", self.start_time_unix_ms, 0, START_TIME_UNIX_MS_MAX)?;
         range("delta_block_ms", self.delta_block_ms, 1, DELTA_BLOCK_MS_MAX)?;
         range("delta_timeout_ms", self.delta_timeout_ms, 1, DELTA_TIMEOUT_MS_MAX)?;
-        let Coding { code: Code::Rs8, data_shreds, total_shreds, shred_bytes, datagram_bytes } = self.coding;
+        let Coding { code, data_shreds, total_shreds, shred_bytes, datagram_bytes } = self.coding;
         let datagram_range = (DATAGRAM_BYTES_DEFAULT as u64, DATAGRAM_BYTES_MAX as u64);
         range("coding.datagram_bytes", datagram_bytes as u64, datagram_range.0, datagram_range.1)?;
-        let coding = CodingParameters::new(data_shreds, total_shreds, shred_bytes, datagram_bytes)?;
+        let coding = CodingParameters::new(code.into(), data_shreds, total_shreds, shred_bytes, datagram_bytes)?;
         match coding.slice_payload_bytes() {
             found if found < SLICE_PAYLOAD_BYTES_MIN => Err(GenesisDefect::SliceBytes { found }),
             _ => Ok(coding),
@@ -428,6 +433,24 @@ impl GenesisFile {
             delta_timeout: Duration::from_millis(self.delta_timeout_ms),
             start_time: UNIX_EPOCH + Duration::from_millis(self.start_time_unix_ms),
         })
+    }
+}
+
+impl From<CodeName> for Code {
+    fn from(name: CodeName) -> Self {
+        match name {
+            CodeName::Rs8 => Self::Rs8,
+            CodeName::Leopard16 => Self::Leopard16,
+        }
+    }
+}
+
+impl From<Code> for CodeName {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::Rs8 => Self::Rs8,
+            Code::Leopard16 => Self::Leopard16,
+        }
     }
 }
 
@@ -503,6 +526,27 @@ mod tests {
         assert_eq!(genesis.relay_sampler().total_shreds(), 64);
     }
 
+    /// The two codes make different shreds of the same slice: nodes that do not agree on it must not be in one cluster.
+    #[test]
+    fn the_code_is_part_of_the_clusters_id() {
+        let clusters = Code::ALL.map(|code| {
+            let mut file = FILE.clone();
+            file.coding.code = code.into();
+            let genesis = load_bytes(file.to_json()).unwrap();
+            assert_eq!(genesis.coding.code(), code);
+            genesis.cluster
+        });
+        assert_ne!(clusters[0], clusters[1]);
+    }
+
+    #[test]
+    fn the_names_of_codes_are_those_of_their_crate() {
+        for code in Code::ALL {
+            assert_eq!(serde_json::to_value(CodeName::from(code)).unwrap(), json!(code.name()));
+            assert_eq!(CodeName::from_str(code.name(), false).map(Code::from), Ok(code));
+        }
+    }
+
     #[test]
     fn every_byte_of_the_file_counts_for_the_clusters_id() {
         let text = FILE.to_json();
@@ -535,10 +579,12 @@ mod tests {
             ("/delta_block_ms", json!(0.4), "expected u64"),
             ("/leader_schedule", json!("random"), "unknown variant `random`"),
             ("/epoch_seed", json!("07"), "expected 64 hexadecimal digits"),
-            ("/coding/code", json!("leopard16"), "unknown variant `leopard16`"),
-            ("/coding/data_shreds", json!(64), "need 1 <= gamma < Gamma <= 255"),
-            ("/coding/total_shreds", json!(u64::MAX), "need 1 <= gamma < Gamma <= 255"),
-            ("/coding/shred_bytes", json!(897), "shred_bytes must be even"),
+            ("/coding/code", json!("leopard8"), "unknown variant `leopard8`, expected `rs8` or `leopard16`"),
+            ("/coding/data_shreds", json!(64), "coding: 64 data shreds of 64 in all: there must be 1 to 255"),
+            ("/coding/total_shreds", json!(256), "coding: 256 shreds: the code rs8 makes at most 255; leopard16"),
+            ("/coding/total_shreds", json!(u64::MAX), "shreds: the code rs8 makes at most 255"),
+            ("/coding/total_shreds", json!(255), "coding: shreds of 896 bytes: must be even and between 64 and 864"),
+            ("/coding/shred_bytes", json!(897), "coding: shreds of 897 bytes: must be even and between 64 and 928"),
             ("/coding/datagram_bytes", json!(1_231), "coding.datagram_bytes must be between 1232 and 8972"),
             ("/coding/datagram_bytes", json!(65_507), "coding.datagram_bytes must be between"),
             ("/validators/1/stake", json!(0), "validator 1 has no stake"),

@@ -26,7 +26,7 @@ use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
 use crate::logging;
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
-use crate::slice_memory::leave_room_to_shards;
+use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
 use crate::telemetry::{EventWriter, Events};
 use crate::topology::{Layout, LayoutError, available_cores};
 use crate::verifier::Verifiers;
@@ -60,6 +60,9 @@ pub(crate) enum NodeError {
     /// The control core refuses the cluster's parameters.
     #[error("the genesis file's parameters cannot work: {0}")]
     Control(#[from] ControlConfigError),
+    /// The cluster's slices do not fit.
+    #[error(transparent)]
+    SliceMemory(#[from] SliceMemoryError),
     /// The node has voted before, or its data folder cannot be used.
     #[error(transparent)]
     FirstStart(#[from] FirstStartError),
@@ -180,7 +183,7 @@ impl Node {
         // One job for each verifier: further votes wait in control and become one larger batch.
         config.checking.jobs_max = self.layout.verifiers;
         let (memory_bytes, shards) = (self.config.slice_memory_bytes, self.layout.shard_cores.len());
-        leave_room_to_shards(&mut config.blokstor, &genesis.coding, memory_bytes, shards);
+        leave_room_to_shards(&mut config.blokstor, &genesis.coding, memory_bytes, shards)?;
         Ok(Control::new(config, start(genesis.start_time))?)
     }
 

@@ -13,6 +13,7 @@ use alpenglow_rotor::types::VALIDATORS_MAX;
 use clap::{Args, ValueEnum, value_parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::coding::CodingArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, Kill, Placement, Plan, Verdict};
@@ -54,6 +55,8 @@ pub(crate) struct ClusterArgs {
     /// What leaders and relays are drawn from: a number or 64 hexadecimal digits [default: random]
     #[arg(long, value_name = "SEED", value_parser = parse_seed)]
     seed: Option<EpochSeed>,
+    #[command(flatten)]
+    coding: CodingArgs,
     /// Threads of each node that handle shreds, 1 to 64
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_shards)]
     shards: NonZero<usize>,
@@ -86,6 +89,7 @@ Examples:
   alpenglow cluster                                                        five nodes, 40 slots
   alpenglow cluster --nodes 20 --slots 20 --stakes mainnet                 more nodes, of unequal stake
   alpenglow cluster --slots 60 --schedule round-robin --kill 4@12 --kill 3@12    two of five crash
+  alpenglow cluster --total-shreds 96 --datagram-bytes 1472                wider slices, larger datagrams
   alpenglow cluster --output json | jq .stages.finalized                   for programs";
 
 /// The same bounds as in a node's config.
@@ -137,6 +141,7 @@ impl ClusterArgs {
             seed: self.seed.map_or_else(random_seed, Ok)?,
             placement: Placement::plan(nodes, self.shards, cores, self.poll, &available_cores())
                 .map_err(CliError::usage)?,
+            coding: self.coding.parameters()?,
             kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
             kills: self.kill,
             silent_relays: self.silent_relay,

@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::types::{VALIDATORS_MAX, ValidatorIndex};
 use clap::{Args, value_parser};
 
+use super::coding::CodingArgs;
 use super::{CliError, print};
 use crate::config::NewConfig;
 use crate::encoding::hex;
@@ -46,6 +46,8 @@ pub(crate) struct GenesisArgs {
     /// --block-ms]
     #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(1..=DELTA_TIMEOUT_MS_MAX))]
     timeout_ms: Option<u64>,
+    #[command(flatten)]
+    coding: CodingArgs,
     /// When the first slot starts, in milliseconds from now; a node that is started later begins at once
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     #[arg(value_parser = value_parser!(u64).range(..=31_536_000_000))]
@@ -67,7 +69,8 @@ pub(crate) struct GenesisArgs {
 const AFTER_HELP: &str = "\
 Examples:
   alpenglow genesis --validators 4 --out cluster
-  alpenglow genesis --validators 3 --stakes 5,1,1 --schedule round-robin --seed 7 --out cluster";
+  alpenglow genesis --validators 3 --stakes 5,1,1 --schedule round-robin --seed 7 --out cluster
+  alpenglow genesis --validators 20 --code leopard16 --total-shreds 320 --datagram-bytes 1472 --out cluster";
 
 impl GenesisArgs {
     /// Runs it.
@@ -109,7 +112,7 @@ impl GenesisArgs {
         Ok(ClusterParameters {
             schedule: self.schedule,
             seed,
-            coding: CodingParameters::default(),
+            coding: self.coding.parameters()?,
             delta_block: Duration::from_millis(self.block_ms),
             delta_timeout: Duration::from_millis(self.timeout_ms.unwrap_or(3 * self.block_ms)),
             start_time: SystemTime::now() + Duration::from_millis(self.start_in_ms),

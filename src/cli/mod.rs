@@ -4,6 +4,7 @@
 //! with 2.
 
 mod cluster;
+mod coding;
 mod genesis;
 mod keys;
 mod node;

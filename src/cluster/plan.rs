@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) seed: EpochSeed,
     /// Where the nodes' threads run.
     pub(crate) placement: Placement,
+    /// How slices are cut.
+    pub(crate) coding: CodingParameters,
     /// What the nodes compute the erasure code with.
     pub(crate) kernel: KernelPolicy,
     /// Whom to kill when.
@@ -86,7 +88,7 @@ impl Plan {
         ClusterParameters {
             schedule: self.schedule,
             seed: self.seed,
-            coding: CodingParameters::default(),
+            coding: self.coding,
             delta_block: self.block_time,
             delta_timeout: 3 * self.block_time,
             start_time,
@@ -118,6 +120,13 @@ impl Plan {
             "schedule": self.schedule,
             "seed": hex(&self.seed.0),
             "placement": self.placement.describe(),
+            "coding": {
+                "code": self.coding.code().name(),
+                "data_shreds": self.coding.data_shreds(),
+                "total_shreds": self.coding.total_shreds(),
+                "shred_bytes": self.coding.shred_bytes(),
+                "datagram_bytes": self.coding.datagram_bytes(),
+            },
             "kernel": self.kernel.name(),
             "kill": kills,
             "silent_relay": self.silent_relays,
@@ -234,6 +243,7 @@ pub(crate) mod tests {
             schedule: ScheduleName::RoundRobin,
             seed: EpochSeed([7; 32]),
             placement: Placement::plan(5, NonZero::<usize>::MIN, None, PollPolicy::Auto, &[0]).unwrap(),
+            coding: CodingParameters::default(),
             kernel: KernelPolicy::Auto,
             kills: Vec::new(),
             silent_relays: Vec::new(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use alpenglow_rotor::parameters::{Code, CodingParameters};
+
 use crate::seeds;
 use crate::world::{MS, Random, Setup, World};
 
@@ -128,7 +130,7 @@ fn more_transactions_than_a_slot_can_carry_are_carried_by_later_ones() {
     let mut world = World::new(Setup {
         configure: |config| {
             config.slices_in_flight_max = 2;
-            config.coding = alpenglow_rotor::parameters::CodingParameters::new(4, 8, 512, 1_232).unwrap();
+            config.coding = CodingParameters::new(Code::Rs8, 4, 8, 512, 1_232).unwrap();
         },
         ..Setup::default()
     });
@@ -142,7 +144,7 @@ fn more_transactions_than_a_slot_can_carry_are_carried_by_later_ones() {
 fn more_transactions_than_memory_has_room_for_do_not_stop_the_chain() {
     let mut world = World::new(Setup {
         configure: |config| {
-            config.coding = alpenglow_rotor::parameters::CodingParameters::new(4, 8, 512, 1_232).unwrap();
+            config.coding = CodingParameters::new(Code::Rs8, 4, 8, 512, 1_232).unwrap();
             config.blokstor.slice_memory_bytes = 4 * 512;
             config.blokstor.bytes_max = 1 << 20;
             config.blokstor.retained_bytes = 1 << 17;

@@ -12,7 +12,7 @@ use alpenglow_control::production::SliceSent;
 use alpenglow_control::transactions::TransactionSource;
 use alpenglow_control::vote::{UnverifiedVote, VoteKind, VotePayload};
 use alpenglow_rotor::assembler::{Defect, Equivocation, MalformedSlice};
-use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::parameters::{Code, CodingParameters};
 use alpenglow_rotor::signature::SignedRoot;
 use alpenglow_rotor::slice::{Slice, SliceId, SliceSignature};
 use alpenglow_rotor::types::{Hash, SliceIndex, Slot, Time, ValidatorIndex};
@@ -150,7 +150,7 @@ fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
         Control::new(config, START).err()
     };
     assert_eq!(refused(&|_| ()), None);
-    let too_small = CodingParameters::new(2, 4, 512, 1_232).expect("a valid code");
+    let too_small = CodingParameters::new(Code::Rs8, 2, 4, 512, 1_232).expect("a valid code");
     assert_eq!(refused(&|config| config.coding = too_small), Some(ControlConfigError::SliceTooSmall(1_012)));
     let own = ValidatorIndex(7);
     assert_eq!(refused(&|config| config.own = own), Some(ControlConfigError::Own(7, 7)));

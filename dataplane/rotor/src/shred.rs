@@ -180,9 +180,10 @@ pub(crate) fn header(slice: SliceId, is_last: bool, index: ShredIndex) -> [u8; S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parameters::Code;
 
     fn parameters() -> CodingParameters {
-        CodingParameters::new(2, 4, 64, 1_232).unwrap()
+        CodingParameters::new(Code::Rs8, 2, 4, 64, 1_232).unwrap()
     }
 
     /// A shred of a cluster with 2 of 4, written out by hand.

@@ -171,6 +171,7 @@ mod tests {
     use reed_solomon_erasure::galois_8::ReedSolomon;
 
     use super::*;
+    use crate::parameters::Code;
     use crate::shred::ShredView;
     use crate::types::{SliceIndex, Slot};
 
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn shreds_are_the_coded_payload_under_a_signed_root() {
         for (data, total) in [(32, 64), (1, 2), (3, 7), (200, 255)] {
-            let parameters = CodingParameters::new(data, total, 128, 1_232).unwrap();
+            let parameters = CodingParameters::new(Code::Rs8, data, total, 128, 1_232).unwrap();
             let most = parameters.slice_payload_bytes();
             for length in [0, 1, 11, 12, 13, 100, most - 1, most].into_iter().filter(|length| *length <= most) {
                 let payload: Vec<u8> = (0..length).map(|byte| byte as u8 | 1).collect();

@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use alpenglow_rotor::assembler::{Assembler, Decoded, Inserted};
 use alpenglow_rotor::erasure::Kernel;
-use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::parameters::{Code, CodingParameters};
 use alpenglow_rotor::shred::{self, ShredView};
 use alpenglow_rotor::shredder::Shredder;
 use alpenglow_rotor::signer::SliceSigner;
@@ -73,7 +73,7 @@ struct Path {
 }
 
 impl Path {
-    fn new(parameters: CodingParameters, kernel: Kernel) -> Self {
+    fn new(parameters: CodingParameters, budget_bytes: usize, kernel: Kernel) -> Self {
         let cluster = ClusterId([1; 32]);
         let length = shred::wire_bytes(&parameters, parameters.shred_bytes());
         let total = parameters.total_shreds();
@@ -83,7 +83,7 @@ impl Path {
             signer: SliceSigner::new(&key),
             key,
             shredder: Shredder::with_kernel(parameters, cluster, kernel),
-            assembler: Assembler::with_kernel(parameters, cluster, 1 << 20, kernel),
+            assembler: Assembler::with_kernel(parameters, cluster, budget_bytes, kernel),
             out: vec![0; total * length],
             offsets: (0..total).map(|index| index * length).collect(),
             payload: vec![7; parameters.slice_payload_bytes()],
@@ -143,12 +143,19 @@ impl Path {
 #[test]
 fn shredding_and_assembling_allocate_nothing() {
     for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
-        for parameters in [CodingParameters::default(), CodingParameters::new(200, 255, 512, 1_232).unwrap()] {
-            let mut path = Path::new(parameters, kernel);
+        for (code, data, total) in [
+            (Code::Rs8, 32, 64),
+            (Code::Rs8, 200, 255),
+            (Code::Leopard16, 32, 64),
+            (Code::Leopard16, 32, 320),
+            (Code::Leopard16, 255, 512),
+        ] {
+            let parameters = CodingParameters::new(code, data, total, 512, 1_232).unwrap();
+            let mut path = Path::new(parameters, 4 << 20, kernel);
             path.slot(1);
             let before = CALLS.get();
             (2..12).for_each(|slot| path.slot(slot));
-            assert_eq!(CALLS.get() - before, 0, "calls to the allocator with the {} kernel", kernel.name());
+            assert_eq!(CALLS.get() - before, 0, "calls to the allocator, {parameters:?}, {} kernel", kernel.name());
         }
     }
 }
@@ -156,7 +163,7 @@ fn shredding_and_assembling_allocate_nothing() {
 #[test]
 fn memory_under_pressure_allocates_nothing() {
     let parameters = CodingParameters::default();
-    let mut path = Path::new(parameters, Kernel::best());
+    let mut path = Path::new(parameters, 1 << 20, Kernel::best());
     let capacity = path.assembler.capacity() as u64;
     assert!((2..100).contains(&capacity));
     let before = CALLS.get();

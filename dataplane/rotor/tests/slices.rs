@@ -6,7 +6,7 @@ mod support;
 
 use alpenglow_rotor::assembler::{Assembler, Decoded, Inserted};
 use alpenglow_rotor::erasure::Kernel;
-use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::parameters::{Code, CodingParameters};
 use alpenglow_rotor::shred::ShredView;
 use alpenglow_rotor::slice::Slice;
 use alpenglow_rotor::types::{Time, ValidatorIndex};
@@ -16,9 +16,13 @@ use support::{CLUSTER, Shreds, leader, slice_id};
 const BUDGET: usize = 4 << 20;
 
 fn parameters() -> impl Strategy<Value = CodingParameters> {
-    let gammas = prop::sample::select(vec![(32, 64), (16, 32), (1, 2), (32, 96), (2, 5), (200, 255), (3, 255)]);
-    (gammas, 32..=432_usize)
-        .prop_map(|((data, total), half)| CodingParameters::new(data, total, 2 * half, 1_232).unwrap())
+    let narrow = [(32, 64), (16, 32), (1, 2), (32, 96), (2, 5), (200, 255), (3, 255)];
+    let wide = [(32, 320), (255, 512), (1, 257)];
+    let rs8 = narrow.map(|gammas| (Code::Rs8, gammas));
+    let leopard16 = narrow.into_iter().step_by(3).chain(wide).map(|gammas| (Code::Leopard16, gammas));
+    let codes = prop::sample::select(rs8.into_iter().chain(leopard16).collect::<Vec<_>>());
+    (codes, 32..=416_usize)
+        .prop_map(|((code, (data, total)), half)| CodingParameters::new(code, data, total, 2 * half, 1_232).unwrap())
 }
 
 /// Parameters, a payload that fits, and the order in which shreds come: at least gamma different ones, with repetitions.

@@ -4,6 +4,7 @@ use sha2::Sha512;
 
 use super::*;
 use crate::merkle;
+use crate::parameters::Code;
 use crate::shred::{self, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
 use crate::shredder::{Shredder, frame};
 use crate::signer::SliceSigner;
@@ -19,7 +20,7 @@ const TOTAL: usize = 10;
 const PIECE_BYTES: usize = 64;
 
 fn parameters() -> CodingParameters {
-    CodingParameters::new(DATA, TOTAL, PIECE_BYTES, 1_232).unwrap()
+    CodingParameters::new(Code::Rs8, DATA, TOTAL, PIECE_BYTES, 1_232).unwrap()
 }
 
 fn key() -> SigningKey {

@@ -1,14 +1,14 @@
-//! The erasure code `rs8`: any gamma of a slice's Gamma pieces determine all the others.
+//! The erasure codes: any gamma of a slice's Gamma pieces determine all the others.
 //!
-//! Piece `i` is the value at point `i` of the polynomial over GF(2^8) of degree below gamma whose values at `0..gamma` are
-//! the data (see `rs8.rs`). So encoding, decoding and re-encoding are one operation: from gamma known pieces compute
-//! wanted ones, as sums of products or, where that takes fewer products, by transforms (see `cosets.rs`). Which of them
-//! there are and how they are computed is up to a [`Kernel`]; all kernels give the same bytes.
+//! Encoding, decoding and re-encoding are one operation: from gamma known pieces compute wanted ones. Of the two codes
+//! `rs8` is the fast one (`rs8.rs`), `leopard16` the one for more than 255 pieces (`leopard16.rs`). A [`Kernel`] says with
+//! which instructions; all kernels give the same bytes.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod cosets;
+mod leopard16;
 mod portable;
 mod rs8;
 #[cfg(test)]
@@ -16,12 +16,12 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod transform;
 
-#[cfg(target_arch = "x86_64")]
-use self::cosets::Cosets;
-use crate::parameters::{CodingParameters, TOTAL_SHREDS_MAX};
+use self::leopard16::Leopard16;
+use self::rs8::Rs8;
+use crate::parameters::{Code, CodingParameters, TOTAL_SHREDS_MAX};
 
-/// Most pieces of a code word: points of the field, less one, as in the field's other implementations.
-pub const PIECES_MAX: usize = 255;
+/// Most pieces of a code word of rs8.
+const PIECES_MAX: usize = Code::Rs8.total_shreds_max();
 
 /// How products are computed. All kernels give the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,15 +152,13 @@ pub struct ErasureCode {
     data_pieces: usize,
     total_pieces: usize,
     piece_bytes_max: usize,
-    /// Coefficients of every parity piece over the data pieces, row by row.
-    generator: Box<[u8]>,
-    /// Coefficients of the wanted pieces over the known ones, row by row.
-    coefficients: Box<[u8]>,
-    /// The wanted pieces.
-    rows: Box<[u8]>,
-    /// For kernels and parameters that have transforms.
-    #[cfg(target_arch = "x86_64")]
-    cosets: Option<Cosets>,
+    code: CodeMemory,
+}
+
+/// The codes, each with its memory.
+enum CodeMemory {
+    Rs8(Rs8),
+    Leopard16(Leopard16),
 }
 
 impl ErasureCode {
@@ -177,23 +175,16 @@ impl ErasureCode {
     #[must_use]
     pub fn with_kernel(parameters: &CodingParameters, kernel: Kernel) -> Self {
         assert!(kernel.is_available(), "this processor cannot run the {} kernel", kernel.name());
-        let (data_pieces, total_pieces) = (parameters.data_shreds(), parameters.total_shreds());
-        assert!(data_pieces < total_pieces && total_pieces <= PIECES_MAX);
-        let parity_pieces = total_pieces - data_pieces;
-        let mut code = Self {
+        Self {
             kernel,
-            data_pieces,
-            total_pieces,
+            data_pieces: parameters.data_shreds(),
+            total_pieces: parameters.total_shreds(),
             piece_bytes_max: parameters.shred_bytes(),
-            generator: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
-            coefficients: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
-            rows: vec![0; parity_pieces * parameters.shred_bytes()].into_boxed_slice(),
-            #[cfg(target_arch = "x86_64")]
-            cosets: (kernel == Kernel::Avx2).then(|| Cosets::new(parameters)).flatten(),
-        };
-        let points = |range: std::ops::Range<usize>| range.map(|point| point as u8);
-        rs8::coefficients(points(0..data_pieces), data_pieces, points(data_pieces..total_pieces), &mut code.generator);
-        code
+            code: match parameters.code() {
+                Code::Rs8 => CodeMemory::Rs8(Rs8::new(parameters, kernel)),
+                Code::Leopard16 => CodeMemory::Leopard16(Leopard16::new(parameters, kernel)),
+            },
+        }
     }
 
     /// The kernel in use.
@@ -205,45 +196,23 @@ impl ErasureCode {
     /// Bytes of memory it works in.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        let cosets = self.cosets.as_ref().map_or(0, Cosets::heap_bytes);
-        #[cfg(not(target_arch = "x86_64"))]
-        let cosets = 0;
-        self.generator.len() + self.coefficients.len() + self.rows.len() + cosets
+        match &self.code {
+            CodeMemory::Rs8(code) => code.heap_bytes(),
+            CodeMemory::Leopard16(code) => code.heap_bytes(),
+        }
     }
 
     /// Computes the pieces `wanted` from `known` ones.
     ///
     /// # Panics
-    /// If `known` are not gamma different pieces below Gamma, of equal length up to `shred_bytes`, or if one of `wanted`
-    /// is among them or not below Gamma.
+    /// If `known` are not gamma different pieces below Gamma, of equal length up to `shred_bytes` (and even, with
+    /// leopard16), or if one of `wanted` is among them or not below Gamma.
     pub fn compute(&mut self, known: &[Piece<'_>], wanted: &PieceSet) -> Computed<'_> {
-        let (piece_bytes, _known_set) = self.check(known, wanted);
-        let rows = &mut self.rows[..wanted.len() * piece_bytes];
-        #[cfg(target_arch = "x86_64")]
-        if let Some(cosets) = &mut self.cosets
-            && let Some(plan) = cosets.plan(&_known_set, wanted)
-        {
-            cosets.compute(&plan, known, piece_bytes, &mut self.coefficients, rows);
-            return Computed { indices: *wanted, piece_bytes, rows };
-        }
-        let coefficients = &mut self.coefficients[..wanted.len() * self.data_pieces];
-        if known.iter().enumerate().all(|(position, piece)| usize::from(piece.index) == position) {
-            for (row, index) in coefficients.chunks_exact_mut(self.data_pieces).zip(wanted.iter()) {
-                let start = (index - self.data_pieces) * self.data_pieces;
-                row.copy_from_slice(&self.generator[start..start + self.data_pieces]);
-            }
-        } else {
-            let points = wanted.iter().map(|index| index as u8);
-            rs8::coefficients(known.iter().map(|piece| piece.index as u8), known.len(), points, coefficients);
-        }
-        match self.kernel {
-            Kernel::Portable => portable::combine(known, coefficients, piece_bytes, rows),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => avx2::combine(known, coefficients, piece_bytes, rows),
-            #[cfg(not(target_arch = "x86_64"))]
-            Kernel::Avx2 => unreachable!("refused at construction"),
-        }
+        let (piece_bytes, known_set) = self.check(known, wanted);
+        let rows = match &mut self.code {
+            CodeMemory::Rs8(code) => code.compute(known, &known_set, wanted, piece_bytes),
+            CodeMemory::Leopard16(code) => code.compute(known, &known_set, wanted, piece_bytes),
+        };
         Computed { indices: *wanted, piece_bytes, rows }
     }
 

@@ -1,8 +1,96 @@
-//! Arithmetic in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1 (0x11d), and the coefficients that lead from known values of a
-//! polynomial to others. The bytes are those of the Reed-Solomon code in common use for shreds (`galois_8` of the
-//! reed-solomon-erasure crate).
+//! The code `rs8`. Piece `i` is the value at point `i` of the polynomial over GF(2^8) of degree below gamma whose values at
+//! `0..gamma` are the data. The bytes are those of the Reed-Solomon code in common use for shreds (`galois_8` of the
+//! reed-solomon-erasure crate). Pieces are computed as sums of products or, where that takes fewer products, by transforms
+//! (see `cosets.rs`).
+//!
+//! Below it, arithmetic in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1 (0x11d), and the coefficients that lead from known values
+//! of a polynomial to others.
 
-use super::PIECES_MAX;
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+#[cfg(target_arch = "x86_64")]
+use super::cosets::Cosets;
+use super::{Kernel, PIECES_MAX, Piece, PieceSet, portable};
+use crate::parameters::CodingParameters;
+
+/// The memory that the code works in.
+pub(super) struct Rs8 {
+    kernel: Kernel,
+    data_pieces: usize,
+    /// Coefficients of every parity piece over the data pieces, row by row.
+    generator: Box<[u8]>,
+    /// Coefficients of the wanted pieces over the known ones, row by row.
+    coefficients: Box<[u8]>,
+    /// The wanted pieces.
+    rows: Box<[u8]>,
+    /// For kernels and parameters that have transforms.
+    #[cfg(target_arch = "x86_64")]
+    cosets: Option<Cosets>,
+}
+
+impl Rs8 {
+    pub(super) fn new(parameters: &CodingParameters, kernel: Kernel) -> Self {
+        let (data_pieces, total_pieces) = (parameters.data_shreds(), parameters.total_shreds());
+        assert!(data_pieces < total_pieces && total_pieces <= PIECES_MAX);
+        let parity_pieces = total_pieces - data_pieces;
+        let mut code = Self {
+            kernel,
+            data_pieces,
+            generator: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
+            coefficients: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
+            rows: vec![0; parity_pieces * parameters.shred_bytes()].into_boxed_slice(),
+            #[cfg(target_arch = "x86_64")]
+            cosets: (kernel == Kernel::Avx2).then(|| Cosets::new(parameters)).flatten(),
+        };
+        let points = |range: std::ops::Range<usize>| range.map(|point| point as u8);
+        coefficients(points(0..data_pieces), data_pieces, points(data_pieces..total_pieces), &mut code.generator);
+        code
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        let cosets = self.cosets.as_ref().map_or(0, Cosets::heap_bytes);
+        #[cfg(not(target_arch = "x86_64"))]
+        let cosets = 0;
+        self.generator.len() + self.coefficients.len() + self.rows.len() + cosets
+    }
+
+    /// The pieces `wanted`, one after the other, from gamma known ones.
+    pub(super) fn compute(
+        &mut self,
+        known: &[Piece<'_>],
+        _known_set: &PieceSet,
+        wanted: &PieceSet,
+        piece_bytes: usize,
+    ) -> &[u8] {
+        let rows = &mut self.rows[..wanted.len() * piece_bytes];
+        #[cfg(target_arch = "x86_64")]
+        if let Some(cosets) = &mut self.cosets
+            && let Some(plan) = cosets.plan(_known_set, wanted)
+        {
+            cosets.compute(&plan, known, piece_bytes, &mut self.coefficients, rows);
+            return rows;
+        }
+        let row_coefficients = &mut self.coefficients[..wanted.len() * self.data_pieces];
+        if known.iter().enumerate().all(|(position, piece)| usize::from(piece.index) == position) {
+            for (row, index) in row_coefficients.chunks_exact_mut(self.data_pieces).zip(wanted.iter()) {
+                let start = (index - self.data_pieces) * self.data_pieces;
+                row.copy_from_slice(&self.generator[start..start + self.data_pieces]);
+            }
+        } else {
+            let points = wanted.iter().map(|index| index as u8);
+            coefficients(known.iter().map(|piece| piece.index as u8), known.len(), points, row_coefficients);
+        }
+        match self.kernel {
+            Kernel::Portable => portable::combine(known, row_coefficients, piece_bytes, rows),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => avx2::combine(known, row_coefficients, piece_bytes, rows),
+            #[cfg(not(target_arch = "x86_64"))]
+            Kernel::Avx2 => unreachable!("refused at construction"),
+        }
+        rows
+    }
+}
 
 /// The field's polynomial without its highest term.
 pub(super) const POLYNOMIAL: u8 = 0x1d;

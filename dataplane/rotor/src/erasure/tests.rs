@@ -21,7 +21,7 @@ const CODES: [(usize, usize); 13] = [
 ];
 
 fn code(data: usize, total: usize, kernel: Kernel) -> ErasureCode {
-    ErasureCode::with_kernel(&CodingParameters::new(data, total, 256, 1_232).unwrap(), kernel)
+    ErasureCode::with_kernel(&CodingParameters::new(Code::Rs8, data, total, 256, 1_232).unwrap(), kernel)
 }
 
 /// All pieces of a word, by the oracle. The data is deterministic noise.
