@@ -262,6 +262,15 @@ impl Signature {
         if unsafe { blst_p1_affine_is_inf(&affine) } { Err(BlsError::Infinity) } else { Ok(Self(affine)) }
     }
 
+    /// What cancels it out.
+    #[cfg(test)]
+    pub(crate) fn negative(mut self) -> Self {
+        let ordinate = self.0.y;
+        // SAFETY: both are live.
+        unsafe { blst::blst_fp_cneg(&mut self.0.y, &ordinate, true) };
+        self
+    }
+
     /// The signature as it travels.
     #[must_use]
     pub fn to_bytes(&self) -> SignatureBytes {
@@ -331,6 +340,12 @@ impl SignatureSum {
         // SAFETY: both points are live.
         unsafe { blst_p1_to_affine(&mut affine, &self.0) };
         affine
+    }
+
+    /// The sum as one point, `None` if it is infinity.
+    #[must_use]
+    pub fn point(&self) -> Option<Signature> {
+        (!self.is_infinity()).then(|| Signature(self.affine()))
     }
 
     /// The sum as it travels in a certificate.

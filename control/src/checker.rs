@@ -132,12 +132,9 @@ impl Checker {
         let signatures: Vec<Signature> = range.iter().map(|candidate| candidate.signature).collect();
         let sum = SignatureSum::of(&signatures);
         let keys = PublicKeySum::of_refs(range.iter().filter_map(|candidate| self.keys.get(candidate.vote.signer)));
-        if bls::verify(hashed, &keys, &sum) {
-            verified.push(VerifiedVotes {
-                payload,
-                votes: range.iter().map(|candidate| candidate.vote).collect(),
-                sum,
-            });
+        if let Some(sum) = sum.point().filter(|_| bls::verify(hashed, &keys, &sum)) {
+            let votes = range.iter().map(|candidate| candidate.vote).collect();
+            verified.push(VerifiedVotes { payload, votes, sum });
         } else if let [candidate] = range {
             rejected.push(candidate.vote);
         } else {

@@ -127,7 +127,7 @@ impl Vote {
         let signature = key.sign(&payload.hashed(cluster));
         let vote = Self { payload, signer, signature: signature.to_bytes() };
         let votes = vec![UnverifiedVote { payload, signer, signature: vote.signature }];
-        (vote, VerifiedVotes { payload, votes, sum: SignatureSum::from(signature) })
+        (vote, VerifiedVotes { payload, votes, sum: signature })
     }
 }
 
@@ -149,7 +149,8 @@ pub struct UnverifiedVote {
 pub struct VerifiedVotes {
     pub(crate) payload: VotePayload,
     pub(crate) votes: Vec<UnverifiedVote>,
-    pub(crate) sum: SignatureSum,
+    /// The sum of their signatures: never infinity, which does not verify.
+    pub(crate) sum: Signature,
 }
 
 impl VerifiedVotes {
@@ -168,8 +169,8 @@ impl VerifiedVotes {
     /// made of such votes do not verify.
     ///
     /// # Panics
-    /// If there are none, if their payloads differ, if a signer is in it twice, or if a signature is not a point of the
-    /// curve.
+    /// If there are none, if their payloads differ, if a signer is in it twice, if a signature is not a point of the
+    /// curve, or if they cancel out.
     #[must_use]
     pub fn assume_checked(votes: Vec<UnverifiedVote>) -> Self {
         let payload = votes.first().expect("at least one vote").payload;
@@ -179,7 +180,8 @@ impl VerifiedVotes {
         assert!(signers.is_sorted_by(|left, right| left < right));
         let signatures: Vec<_> =
             votes.iter().map(|vote| Signature::from_bytes(&vote.signature).expect("a point of the curve")).collect();
-        Self { payload, votes, sum: SignatureSum::of(&signatures) }
+        let sum = SignatureSum::of(&signatures).point().expect("signatures that do not cancel out");
+        Self { payload, votes, sum }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The Pool (paper §2.5): stores votes and certificates, makes certificates of votes, and tells Votor what they mean.
 
+mod batch_sum;
 mod blocks;
 mod finality;
 mod parent_ready;
@@ -343,7 +344,7 @@ impl Pool {
                 votes.take(validator, &batch.payload);
             }
         }
-        votes.store(&batch.payload, batch.signers(), &batch.sum, &self.stakes, &self.quorums);
+        votes.store(&batch.payload, batch.signers(), batch.sum, &self.stakes, &self.quorums);
         self.unsettled.insert(slot);
         let Some(statement) = votes.proven(&batch.payload, &self.quorums) else { return };
         let known = self.certificates.get(&slot);

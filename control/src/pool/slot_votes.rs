@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use alpenglow_rotor::types::{BlockId, Hash, Slot, Stake, ValidatorIndex};
 
 use super::Quorums;
-use crate::bls::SignatureSum;
+use super::batch_sum::BatchSum;
+use crate::bls::{Signature, SignatureSum};
 use crate::certificate::{Certificate, Signers, Statement};
 use crate::stakes::Stakes;
 use crate::vote::VotePayload;
@@ -94,8 +95,8 @@ struct HashVotes {
     notar: Stake,
     /// Of those that cast a notar or a notar-fallback vote for it.
     notar_or_fallback: Stake,
-    notar_sum: SignatureSum,
-    fallback_sum: SignatureSum,
+    notar_sum: BatchSum,
+    fallback_sum: BatchSum,
     safe_to_notar: bool,
 }
 
@@ -115,9 +116,9 @@ pub(super) struct SlotVotes {
     skip: Stake,
     skip_or_fallback: Stake,
     finals: Stake,
-    skip_sum: SignatureSum,
-    skip_fallback_sum: SignatureSum,
-    final_sum: SignatureSum,
+    skip_sum: BatchSum,
+    skip_fallback_sum: BatchSum,
+    final_sum: BatchSum,
     safe_to_skip: bool,
 }
 
@@ -136,9 +137,9 @@ impl SlotVotes {
             skip: Stake(0),
             skip_or_fallback: Stake(0),
             finals: Stake(0),
-            skip_sum: SignatureSum::default(),
-            skip_fallback_sum: SignatureSum::default(),
-            final_sum: SignatureSum::default(),
+            skip_sum: BatchSum::default(),
+            skip_fallback_sum: BatchSum::default(),
+            final_sum: BatchSum::default(),
             safe_to_skip: false,
         }
     }
@@ -157,8 +158,8 @@ impl SlotVotes {
                 references: 0,
                 notar: Stake(0),
                 notar_or_fallback: Stake(0),
-                notar_sum: SignatureSum::default(),
-                fallback_sum: SignatureSum::default(),
+                notar_sum: BatchSum::default(),
+                fallback_sum: BatchSum::default(),
                 safe_to_notar: false,
             };
             let at = self.unused.pop().unwrap_or_else(|| {
@@ -298,7 +299,7 @@ impl SlotVotes {
         &mut self,
         payload: &VotePayload,
         signers: impl Iterator<Item = ValidatorIndex>,
-        sum: &SignatureSum,
+        sum: Signature,
         stakes: &Stakes,
         quorums: &Quorums,
     ) {
@@ -318,7 +319,7 @@ impl SlotVotes {
                         entry.notar_or_fallback += stakes.of(validator);
                     }
                 }
-                entry.fallback_sum.add_sum(sum);
+                entry.fallback_sum.add(sum);
             }
             VotePayload::Skip(_) => {
                 for validator in signers {
@@ -329,7 +330,7 @@ impl SlotVotes {
                         self.skip_or_fallback += stakes.of(validator);
                     }
                 }
-                self.skip_sum.add_sum(sum);
+                self.skip_sum.add(sum);
             }
             VotePayload::SkipFallback(_) => {
                 for validator in signers {
@@ -339,14 +340,14 @@ impl SlotVotes {
                         self.skip_or_fallback += stakes.of(validator);
                     }
                 }
-                self.skip_fallback_sum.add_sum(sum);
+                self.skip_fallback_sum.add(sum);
             }
             VotePayload::Final(_) => {
                 for validator in signers {
                     self.places[validator.get()].flags |= FINAL_STORED;
                     self.finals += stakes.of(validator);
                 }
-                self.final_sum.add_sum(sum);
+                self.final_sum.add(sum);
             }
         }
     }
@@ -355,7 +356,7 @@ impl SlotVotes {
         &mut self,
         hash: HashIndex,
         signers: impl Iterator<Item = ValidatorIndex>,
-        sum: &SignatureSum,
+        sum: Signature,
         stakes: &Stakes,
         quorums: &Quorums,
     ) {
@@ -369,7 +370,7 @@ impl SlotVotes {
                 entry.notar_or_fallback += stakes.of(validator);
             }
         }
-        entry.notar_sum.add_sum(sum);
+        entry.notar_sum.add(sum);
         let after = entry.notar;
         self.notar_total += after - before;
         self.notar_highest = self.notar_highest.max(after);
@@ -413,39 +414,34 @@ impl SlotVotes {
     /// The certificate for a proven statement: all votes for it that are stored now, except those of one kind whose
     /// signatures cancel out. Colluding validators can choose keys for that, and nobody accepts such a sum; without them
     /// the certificate may be short of its quorum.
-    pub(super) fn certify(&self, statement: Statement) -> Certificate {
-        let validators = self.places.len();
-        let those = |sum: &SignatureSum, chosen: &dyn Fn(&Places) -> bool| {
-            let indices = self.places.iter().enumerate().filter(|(_, places)| !sum.is_infinity() && chosen(places));
-            Signers::of(validators, indices.map(|(at, _)| ValidatorIndex(at as u16)))
-        };
-        let none = || Signers::none(validators);
+    pub(super) fn certify(&mut self, statement: Statement) -> Certificate {
         let hash = statement.block().map(|block| self.find(block.hash).expect("a hash with votes is known"));
-        let (signers, fallback_signers, sum) = match (statement, hash) {
-            (Statement::Fast(_) | Statement::Notarization(_), Some(hash)) => {
-                let sum = self.entry(hash).notar_sum;
-                (those(&sum, &|places| places.stored_notar(hash)), none(), sum)
-            }
+        let (first, second) = match (statement, hash) {
             (Statement::NotarFallback(_), Some(hash)) => {
-                let HashVotes { notar_sum, fallback_sum, .. } = self.entry(hash);
-                let first = those(notar_sum, &|places| places.stored_notar(hash));
-                let second = those(fallback_sum, &|places| places.stored_fallback(hash));
-                (first, second, notar_sum.plus(fallback_sum))
+                let votes = &mut self.hashes[usize::from(hash)];
+                (votes.notar_sum.add_up(), votes.fallback_sum.add_up())
             }
-            (Statement::Skip(_), _) => {
-                let skipped = |places: &Places| places.first == FIRST_SKIP && places.has(FIRST_STORED);
-                let first = those(&self.skip_sum, &skipped);
-                let second = those(&self.skip_fallback_sum, &|places| places.has(SKIP_FALLBACK_STORED));
-                (first, second, self.skip_sum.plus(&self.skip_fallback_sum))
-            }
-            (Statement::Finalization(_), _) => {
-                (those(&self.final_sum, &|places| places.has(FINAL_STORED)), none(), self.final_sum)
-            }
-            (Statement::Fast(_) | Statement::Notarization(_) | Statement::NotarFallback(_), None) => {
-                unreachable!("such statements have a block")
-            }
+            (_, Some(hash)) => (self.hashes[usize::from(hash)].notar_sum.add_up(), None),
+            (Statement::Skip(_), None) => (self.skip_sum.add_up(), self.skip_fallback_sum.add_up()),
+            (_, None) => (self.final_sum.add_up(), None),
         };
-        Certificate { statement, signers, fallback_signers, signature: sum.to_bytes() }
+        let those = |sum: Option<Signature>, chosen: &dyn Fn(&Places) -> bool| {
+            let indices = self.places.iter().enumerate().filter(|(_, places)| sum.is_some() && chosen(places));
+            Signers::of(self.places.len(), indices.map(|(at, _)| ValidatorIndex(at as u16)))
+        };
+        let (signers, fallback_signers) = match hash {
+            Some(hash) => (
+                those(first, &|places| places.stored_notar(hash)),
+                those(second, &|places| places.stored_fallback(hash)),
+            ),
+            None if matches!(statement, Statement::Skip(_)) => (
+                those(first, &|places| places.first == FIRST_SKIP && places.has(FIRST_STORED)),
+                those(second, &|places| places.has(SKIP_FALLBACK_STORED)),
+            ),
+            None => (those(first, &|places| places.has(FINAL_STORED)), those(second, &|_| false)),
+        };
+        let sums: Vec<Signature> = first.into_iter().chain(second).collect();
+        Certificate { statement, signers, fallback_signers, signature: SignatureSum::of(&sums).to_bytes() }
     }
 
     /// Hashes that have the stake to be safe to notarize for a validator whose first vote is `own`, and were not
