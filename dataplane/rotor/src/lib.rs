@@ -40,6 +40,7 @@ pub mod erasure;
 pub mod leader_key;
 pub mod merkle;
 pub mod parameters;
+pub mod recoder;
 pub mod sampling;
 pub mod schedule;
 pub mod sha256_lanes;

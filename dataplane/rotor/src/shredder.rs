@@ -1,5 +1,8 @@
 //! A slice becomes Gamma signed shreds, written straight into the datagrams they leave in.
 
+use std::ops::Range;
+
+use crate::assembler::Defect;
 use crate::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use crate::merkle;
 use crate::parameters::{CodingParameters, DATA_SHREDS_MAX};
@@ -86,6 +89,11 @@ impl Shredder {
         self.hash(out, offsets, place)
     }
 
+    /// The tree over the shreds of the slice that was last encoded.
+    pub(crate) const fn nodes(&self) -> &[[u8; 32]] {
+        &self.nodes
+    }
+
     /// Frame, payload and zeroes, spread over the data shreds.
     fn write_data(&self, leader_stamp_ns: u64, payload: &[u8], out: &mut [u8], offsets: &[usize], place: DataPlace) {
         let frame = frame(payload.len(), leader_stamp_ns);
@@ -146,6 +154,18 @@ pub(crate) fn frame(payload_bytes: usize, leader_stamp_ns: u64) -> [u8; FRAME_BY
     frame[..4].copy_from_slice(&length.to_le_bytes());
     frame[4..].copy_from_slice(&leader_stamp_ns.to_le_bytes());
     frame
+}
+
+/// The leader's stamp, and where the payload is in a slice's coded data.
+pub(crate) fn unframe(coded: &[u8]) -> Result<(u64, Range<usize>), Defect> {
+    let (frame, rest) = coded.split_first_chunk::<FRAME_BYTES>().ok_or(Defect::Frame)?;
+    let [l0, l1, l2, l3, stamp @ ..] = *frame;
+    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| Defect::Frame)?;
+    let padding = rest.get(length..).ok_or(Defect::Frame)?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(Defect::Padding);
+    }
+    Ok((u64::from_le_bytes(stamp), FRAME_BYTES..FRAME_BYTES + length))
 }
 
 /// Where in a shred its data is.

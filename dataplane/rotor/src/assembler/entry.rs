@@ -10,8 +10,9 @@ use crate::erasure::{ErasureCode, Piece, PieceSet};
 use crate::merkle;
 use crate::parameters::{CodingParameters, DATA_SHREDS_MAX};
 use crate::shred::{self, ShredView};
+use crate::shredder::unframe;
 use crate::signature::SignedRoot;
-use crate::slice::{FRAME_BYTES, SliceId, SliceMemory, SliceSignature};
+use crate::slice::{SliceId, SliceMemory, SliceSignature};
 use crate::types::{Hash, SLICES_MAX, SliceIndex, Slot, Time};
 
 /// Where a slice stands.
@@ -237,17 +238,4 @@ fn piece<'a>(data: &'a [u8], parity: &'a [u8], piece_bytes: usize, data_pieces: 
         None => &data[index * piece_bytes..][..piece_bytes],
         Some(row) => &parity[row * piece_bytes..][..piece_bytes],
     }
-}
-
-/// The leader's stamp, and where the payload is in a slice's coded data.
-fn unframe(coded: &[u8]) -> Result<(u64, Range<usize>), Defect> {
-    let (frame, rest) =
-        coded.split_first_chunk::<FRAME_BYTES>().expect("a shred is never too short for the slice frame");
-    let [l0, l1, l2, l3, stamp @ ..] = *frame;
-    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| Defect::Frame)?;
-    let padding = rest.get(length..).ok_or(Defect::Frame)?;
-    if padding.iter().any(|byte| *byte != 0) {
-        return Err(Defect::Padding);
-    }
-    Ok((u64::from_le_bytes(stamp), FRAME_BYTES..FRAME_BYTES + length))
 }
