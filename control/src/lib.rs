@@ -67,6 +67,7 @@ pub mod message;
 pub mod output;
 mod pool;
 pub mod production;
+pub mod repair;
 pub mod stakes;
 mod standstill;
 pub mod transactions;

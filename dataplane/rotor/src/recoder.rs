@@ -88,11 +88,7 @@ impl Recoder {
         let (leader_stamp_ns, payload) = shredder::unframe(&coded).map_err(|_| NoSlice)?;
         let payload = coded[payload].to_vec();
         let fits = payload.len() <= self.parameters.slice_payload_bytes();
-        if fits && self.root(leader_stamp_ns, &payload) == root {
-            Ok((leader_stamp_ns, payload))
-        } else {
-            Err(NoSlice)
-        }
+        if fits && self.root(leader_stamp_ns, &payload) == root { Ok((leader_stamp_ns, payload)) } else { Err(NoSlice) }
     }
 }
 

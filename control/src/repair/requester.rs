@@ -1,0 +1,465 @@
+//! Blocks that are needed, and the requests that bring them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::recoder::Recoder;
+use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, Time, ValidatorIndex};
+
+use super::fetch::{Fetch, Outcome, Pending, SliceSource};
+use super::peers::{AskingLimits, Peers};
+use super::responder::slice_cost;
+use super::wire::{
+    AnswerContent, REPAIR_BODY_BYTES_MAX, RepairAnswer, RepairRequest, RequestId, SHREDS_PER_REQUEST, ShredPart, Want,
+    part_bytes,
+};
+use super::{RepairStatistics, Repaired};
+use crate::block::InvalidBlock;
+use crate::counters::Counters;
+use crate::stakes::Stakes;
+
+/// Requests under way. At most [`super::wire::SHREDS_PER_REQUEST`] datagrams answer each, which the receive buffers of a
+/// node have room for.
+const REQUESTS_MAX: usize = 128;
+/// Blocks that may be needed at a time. The Pool asks for a few in a slot, and slots past the hand-over are forgotten.
+const BLOCKS_MAX: usize = 1_024;
+/// Blocks that are asked for at a time.
+const ACTIVE_MAX: usize = 16;
+/// Each attempt waits twice as long as the one before for its answer, up to so many times.
+const DOUBLINGS_MAX: u8 = 3;
+/// When nobody may be asked now, somebody may be after this long.
+const BUSY: Duration = Duration::from_millis(20);
+
+/// How blocks are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// No request leaves for a block of an open slot before so much time passed without a slice of that slot: Rotor may
+    /// still be bringing it.
+    pub grace: Duration,
+    /// How long the first request for something waits for its answer before another peer is asked.
+    pub answer_timeout: Duration,
+    /// Most memory of blocks on their way; a single larger one is not fetched.
+    pub bytes_max: usize,
+    /// What a peer is asked for.
+    pub asking: AskingLimits,
+}
+
+/// A request without a full answer.
+struct Open {
+    block: BlockId,
+    peer: ValidatorIndex,
+    pending: Pending,
+    due: Time,
+    /// The first group of roots, if it came before the last slice's proof.
+    early_roots: Option<(Vec<Hash>, Vec<Hash>)>,
+    /// Parts of shreds that take more than one datagram.
+    parts: BTreeMap<u16, BTreeMap<u8, Vec<u8>>>,
+}
+
+/// What an answer was.
+enum Answered {
+    /// Right, and more is to come.
+    InPart,
+    /// Right, and all there is.
+    InFull,
+    /// That there is none.
+    NotHeld,
+    /// Something that no node that follows the protocol answers.
+    Wrongly,
+}
+
+/// See the module.
+pub struct Requester {
+    limits: RequestLimits,
+    coding: CodingParameters,
+    peers: Peers,
+    recoder: Recoder,
+    fetches: BTreeMap<BlockId, Fetch>,
+    reserved_bytes: usize,
+    open: BTreeMap<RequestId, Open>,
+    timers: BTreeSet<(Time, RequestId)>,
+    next_id: u32,
+    closed_through: Slot,
+    /// When to look again whether anybody may be asked.
+    retry_at: Option<Time>,
+    /// When it was last looked what may be sent.
+    advanced: Time,
+    outgoing: VecDeque<(ValidatorIndex, RepairRequest)>,
+    repaired: VecDeque<Repaired>,
+    statistics: RepairStatistics,
+}
+
+impl Requester {
+    /// For validator `own`. `seed` decides whom it asks.
+    #[must_use]
+    pub fn new(
+        limits: RequestLimits,
+        coding: CodingParameters,
+        cluster: ClusterId,
+        own: ValidatorIndex,
+        stakes: &Stakes,
+        seed: [u8; 32],
+    ) -> Self {
+        Self {
+            peers: Peers::new(own, stakes, limits.asking, seed),
+            limits,
+            coding,
+            recoder: Recoder::new(coding, cluster),
+            fetches: BTreeMap::new(),
+            reserved_bytes: 0,
+            open: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            next_id: 0,
+            closed_through: Slot::GENESIS,
+            retry_at: None,
+            advanced: Time(0),
+            outgoing: VecDeque::new(),
+            repaired: VecDeque::new(),
+            statistics: RepairStatistics::default(),
+        }
+    }
+
+    /// A block is needed: at once if it is `urgent`, else when Rotor has brought nothing of its slot for a while.
+    pub fn need(&mut self, now: Time, block: BlockId, urgent: bool, counters: &mut Counters) {
+        let starts = if urgent { now } else { now.after(self.limits.grace) };
+        if let Some(fetch) = self.fetches.get_mut(&block) {
+            if urgent {
+                fetch.starts = fetch.starts.min(now);
+            }
+        } else if self.fetches.len() < BLOCKS_MAX {
+            self.fetches.insert(block, Fetch::new(block, now, starts));
+        } else {
+            counters.count("repair_blocks_too_many");
+        }
+    }
+
+    /// A slice of this slot came from its leader.
+    pub fn slice_came(&mut self, now: Time, slot: Slot) {
+        let grace_ends = now.after(self.limits.grace);
+        for fetch in self.of_slot(slot).filter(|fetch| fetch.starts > now) {
+            fetch.starts = grace_ends;
+        }
+    }
+
+    /// Nothing of this slot is to be waited for any more.
+    pub fn hurry(&mut self, now: Time, slot: Slot) {
+        for fetch in self.of_slot(slot) {
+            fetch.starts = fetch.starts.min(now);
+        }
+    }
+
+    fn of_slot(&mut self, slot: Slot) -> impl Iterator<Item = &mut Fetch> {
+        let bounds = BlockId { slot, hash: Hash([0; 32]) }..=BlockId { slot, hash: Hash([0xff; 32]) };
+        self.fetches.range_mut(bounds).map(|(_, fetch)| fetch)
+    }
+
+    /// Slots up to this one are closed. Blocks of later ones are asked for first.
+    pub fn close(&mut self, now: Time, through: Slot) {
+        if through > self.closed_through {
+            self.closed_through = through;
+            for (_, fetch) in self.fetches.range_mut(..=BlockId { slot: through, hash: Hash([0xff; 32]) }) {
+                fetch.starts = fetch.starts.min(now);
+            }
+        }
+    }
+
+    /// A block is held now, or dead: nothing more is asked for.
+    pub fn satisfied(&mut self, block: BlockId) {
+        if let Some(fetch) = self.fetches.remove(&block) {
+            self.release(&fetch);
+        }
+    }
+
+    /// Nobody needs blocks up to this slot any more.
+    pub fn forget_through(&mut self, slot: Slot) {
+        while let Some(entry) = self.fetches.first_entry()
+            && entry.key().slot <= slot
+        {
+            let fetch = entry.remove();
+            self.release(&fetch);
+        }
+    }
+
+    fn release(&mut self, fetch: &Fetch) {
+        if fetch.reserved {
+            self.reserved_bytes -= self.slice_bytes() * fetch.length();
+        }
+        if fetch.open > 0 {
+            let over: Vec<RequestId> =
+                self.open.iter().filter(|(_, open)| open.block == fetch.id).map(|(id, _)| *id).collect();
+            for id in over {
+                let open = self.end(id).expect("it was just seen");
+                self.peers.released(open.peer);
+            }
+        }
+    }
+
+    const fn slice_bytes(&self) -> usize {
+        self.coding.data_shreds() * self.coding.shred_bytes()
+    }
+
+    /// Takes in an answer from the validator that authenticated it.
+    ///
+    /// # Errors
+    /// The reason to count why it was of no use.
+    pub fn answer(
+        &mut self,
+        now: Time,
+        answer: RepairAnswer,
+        sender: ValidatorIndex,
+        held: &dyn SliceSource,
+    ) -> Result<(), &'static str> {
+        let Some(open) = self.open.get_mut(&answer.id).filter(|open| open.peer == sender) else {
+            return Err("repair_answer_not_awaited");
+        };
+        let block = open.block;
+        let fetch = self.fetches.get_mut(&block).expect("requests end with their block");
+        let answered = take(open, fetch, answer.content, &self.coding, &mut self.recoder, held);
+        let pending = open.pending;
+        let outcome = fetch.outcome();
+        match answered {
+            Ok(Answered::InPart) => {}
+            Ok(Answered::InFull) => {
+                self.end(answer.id);
+                self.peers.answered(sender);
+            }
+            Ok(Answered::NotHeld) => {
+                fetch.lacking.insert(sender);
+                fetch.pending.push_front(pending);
+                self.end(answer.id);
+                self.peers.released(sender);
+                self.statistics.not_held += 1;
+            }
+            Ok(Answered::Wrongly) => {
+                fetch.pending.push_front(Pending { attempts: pending.attempts.saturating_add(1), ..pending });
+                self.end(answer.id);
+                self.peers.lied(now, sender);
+                return Err("repair_answer_wrong");
+            }
+            Err(defect) => self.finish(now, block, Err(defect)),
+        }
+        if let Some(outcome) = outcome {
+            self.finish(now, block, outcome);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, now: Time, block: BlockId, outcome: Outcome) {
+        let fetch = self.fetches.remove(&block).expect("a block ends once");
+        self.release(&fetch);
+        self.statistics.blocks += u64::from(outcome.is_ok());
+        self.repaired.push_back(Repaired {
+            id: block,
+            outcome: outcome.map(Arc::new),
+            took: now.since(fetch.needed),
+            requests: fetch.requests,
+        });
+    }
+
+    /// A request is over.
+    fn end(&mut self, id: RequestId) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        self.timers.remove(&(open.due, id));
+        if let Some(fetch) = self.fetches.get_mut(&open.block) {
+            fetch.open -= 1;
+        }
+        Some(open)
+    }
+
+    /// Gives up requests that were not answered in time, and sends what may be sent.
+    pub fn advance(&mut self, now: Time, counters: &mut Counters) {
+        while let Some(&(due, id)) = self.timers.first()
+            && due <= now
+        {
+            let Some(Open { block, peer, pending, .. }) = self.end(id) else { continue };
+            let fetch = self.fetches.get_mut(&block).expect("requests end with their block");
+            fetch.pending.push_front(Pending { attempts: pending.attempts.saturating_add(1), ..pending });
+            self.peers.silent(now, peer);
+            counters.count("repair_request_timeout");
+        }
+        (self.retry_at, self.advanced) = (None, now);
+        if self.open.len() < REQUESTS_MAX {
+            for block in self.in_order(now) {
+                self.ask_for(now, block, counters);
+            }
+        }
+    }
+
+    /// Blocks that something may be asked of: those of open slots, which votes wait for, then the lowest.
+    fn in_order(&self, now: Time) -> Vec<BlockId> {
+        let split = BlockId { slot: self.closed_through.next(), hash: Hash([0; 32]) };
+        let in_order = self.fetches.range(split..).chain(self.fetches.range(..split));
+        let active = in_order.filter(|(_, fetch)| fetch.starts <= now && fetch.paused_until <= now).take(ACTIVE_MAX);
+        active.filter(|(_, fetch)| !fetch.pending.is_empty()).map(|(&block, _)| block).collect()
+    }
+
+    fn ask_for(&mut self, now: Time, block: BlockId, counters: &mut Counters) {
+        if !self.has_memory(block) {
+            let bytes = self.slice_bytes() * self.fetches[&block].length();
+            if bytes > self.limits.bytes_max {
+                counters.count("repair_block_too_long");
+                self.satisfied(block);
+            }
+            return;
+        }
+        let fetch = self.fetches.get_mut(&block).expect("it was just seen");
+        while self.open.len() < REQUESTS_MAX
+            && let Some(pending) = fetch.pending.pop_front()
+        {
+            let cost = match pending.want {
+                Want::LastSlice | Want::Roots { .. } => 2 * REPAIR_BODY_BYTES_MAX as u64,
+                Want::Shreds { .. } => slice_cost(&self.coding),
+            };
+            let Some(peer) = self.peers.choose(now, cost, |peer| fetch.lacking.contains(&peer)) else {
+                fetch.pending.push_front(pending);
+                if fetch.lacking.len() >= self.peers.others() {
+                    fetch.lacking.clear();
+                    fetch.paused_until = now.after(2 * self.limits.answer_timeout);
+                } else {
+                    self.retry_at = Some(now.after(BUSY));
+                }
+                return;
+            };
+            let id = RequestId(self.next_id);
+            self.next_id = self.next_id.wrapping_add(1);
+            let due = now.after(self.limits.answer_timeout * (1 << pending.attempts.min(DOUBLINGS_MAX)));
+            let open = Open { block, peer, pending, due, early_roots: None, parts: BTreeMap::new() };
+            assert!(self.open.insert(id, open).is_none(), "far fewer requests are open than there are identities");
+            self.timers.insert((due, id));
+            self.peers.asked(peer, cost);
+            fetch.open += 1;
+            fetch.requests += 1;
+            self.statistics.requests += 1;
+            self.outgoing.push_back((peer, RepairRequest { id, block, want: pending.want }));
+        }
+    }
+
+    /// Whether there is memory for the block's slices, which are not asked for before.
+    fn has_memory(&mut self, block: BlockId) -> bool {
+        let bytes = self.slice_bytes() * self.fetches[&block].length();
+        let fetch = self.fetches.get_mut(&block).expect("it was just seen");
+        if fetch.length() > 0 && !fetch.reserved {
+            if self.reserved_bytes + bytes > self.limits.bytes_max {
+                return false;
+            }
+            self.reserved_bytes += bytes;
+            fetch.reserved = true;
+        }
+        true
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub const fn statistics(&self) -> RepairStatistics {
+        self.statistics
+    }
+
+    /// The next request to send.
+    pub fn poll_request(&mut self) -> Option<(ValidatorIndex, RepairRequest)> {
+        self.outgoing.pop_front()
+    }
+
+    /// The next block that ended.
+    pub fn poll_repaired(&mut self) -> Option<Repaired> {
+        self.repaired.pop_front()
+    }
+
+    /// When [`Self::advance`] has something to do next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        let answer = self.timers.first().map(|(due, _)| *due);
+        // What could have been asked for then, and was not, waits for an answer to something else.
+        let start = self.fetches.values().map(|fetch| fetch.starts.max(fetch.paused_until));
+        let start = start.filter(|time| *time > self.advanced).min();
+        [answer, start, self.retry_at].into_iter().flatten().min()
+    }
+}
+
+/// Takes an answer to `open` to its block. An error is a defect of the block.
+fn take(
+    open: &mut Open,
+    fetch: &mut Fetch,
+    content: AnswerContent,
+    coding: &CodingParameters,
+    recoder: &mut Recoder,
+    held: &dyn SliceSource,
+) -> Result<Answered, InvalidBlock> {
+    let ok = |right: bool, answered: Answered| Ok(if right { answered } else { Answered::Wrongly });
+    match (open.pending.want, content) {
+        (_, AnswerContent::NotHeld) => Ok(Answered::NotHeld),
+        (Want::LastSlice, AnswerContent::LastSlice { index, root, path }) => {
+            if !fetch.last_slice(index, root, &path) {
+                return Ok(Answered::Wrongly);
+            }
+            // What is still to come of the answer; asked for again if it does not.
+            open.pending = Pending { want: Want::Roots { group: 0 }, attempts: 0 };
+            match open.early_roots.take() {
+                Some((roots, path)) => ok(fetch.roots(0, &roots, &path, coding, held), Answered::InFull),
+                None => Ok(Answered::InPart),
+            }
+        }
+        (Want::LastSlice, AnswerContent::Roots { group: 0, roots, path }) => {
+            open.early_roots = Some((roots, path));
+            Ok(Answered::InPart)
+        }
+        // The network delivered it twice.
+        (Want::Roots { group: 0 }, AnswerContent::LastSlice { .. }) => Ok(Answered::InPart),
+        (Want::Roots { group }, AnswerContent::Roots { group: answered, roots, path }) if group == answered => {
+            ok(fetch.roots(group, &roots, &path, coding, held), Answered::InFull)
+        }
+        (Want::Shreds { slice, first, mask }, AnswerContent::Shred(part)) => {
+            let index = part.index.get();
+            let Some(bit) = index.checked_sub(usize::from(first)).filter(|bit| *bit < SHREDS_PER_REQUEST) else {
+                return Ok(Answered::Wrongly);
+            };
+            if part.path.len() != coding.path_nodes() || usize::from(part.data_bytes) > coding.shred_bytes() {
+                return Ok(Answered::Wrongly);
+            }
+            if mask >> bit & 1 == 0 {
+                // The network delivered it twice.
+                return Ok(Answered::InPart);
+            }
+            let path = part.path.clone();
+            let data = match join(open, part, coding) {
+                Joined::Whole(data) => data,
+                Joined::Part => return Ok(Answered::InPart),
+                Joined::Wrong => return Ok(Answered::Wrongly),
+            };
+            if !fetch.shred(slice, index, &path, data, recoder)? {
+                return Ok(Answered::Wrongly);
+            }
+            let mask = mask & !(1 << bit);
+            open.pending.want = Want::Shreds { slice, first, mask };
+            Ok(if mask == 0 { Answered::InFull } else { Answered::InPart })
+        }
+        _ => Ok(Answered::Wrongly),
+    }
+}
+
+enum Joined {
+    Whole(Vec<u8>),
+    Part,
+    Wrong,
+}
+
+/// Puts the parts of a shred together.
+fn join(open: &mut Open, part: ShredPart, coding: &CodingParameters) -> Joined {
+    let (total, part_bytes, at) = (usize::from(part.data_bytes), part_bytes(coding), usize::from(part.part));
+    let expected = total.saturating_sub(at * part_bytes).min(part_bytes);
+    if part.data.len() != expected {
+        return Joined::Wrong;
+    }
+    if total <= part_bytes {
+        return Joined::Whole(part.data);
+    }
+    let parts = open.parts.entry(part.index.0).or_default();
+    parts.insert(part.part, part.data);
+    if parts.values().map(Vec::len).sum::<usize>() < total {
+        return Joined::Part;
+    }
+    let data = parts.values().flatten().copied().collect();
+    open.parts.remove(&part.index.0);
+    Joined::Whole(data)
+}
