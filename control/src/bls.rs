@@ -11,9 +11,9 @@ use std::ptr;
 use blst::{
     BLST_ERROR, blst_aggregated_in_g1, blst_bendian_from_scalar, blst_fp12, blst_fp12_finalverify, blst_hash_to_g1,
     blst_keygen, blst_miller_loop, blst_p1, blst_p1_add_or_double, blst_p1_add_or_double_affine, blst_p1_affine,
-    blst_p1_affine_in_g1, blst_p1_affine_is_inf, blst_p1_affine_serialize, blst_p1_deserialize, blst_p1_from_affine,
-    blst_p1_is_inf, blst_p1_to_affine, blst_p1s_add, blst_p2, blst_p2_add_or_double, blst_p2_affine,
-    blst_p2_affine_compress, blst_p2_affine_in_g2, blst_p2_affine_is_inf, blst_p2_cneg, blst_p2_is_inf,
+    blst_p1_affine_in_g1, blst_p1_affine_is_inf, blst_p1_affine_serialize, blst_p1_cneg, blst_p1_deserialize,
+    blst_p1_from_affine, blst_p1_is_inf, blst_p1_to_affine, blst_p1s_add, blst_p2, blst_p2_add_or_double,
+    blst_p2_affine, blst_p2_affine_compress, blst_p2_affine_in_g2, blst_p2_affine_is_inf, blst_p2_cneg, blst_p2_is_inf,
     blst_p2_to_affine, blst_p2_uncompress, blst_p2s_add, blst_scalar, blst_scalar_from_bendian, blst_sign_pk_in_g2,
     blst_sk_check, blst_sk_to_pk_in_g2,
 };
@@ -328,6 +328,15 @@ impl SignatureSum {
         self
     }
 
+    /// This sum less another.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        let mut negative = other.0;
+        // SAFETY: the point is live and changed in place.
+        unsafe { blst_p1_cneg(&mut negative, true) };
+        self.plus(&Self(negative))
+    }
+
     /// Whether nothing is in it, or what is cancels out.
     #[must_use]
     pub fn is_infinity(&self) -> bool {
@@ -505,6 +514,10 @@ mod tests {
         }
         one_by_one.add_sum(&SignatureSum::of(&signatures[7..]));
         assert_eq!(at_once.to_bytes(), one_by_one.to_bytes());
+        assert_eq!(
+            at_once.minus(&SignatureSum::of(&signatures[..7])).to_bytes(),
+            SignatureSum::of(&signatures[7..]).to_bytes()
+        );
         let public: Vec<PublicKey> = keys.iter().map(SecretKey::public_key).collect();
         let key_sum = PublicKeySum::of(&public[..5]).plus(&PublicKeySum::of(&public[5..]));
         assert!(verify(&payload, &key_sum, &at_once));

@@ -3,40 +3,74 @@
 //! Votes come in batches for one payload and are checked as one sum (design: a few µs a vote instead of 1.5 ms). A
 //! batch that passes stays whole for ever; one that fails is halved until the wrong votes are found.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
 
 use crate::bls::{self, HashedPayload, PublicKeySum, Signature, SignatureSum};
-use crate::certificate::{Certificate, CertificateError, UnverifiedCertificate, VerifiedCertificate};
+use crate::certificate::{Certificate, CertificateError, Signers, UnverifiedCertificate, VerifiedCertificate};
+use crate::payload_hash::PayloadHash;
 use crate::stakes::Stakes;
-use crate::vote::{UnverifiedVote, VerifiedVotes, VotePayload};
+use crate::vote::{UnverifiedVote, VerifiedVotes};
 use crate::voting_keys::VotingKeys;
 
-/// Payloads whose point is remembered: those of the slots in flight.
-const PAYLOADS_REMEMBERED: usize = 64;
-
-/// What a verifier is asked.
+/// What a verifier is asked. The hashes are shared with whoever signs or checks the same payload.
 #[derive(Clone, Debug)]
 pub enum CheckJob {
-    /// Votes for one payload, checked as one sum. A vote that conflicts with an earlier one is a batch of its own.
-    Votes(Vec<UnverifiedVote>),
+    /// Votes for one payload, checked as one sum.
+    Votes {
+        /// At least one.
+        votes: Vec<UnverifiedVote>,
+        /// Of their payload.
+        hash: PayloadHash,
+    },
+    /// Two votes of one validator that exclude each other, checked one by one.
+    Conflict {
+        /// In the order in which they came.
+        votes: [UnverifiedVote; 2],
+        /// Of their payloads.
+        hashes: [PayloadHash; 2],
+    },
     /// A certificate that the Pool wants.
     Certificate {
         /// The certificate.
         certificate: UnverifiedCertificate,
         /// Who sent it.
         sender: ValidatorIndex,
+        /// Of [`crate::certificate::Statement::payload`].
+        hash: PayloadHash,
+        /// Of [`crate::certificate::Statement::fallback_payload`], where there is one.
+        fallback_hash: Option<PayloadHash>,
     },
+}
+
+impl CheckJob {
+    /// A job whose hash nobody shares.
+    ///
+    /// # Panics
+    /// If there are no votes.
+    #[must_use]
+    pub fn votes(votes: Vec<UnverifiedVote>) -> Self {
+        let hash = PayloadHash::new(votes.first().expect("at least one vote").payload);
+        Self::Votes { votes, hash }
+    }
+
+    /// A job whose hashes nobody shares.
+    #[must_use]
+    pub fn certificate(certificate: UnverifiedCertificate, sender: ValidatorIndex) -> Self {
+        let hash = PayloadHash::new(certificate.0.statement.payload());
+        let fallback_hash = certificate.0.statement.fallback_payload().map(PayloadHash::new);
+        Self::Certificate { certificate, sender, hash, fallback_hash }
+    }
 }
 
 /// What a verifier answers.
 #[derive(Clone, Debug)]
 pub enum CheckVerdict {
-    /// The answer to [`CheckJob::Votes`].
+    /// The answer to [`CheckJob::Votes`] and [`CheckJob::Conflict`].
     Votes {
-        /// Those that passed, in batches that must stay whole. One batch if nothing was wrong.
+        /// Those that passed, in batches that must stay whole: one batch if nothing was wrong; votes that exclude each other
+        /// by themselves.
         verified: Vec<VerifiedVotes>,
         /// Those whose signature is wrong.
         rejected: Vec<UnverifiedVote>,
@@ -57,18 +91,48 @@ pub enum CheckVerdict {
     },
 }
 
-/// A verifier: the keys it checks against and the payloads it has hashed lately.
+/// A verifier and the keys it checks against.
 pub struct Checker {
     cluster: ClusterId,
     keys: Arc<VotingKeys>,
     stakes: Arc<Stakes>,
-    hashed: VecDeque<(VotePayload, HashedPayload)>,
+    pairing_checks: u64,
 }
 
-/// A vote whose signature is a point of the curve, with its signer's key.
+/// A vote whose signature is a point of the curve.
 struct Candidate {
     vote: UnverifiedVote,
     signature: Signature,
+}
+
+/// What is added up of a range of a batch.
+#[derive(Clone, Copy)]
+struct Sums {
+    signatures: SignatureSum,
+    keys: PublicKeySum,
+}
+
+impl Sums {
+    fn minus(&self, part: &Self) -> Self {
+        Self { signatures: self.signatures.minus(&part.signatures), keys: self.keys.minus(&part.keys) }
+    }
+
+    fn is_infinity(&self) -> bool {
+        self.signatures.is_infinity() || self.keys.is_infinity()
+    }
+}
+
+/// What was found in batches so far.
+#[derive(Default)]
+struct Findings {
+    verified: Vec<VerifiedVotes>,
+    rejected: Vec<UnverifiedVote>,
+}
+
+impl From<Findings> for CheckVerdict {
+    fn from(Findings { verified, rejected }: Findings) -> Self {
+        Self::Votes { verified, rejected }
+    }
 }
 
 impl Checker {
@@ -79,101 +143,121 @@ impl Checker {
     #[must_use]
     pub fn new(cluster: ClusterId, keys: Arc<VotingKeys>, stakes: Arc<Stakes>) -> Self {
         assert!(keys.len() == stakes.len());
-        Self { cluster, keys, stakes, hashed: VecDeque::with_capacity(PAYLOADS_REMEMBERED) }
+        Self { cluster, keys, stakes, pairing_checks: 0 }
+    }
+
+    /// Pairing checks made so far, which is what nearly all the time goes to.
+    #[must_use]
+    pub const fn pairing_checks(&self) -> u64 {
+        self.pairing_checks
     }
 
     /// Does a job.
     ///
     /// # Panics
-    /// If the votes of a batch differ in their payload or hold a signer twice: batches are made by this node.
+    /// If the votes of a batch differ in their payload or hold a signer twice, or a hash is of another payload: jobs are
+    /// made by this node.
     pub fn check(&mut self, job: CheckJob) -> CheckVerdict {
         match job {
-            CheckJob::Votes(votes) => self.check_votes(votes),
-            CheckJob::Certificate { certificate, sender } => match self.check_certificate(&certificate.0) {
-                Ok(()) => CheckVerdict::Certificate { certificate: VerifiedCertificate(certificate.0), sender },
-                Err(reason) => CheckVerdict::CertificateRejected { reason, sender },
-            },
-        }
-    }
-
-    fn check_votes(&mut self, votes: Vec<UnverifiedVote>) -> CheckVerdict {
-        let (mut verified, mut rejected) = (Vec::new(), Vec::new());
-        let Some(payload) = votes.first().map(|vote| vote.payload) else {
-            return CheckVerdict::Votes { verified, rejected };
-        };
-        let mut candidates = Vec::with_capacity(votes.len());
-        for vote in votes {
-            assert!(vote.payload == payload, "a batch is for one payload");
-            match Signature::from_bytes(&vote.signature) {
-                Ok(signature) if self.keys.get(vote.signer).is_some() => candidates.push(Candidate { vote, signature }),
-                _ => rejected.push(vote),
+            CheckJob::Votes { votes, hash } => {
+                let mut findings = Findings::default();
+                self.check_votes(votes, &hash, &mut findings);
+                findings.into()
+            }
+            CheckJob::Conflict { votes, hashes } => {
+                let mut findings = Findings::default();
+                for (vote, hash) in votes.into_iter().zip(&hashes) {
+                    self.check_votes(vec![vote], hash, &mut findings);
+                }
+                findings.into()
+            }
+            CheckJob::Certificate { certificate, sender, hash, fallback_hash } => {
+                match self.check_certificate(&certificate.0, &hash, fallback_hash.as_ref()) {
+                    Ok(()) => CheckVerdict::Certificate { certificate: VerifiedCertificate(certificate.0), sender },
+                    Err(reason) => CheckVerdict::CertificateRejected { reason, sender },
+                }
             }
         }
-        candidates.sort_by_key(|candidate| candidate.vote.signer);
-        let twice = candidates.windows(2).any(|pair| pair[0].vote.signer == pair[1].vote.signer);
-        assert!(!twice, "a validator enters a batch once");
-        let hashed = self.hashed(payload);
-        self.check_range(payload, &hashed, &candidates, &mut verified, &mut rejected);
-        CheckVerdict::Votes { verified, rejected }
     }
 
-    /// Checks a range of a batch as a sum, its halves if that fails. The depth is that of halving 2,000.
+    fn check_votes(&mut self, votes: Vec<UnverifiedVote>, hash: &PayloadHash, findings: &mut Findings) {
+        let mut candidates = Vec::with_capacity(votes.len());
+        for vote in votes {
+            assert!(vote.payload == hash.payload(), "a batch is for one payload");
+            match Signature::from_bytes(&vote.signature) {
+                Ok(signature) if self.keys.get(vote.signer).is_some() => candidates.push(Candidate { vote, signature }),
+                _ => findings.rejected.push(vote),
+            }
+        }
+        if !candidates.is_empty() {
+            candidates.sort_by_key(|candidate| candidate.vote.signer);
+            let twice = candidates.windows(2).any(|pair| pair[0].vote.signer == pair[1].vote.signer);
+            assert!(!twice, "a validator enters a batch once");
+            let sums = self.sums(&candidates);
+            self.check_range(hash.point(self.cluster), &candidates, sums, false, findings);
+        }
+    }
+
+    fn sums(&self, range: &[Candidate]) -> Sums {
+        let signatures: Vec<Signature> = range.iter().map(|candidate| candidate.signature).collect();
+        let signers = Signers::of(self.keys.len(), range.iter().map(|candidate| candidate.vote.signer));
+        Sums { signatures: SignatureSum::of(&signatures), keys: self.keys.sum_of(&signers) }
+    }
+
+    /// Checks a range of a batch as a sum, its halves if that fails, and says whether all of it passed at once. A range that
+    /// `is_wrong` for certain is halved unchecked. So k wrong votes among m take at most 1 + 2k⌈log2 m⌉ pairing checks.
+    /// The depth is that of halving 2,000.
     fn check_range(
-        &self,
-        payload: VotePayload,
+        &mut self,
         hashed: &HashedPayload,
         range: &[Candidate],
-        verified: &mut Vec<VerifiedVotes>,
-        rejected: &mut Vec<UnverifiedVote>,
-    ) {
-        if range.is_empty() {
-            return;
+        sums: Sums,
+        is_wrong: bool,
+        findings: &mut Findings,
+    ) -> bool {
+        if !is_wrong
+            && let Some(sum) = sums.signatures.point()
+            && self.verify(&[(hashed, &sums.keys)], &sums.signatures)
+        {
+            let votes: Vec<_> = range.iter().map(|candidate| candidate.vote).collect();
+            findings.verified.push(VerifiedVotes { payload: votes[0].payload, votes, sum });
+            return true;
         }
-        let signatures: Vec<Signature> = range.iter().map(|candidate| candidate.signature).collect();
-        let sum = SignatureSum::of(&signatures);
-        let keys = PublicKeySum::of_refs(range.iter().filter_map(|candidate| self.keys.get(candidate.vote.signer)));
-        if let Some(sum) = sum.point().filter(|_| bls::verify(hashed, &keys, &sum)) {
-            let votes = range.iter().map(|candidate| candidate.vote).collect();
-            verified.push(VerifiedVotes { payload, votes, sum });
-        } else if let [candidate] = range {
-            rejected.push(candidate.vote);
-        } else {
-            let (left, right) = range.split_at(range.len() / 2);
-            self.check_range(payload, hashed, left, verified, rejected);
-            self.check_range(payload, hashed, right, verified, rejected);
+        if let [candidate] = range {
+            findings.rejected.push(candidate.vote);
+            return false;
         }
+        let (left, right) = range.split_at(range.len() / 2);
+        let left_sums = self.sums(left);
+        let left_passed = self.check_range(hashed, left, left_sums, false, findings);
+        // If the whole fails and the left half passes, the right half must fail; unless the whole was only refused because
+        // keys or signatures cancel out, which colluding validators can arrange.
+        let right_is_wrong = left_passed && !sums.is_infinity();
+        self.check_range(hashed, right, sums.minus(&left_sums), right_is_wrong, findings);
+        false
+    }
+
+    fn verify(&mut self, terms: &[(&HashedPayload, &PublicKeySum)], signatures: &SignatureSum) -> bool {
+        self.pairing_checks += 1;
+        bls::verify_terms(terms, signatures)
     }
 
     /// Checks bitmaps, then stake, then the signature: the cheap reasons to refuse come first.
-    fn check_certificate(&mut self, certificate: &Certificate) -> Result<(), CertificateError> {
+    fn check_certificate(
+        &mut self,
+        certificate: &Certificate,
+        hash: &PayloadHash,
+        fallback_hash: Option<&PayloadHash>,
+    ) -> Result<(), CertificateError> {
         certificate.check_quorum(&self.stakes)?;
+        assert!(certificate.statement.payload() == hash.payload(), "a hash of another payload");
+        assert!(certificate.statement.fallback_payload() == fallback_hash.map(PayloadHash::payload));
         let signature = Signature::from_bytes(&certificate.signature).map_err(|_| CertificateError::Signature)?;
-        let first = (!certificate.signers.is_empty())
-            .then(|| (self.hashed(certificate.statement.payload()), self.keys.sum_of(&certificate.signers)));
-        let second = match certificate.statement.fallback_payload() {
-            Some(payload) if !certificate.fallback_signers.is_empty() => {
-                Some((self.hashed(payload), self.keys.sum_of(&certificate.fallback_signers)))
-            }
-            _ => None,
-        };
-        let terms: Vec<_> = first.iter().chain(&second).map(|(hashed, keys)| (hashed, keys)).collect();
-        if bls::verify_terms(&terms, &SignatureSum::from(signature)) {
-            Ok(())
-        } else {
-            Err(CertificateError::Signature)
-        }
-    }
-
-    fn hashed(&mut self, payload: VotePayload) -> HashedPayload {
-        if let Some((_, hashed)) = self.hashed.iter().find(|(known, _)| *known == payload) {
-            return hashed.clone();
-        }
-        let hashed = payload.hashed(self.cluster);
-        if self.hashed.len() == PAYLOADS_REMEMBERED {
-            self.hashed.pop_front();
-        }
-        self.hashed.push_back((payload, hashed.clone()));
-        hashed
+        let lists = [(Some(hash), &certificate.signers), (fallback_hash, &certificate.fallback_signers)];
+        let signed = lists.into_iter().filter(|(_, signers)| !signers.is_empty());
+        let keys: Vec<_> = signed.filter_map(|(hash, signers)| Some((hash?, self.keys.sum_of(signers)))).collect();
+        let terms: Vec<_> = keys.iter().map(|(hash, keys)| (hash.point(self.cluster), keys)).collect();
+        if self.verify(&terms, &SignatureSum::from(signature)) { Ok(()) } else { Err(CertificateError::Signature) }
     }
 }
 
@@ -183,7 +267,8 @@ mod tests {
 
     use super::*;
     use crate::bls::{SecretKey, SignatureBytes};
-    use crate::certificate::{Signers, Statement};
+    use crate::certificate::Statement;
+    use crate::vote::VotePayload;
 
     const CLUSTER: ClusterId = ClusterId([9; 32]);
     const BLOCK: BlockId = BlockId { slot: Slot(7), hash: Hash([3; 32]) };
@@ -215,7 +300,7 @@ mod tests {
     }
 
     fn check(checker: &mut Checker, votes: Vec<UnverifiedVote>) -> (Vec<VerifiedVotes>, Vec<UnverifiedVote>) {
-        match checker.check(CheckJob::Votes(votes)) {
+        match checker.check(CheckJob::votes(votes)) {
             CheckVerdict::Votes { verified, rejected } => (verified, rejected),
             other => panic!("{other:?}"),
         }
@@ -244,6 +329,67 @@ mod tests {
             found.sort_unstable();
             assert_eq!(found, bad);
             assert_eq!(signers(&verified), (0..16).filter(|signer| !bad.contains(signer)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn bisection_takes_two_checks_at_most_for_each_wrong_vote_and_level() {
+        let mut checker = checker(64);
+        for bad in [vec![], vec![0], vec![63], vec![31, 32], vec![5, 6, 7], vec![1, 17, 40, 62]] {
+            let votes =
+                (0..64).map(|signer| if bad.contains(&signer) { wrong(NOTAR, signer) } else { vote(NOTAR, signer) });
+            let before = checker.pairing_checks();
+            let (_, rejected) = check(&mut checker, votes.collect());
+            let checks = checker.pairing_checks() - before;
+            assert_eq!(rejected.len(), bad.len());
+            assert!(checks <= 1 + 2 * 6 * bad.len() as u64, "{checks} for {bad:?}");
+        }
+        let last = (0..64).map(|signer| if signer == 63 { wrong(NOTAR, signer) } else { vote(NOTAR, signer) });
+        let before = checker.pairing_checks();
+        check(&mut checker, last.collect());
+        assert_eq!(checker.pairing_checks() - before, 1 + 6, "what must be wrong is not checked");
+    }
+
+    #[test]
+    fn keys_that_cancel_out_reject_nobody() {
+        // Three keys that sum to zero: each has its proof of possession, none is another one's negative.
+        let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
+        let mut order_less_three = [0xff; 32];
+        order_less_three[..24].copy_from_slice(&[
+            0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd,
+            0xa4, 0x02, 0xff, 0xfe, 0x5b, 0xfe,
+        ]);
+        (order_less_three[27], order_less_three[31]) = (0xfe, 0xfe);
+        let keys = [small(1), small(2), order_less_three].map(|bytes| SecretKey::from_bytes(&bytes).unwrap());
+        let entries = keys.each_ref().map(|key| (key.public_key().to_bytes(), key.prove_possession()));
+        let stakes = Arc::new(Stakes::new(vec![Stake(1); 3]));
+        let mut checker = Checker::new(CLUSTER, Arc::new(VotingKeys::new(&entries).unwrap()), stakes);
+        let hashed = NOTAR.hashed(CLUSTER);
+        let votes = keys.iter().zip(0..).map(|(key, signer)| UnverifiedVote {
+            payload: NOTAR,
+            signer: ValidatorIndex(signer),
+            signature: key.sign(&hashed).to_bytes(),
+        });
+        let (verified, rejected) = check(&mut checker, votes.collect());
+        assert_eq!((signers(&verified), rejected.len()), (vec![0, 1, 2], 0));
+    }
+
+    #[test]
+    fn of_two_votes_that_exclude_each_other_each_is_checked_by_itself() {
+        let mut checker = checker(4);
+        let skip = VotePayload::Skip(BLOCK.slot);
+        for hold in [[true, true], [true, false], [false, true], [false, false]] {
+            let make = |payload, holds| if holds { vote(payload, 1) } else { wrong(payload, 1) };
+            let votes = [make(NOTAR, hold[0]), make(skip, hold[1])];
+            let hashes = [NOTAR, skip].map(PayloadHash::new);
+            let CheckVerdict::Votes { verified, rejected } = checker.check(CheckJob::Conflict { votes, hashes }) else {
+                panic!("votes were asked for")
+            };
+            assert!(verified.iter().all(|batch| batch.signers().count() == 1));
+            for (vote, holds) in votes.iter().zip(hold) {
+                assert_eq!(verified.iter().any(|batch| batch.payload() == vote.payload), holds);
+                assert_eq!(rejected.contains(vote), !holds);
+            }
         }
     }
 
@@ -301,10 +447,10 @@ mod tests {
 
     fn certificate_verdict(checker: &mut Checker, certificate: &Certificate) -> Result<(), CertificateError> {
         let certificate = UnverifiedCertificate(certificate.clone());
-        match checker.check(CheckJob::Certificate { certificate, sender: ValidatorIndex(1) }) {
+        match checker.check(CheckJob::certificate(certificate, ValidatorIndex(1))) {
             CheckVerdict::Certificate { .. } => Ok(()),
             CheckVerdict::CertificateRejected { reason, .. } => Err(reason),
-            CheckVerdict::Votes { .. } => panic!("not asked for"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -1,32 +1,48 @@
 //! What votes and certificates are checked, and when. Checks themselves run elsewhere (see [`crate::checker`]).
 //!
 //! A vote is admitted before anything costly: its place in the Pool is taken, so no validator is twice in the batches
-//! for one payload. Votes for a payload wait while a check for it runs, and grow into one batch. When a verifier is
-//! free it gets the batch that would complete a threshold, else a certificate, else the batch of the lowest slot,
-//! else a vote that may be evidence. A validator whose signature is wrong is barred for a while; the check tells
-//! whose it is, so nobody else is.
+//! for one payload. Then it waits, and the votes for one payload grow into a batch. What a free verifier gets, first
+//! come first:
+//! 1. a batch that can decide something: with it a certificate would be complete that is news, if all that was handed
+//!    out before is right too;
+//! 2. a certificate, unless a batch under way is expected to prove the same;
+//! 3. a batch that cannot decide anything yet but is worth a check: it is large, so that adding it up would take long
+//!    when it matters; or its slot is disputed, see below; or it has waited for [`CheckingLimits::patience`];
+//! 4. two votes that exclude each other, checked one by one, and evidence if both hold.
+//!
+//! All other batches wait. Usually their slot is decided before long, and they are never checked at all: most checks of
+//! a small cluster are saved so. Nothing depends on them, because below the thresholds of certificates votes have an
+//! effect in one case only: this node has voted, and at least 20% of the stake otherwise, so that something may become
+//! safe to notarize or to skip (paper §2.5). Such a slot is disputed, and all its votes are checked at once, those first
+//! that reach a share at which something happens. A certificate that needs votes for two payloads together counts both.
+//!
+//! A validator whose signature is wrong is barred for a while; the check tells whose it is, so nobody else is.
 
-use std::collections::{BTreeMap, VecDeque};
+mod ballots;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alpenglow_rotor::types::{Slot, Stake, Time, ValidatorIndex};
 
+use self::ballots::{SlotBallots, companion};
 use crate::certificate::{Statement, UnverifiedCertificate};
 use crate::checker::{CheckJob, CheckVerdict};
 use crate::consensus::{Admission, Consensus};
 use crate::input::JobId;
 use crate::stakes::Stakes;
-use crate::vote::{UnverifiedVote, VotePayload};
+use crate::vote::{UnverifiedVote, VerifiedVotes, VotePayload};
 
 /// Certificates of one sender that may wait: some slots' worth, as a standstill makes peers send them.
 const CERTIFICATES_PER_SENDER_MAX: usize = 64;
 /// Certificates that may wait in all.
 const CERTIFICATES_MAX: usize = 1_024;
-/// Conflicting votes that may wait. One of each validator and slot is evidence enough, and none of it is urgent.
+/// Conflicting votes that may wait, one of each validator and slot. None of it is urgent.
 const CONFLICTS_MAX: usize = 256;
-/// Shares of the stake at which votes of one kind change something (protocol.md §4, §5).
-const THRESHOLDS_PERCENT: [u8; 4] = [20, 40, 60, 80];
+/// Adding up so many signatures and keys takes half as long as a pairing check. More are not left for the moment when
+/// they decide something.
+const LARGE_BATCH: usize = 256;
 
 /// How much is checked at a time.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +51,8 @@ pub struct CheckingLimits {
     pub jobs_max: usize,
     /// How long messages of a validator are dropped after a wrong signature of its.
     pub bar: Duration,
+    /// How long votes wait that can decide nothing.
+    pub patience: Duration,
 }
 
 /// Why a vote or certificate was dropped unchecked. The names are stable, for counters.
@@ -42,8 +60,16 @@ pub(crate) type Dropped = &'static str;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InFlight {
-    Batch(VotePayload),
-    Conflict,
+    Batch {
+        payload: VotePayload,
+        stake: Stake,
+    },
+    /// Two votes of one validator.
+    Conflict {
+        first: VotePayload,
+        /// Whether the first one was taken out of those that wait. Otherwise its batch has passed.
+        first_waited: bool,
+    },
     Certificate(Statement),
 }
 
@@ -52,14 +78,18 @@ enum InFlight {
 pub(crate) struct Checking {
     limits: CheckingLimits,
     stakes: Arc<Stakes>,
-    /// Votes by payload. Bounded by the Pool's places: a few for each validator and slot up to the horizon.
-    batches: BTreeMap<VotePayload, Vec<UnverifiedVote>>,
-    conflicts: VecDeque<UnverifiedVote>,
+    /// Bounded by the Pool's places: a few votes for each validator and slot, of as many slots as the Pool keeps votes of.
+    slots: BTreeMap<Slot, SlotBallots>,
+    /// Batches that can decide something.
+    urgent: BTreeSet<(Slot, VotePayload)>,
+    /// Other batches that are worth a check.
+    due: BTreeSet<(Slot, VotePayload)>,
+    /// When batches began to wait, in that order; some are gone.
+    began: VecDeque<(Time, VotePayload)>,
+    conflicts: BTreeMap<(Slot, ValidatorIndex), UnverifiedVote>,
     certificates: BTreeMap<(Statement, ValidatorIndex), UnverifiedCertificate>,
     in_flight: BTreeMap<JobId, InFlight>,
     jobs: u64,
-    /// Stake that is known to have voted so, for what is urgent. Pruned with the closed slots.
-    passed: BTreeMap<VotePayload, Stake>,
     barred: BTreeMap<ValidatorIndex, Time>,
 }
 
@@ -69,12 +99,14 @@ impl Checking {
         Self {
             limits,
             stakes,
-            batches: BTreeMap::new(),
-            conflicts: VecDeque::new(),
+            slots: BTreeMap::new(),
+            urgent: BTreeSet::new(),
+            due: BTreeSet::new(),
+            began: VecDeque::new(),
+            conflicts: BTreeMap::new(),
             certificates: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             jobs: 0,
-            passed: BTreeMap::new(),
             barred: BTreeMap::new(),
         }
     }
@@ -86,11 +118,13 @@ impl Checking {
         }
         match consensus.admit(&vote) {
             Admission::Check => {
-                self.batches.entry(vote.payload).or_default().push(vote);
+                let stake = self.stakes.of(vote.signer);
+                self.slot(vote.payload.slot(), consensus).appeared(&vote.payload, stake);
+                self.wait(now, &vote, consensus);
                 Ok(())
             }
             Admission::Conflict if self.conflicts.len() < CONFLICTS_MAX => {
-                self.conflicts.push_back(vote);
+                self.conflicts.entry((vote.payload.slot(), vote.signer)).or_insert(vote);
                 Ok(())
             }
             Admission::Conflict | Admission::ConflictAgain => Err("vote_conflict"),
@@ -127,19 +161,30 @@ impl Checking {
     }
 
     /// Votes of a checked batch that the Pool wants checked once more, without the others of the batch.
-    pub(crate) fn recheck(&mut self, votes: Vec<UnverifiedVote>) {
+    pub(crate) fn recheck(&mut self, now: Time, votes: &[UnverifiedVote], consensus: &Consensus) {
         for vote in votes {
-            let batch = self.batches.entry(vote.payload).or_default();
-            // Its place may have been given up with its slot's, and taken once more.
-            if batch.iter().all(|waiting| waiting.signer != vote.signer) {
-                batch.push(vote);
+            let stake = self.stakes.of(vote.signer);
+            let slot = self.slot(vote.payload.slot(), consensus);
+            match slot.of(vote.payload).find(vote.signer) {
+                // Its place may have been given up with its slot's, and taken once more.
+                Some((_, true)) => continue,
+                Some((_, false)) => {
+                    slot.of(vote.payload).remove(vote.signer, stake);
+                    slot.of(vote.payload).unpass(stake);
+                }
+                None => slot.appeared(&vote.payload, stake),
             }
+            self.wait(now, vote, consensus);
         }
     }
 
-    /// The own vote counts as passed.
-    pub(crate) fn own_vote(&mut self, payload: VotePayload, own: ValidatorIndex) {
-        *self.passed.entry(payload).or_default() += self.stakes.of(own);
+    /// The own vote counts as passed, and from the first one of a slot on it matters what others vote instead.
+    pub(crate) fn own_vote(&mut self, payload: VotePayload, own: ValidatorIndex, consensus: &Consensus) {
+        if payload.slot() > consensus.highest_finalized().slot {
+            let stake = self.stakes.of(own);
+            self.slot(payload.slot(), consensus).own_vote(payload, stake);
+            self.reconsider(payload, consensus);
+        }
     }
 
     /// Takes a verdict to consensus. Returns the validators barred by it, and a reason to count if it answers no job.
@@ -152,54 +197,54 @@ impl Checking {
     ) -> Result<Vec<ValidatorIndex>, Dropped> {
         let job = self.in_flight.remove(&id).ok_or("verdict_without_job")?;
         let mut wrong = Vec::new();
-        match verdict {
-            CheckVerdict::Votes { verified, rejected } => {
-                for votes in verified {
-                    if let InFlight::Batch(payload) = job {
-                        let stake = votes.signers().map(|signer| self.stakes.of(signer)).sum();
-                        *self.passed.entry(payload).or_default() += stake;
-                    }
-                    consensus.votes(now, votes);
-                }
-                for vote in rejected {
-                    // A vote that conflicts never took a place: giving one back would free that of the earlier vote.
-                    if job != InFlight::Conflict {
-                        consensus.vote_rejected(&vote);
-                    }
-                    wrong.push(vote.signer);
-                }
+        match (verdict, job) {
+            (CheckVerdict::Votes { verified, rejected }, InFlight::Conflict { first, first_waited }) => {
+                wrong.extend(rejected.iter().map(|vote| vote.signer));
+                self.conflict_checked(now, first, first_waited, verified, &rejected, consensus);
             }
-            CheckVerdict::Certificate { certificate, .. } => consensus.certificate(now, certificate),
-            CheckVerdict::CertificateRejected { sender, .. } => wrong.push(sender),
+            (CheckVerdict::Votes { verified, rejected }, job) => {
+                wrong.extend(rejected.iter().map(|vote| vote.signer));
+                self.batch_checked(now, job, verified, &rejected, consensus);
+            }
+            (CheckVerdict::Certificate { certificate, .. }, _) => consensus.certificate(now, certificate),
+            (CheckVerdict::CertificateRejected { sender, .. }, _) => wrong.push(sender),
         }
         for &validator in &wrong {
-            self.bar(now, validator, consensus);
+            self.bar(now, validator);
         }
         Ok(wrong)
     }
 
     /// The next job, if a verifier may take one more.
-    pub(crate) fn next_job(&mut self, consensus: &Consensus) -> Option<(JobId, CheckJob)> {
+    pub(crate) fn next_job(&mut self, now: Time, consensus: &mut Consensus) -> Option<(JobId, CheckJob)> {
+        self.expire(now, consensus);
         if self.in_flight.len() >= self.limits.jobs_max {
             return None;
         }
         let (what, job) = self
-            .batch(|checking, payload, votes| checking.completes_threshold(payload, votes))
+            .next_urgent(now, consensus)
             .or_else(|| self.next_certificate(consensus))
-            .or_else(|| self.batch(|_, _, _| true))
-            .or_else(|| Some((InFlight::Conflict, CheckJob::Votes(vec![self.conflicts.pop_front()?]))))?;
+            .or_else(|| self.next_due(now, consensus))
+            .or_else(|| self.next_conflict(now, consensus))?;
         let id = JobId(self.jobs);
         self.jobs += 1;
         self.in_flight.insert(id, what);
         Some((id, job))
     }
 
+    /// When [`Checking::next_job`] has something to do, if nothing happens before.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.began.front().map(|(since, _)| since.after(self.limits.patience))
+    }
+
     /// Forgets what waits for slots up to `slot`.
     pub(crate) fn close(&mut self, slot: Slot) {
-        self.batches.retain(|payload, _| payload.slot() > slot);
-        self.passed.retain(|payload, _| payload.slot() > slot);
-        self.conflicts.retain(|vote| vote.payload.slot() > slot);
-        self.certificates.retain(|(statement, _), _| statement.slot() > slot);
+        let open = slot.next();
+        self.slots = self.slots.split_off(&open);
+        self.urgent.retain(|(slot, _)| *slot >= open);
+        self.due.retain(|(slot, _)| *slot >= open);
+        self.conflicts.retain(|(slot, _), _| *slot >= open);
+        self.certificates.retain(|(statement, _), _| statement.slot() >= open);
     }
 
     /// When the bar against `validator` ends.
@@ -215,306 +260,235 @@ impl Checking {
         now < until
     }
 
-    fn bar(&mut self, now: Time, validator: ValidatorIndex, consensus: &mut Consensus) {
+    /// Votes of a barred validator that wait stay where they are until their batch is handed out.
+    fn bar(&mut self, now: Time, validator: ValidatorIndex) {
         self.barred.insert(validator, now.after(self.limits.bar));
         self.certificates.retain(|(_, sender), _| *sender != validator);
-        self.conflicts.retain(|vote| vote.signer != validator);
-        for votes in self.batches.values_mut() {
-            for vote in votes.extract_if(.., |vote| vote.signer == validator) {
-                consensus.vote_rejected(&vote);
+        self.conflicts.retain(|(_, signer), _| *signer != validator);
+    }
+
+    /// What is known of an open slot's votes. The Pool keeps votes of a bounded number of slots, the highest ones, and so
+    /// does this.
+    fn slot(&mut self, slot: Slot, consensus: &Consensus) -> &mut SlotBallots {
+        if !self.slots.contains_key(&slot) && self.slots.len() >= consensus.vote_slots_max() {
+            self.slots.pop_first();
+        }
+        self.slots.entry(slot).or_default()
+    }
+
+    fn wait(&mut self, now: Time, vote: &UnverifiedVote, consensus: &Consensus) {
+        let stake = self.stakes.of(vote.signer);
+        if self.slot(vote.payload.slot(), consensus).of(vote.payload).push(now, vote, stake) {
+            self.began.push_back((now, vote.payload));
+        }
+        self.reconsider(vote.payload, consensus);
+    }
+
+    /// Something about votes for `payload` has changed.
+    fn reconsider(&mut self, payload: VotePayload, consensus: &Consensus) {
+        let Some(slot) = self.slots.get_mut(&payload.slot()) else { return };
+        if slot.becomes_disputed(self.stakes.total()) {
+            slot.payloads().iter().for_each(|payload| self.rank(payload, consensus));
+        } else {
+            self.rank(&payload, consensus);
+            companion(&payload).iter().for_each(|payload| self.rank(payload, consensus));
+        }
+    }
+
+    /// Finds out whether the batch that waits for a payload is to be checked, and how soon.
+    fn rank(&mut self, payload: &VotePayload, consensus: &Consensus) {
+        let key = (payload.slot(), *payload);
+        let (mut urgent, mut due) = (false, false);
+        if let Some(slot) = self.slots.get(&key.0)
+            && let Some(ballots) = slot.get(payload).filter(|ballots| ballots.waiting() > 0)
+        {
+            urgent = slot.can_decide(payload, &self.stakes, |statement| consensus.is_news(statement));
+            due = !urgent && (ballots.overdue || ballots.waiting() >= LARGE_BATCH || slot.is_disputed());
+        }
+        for (set, belongs) in [(&mut self.urgent, urgent), (&mut self.due, due)] {
+            if belongs {
+                set.insert(key);
+            } else {
+                set.remove(&key);
             }
         }
-        self.batches.retain(|_, votes| !votes.is_empty());
     }
 
-    /// Takes out the batch of the lowest slot that `wanted` accepts and of which none is being checked.
-    fn batch(
-        &mut self,
-        wanted: impl Fn(&Self, &VotePayload, &[UnverifiedVote]) -> bool,
-    ) -> Option<(InFlight, CheckJob)> {
-        let idle = |payload: &VotePayload| !self.in_flight.values().any(|job| *job == InFlight::Batch(*payload));
-        let candidates = self.batches.iter().filter(|(payload, votes)| idle(payload) && wanted(self, payload, votes));
-        let payload = *candidates.min_by_key(|(payload, _)| (payload.slot(), **payload))?.0;
-        let votes = self.batches.remove(&payload)?;
-        Some((InFlight::Batch(payload), CheckJob::Votes(votes)))
+    /// Batches that have waited long enough are due.
+    fn expire(&mut self, now: Time, consensus: &Consensus) {
+        while let Some(&(since, payload)) = self.began.front() {
+            let ballots = self.slots.get_mut(&payload.slot()).and_then(|slot| slot.get_mut(&payload));
+            let waits = ballots.filter(|ballots| ballots.since == since && ballots.waiting() > 0);
+            if waits.is_some() && now < since.after(self.limits.patience) {
+                break;
+            }
+            self.began.pop_front();
+            if let Some(ballots) = waits {
+                ballots.overdue = true;
+                self.rank(&payload, consensus);
+            }
+        }
     }
 
-    fn completes_threshold(&self, payload: &VotePayload, votes: &[UnverifiedVote]) -> bool {
-        let before = self.passed.get(payload).copied().unwrap_or_default();
-        let after = before + votes.iter().map(|vote| self.stakes.of(vote.signer)).sum();
-        let total = self.stakes.total();
-        THRESHOLDS_PERCENT
-            .iter()
-            .any(|&percent| !before.is_at_least(percent, total) && after.is_at_least(percent, total))
+    fn next_urgent(&mut self, now: Time, consensus: &mut Consensus) -> Option<(InFlight, CheckJob)> {
+        while let Some(&(_, payload)) = self.urgent.first() {
+            // A certificate that came since may have decided it.
+            self.rank(&payload, consensus);
+            if self.urgent.contains(&(payload.slot(), payload))
+                && let Some(job) = self.hand_out(now, payload, consensus)
+            {
+                return Some(job);
+            }
+        }
+        None
     }
 
-    fn next_certificate(&mut self, consensus: &Consensus) -> Option<(InFlight, CheckJob)> {
+    fn next_due(&mut self, now: Time, consensus: &mut Consensus) -> Option<(InFlight, CheckJob)> {
         loop {
-            let idle =
-                |statement: Statement| !self.in_flight.values().any(|job| *job == InFlight::Certificate(statement));
-            let &(statement, sender) = self.certificates.keys().find(|(statement, _)| idle(*statement))?;
+            let idle = |payload: &VotePayload| {
+                let ballots = self.slots.get(&payload.slot()).and_then(|slot| slot.get(payload));
+                ballots.is_none_or(|ballots| ballots.checks == 0)
+            };
+            let payload = self.due.iter().find(|(_, payload)| idle(payload))?.1;
+            self.due.remove(&(payload.slot(), payload));
+            if let Some(job) = self.hand_out(now, payload, consensus) {
+                return Some(job);
+            }
+        }
+    }
+
+    /// Makes a job of all that waits for a payload, less what barred validators have sent.
+    fn hand_out(&mut self, now: Time, payload: VotePayload, consensus: &mut Consensus) -> Option<(InFlight, CheckJob)> {
+        let slot = self.slots.get_mut(&payload.slot())?;
+        let is_barred = |signer: &ValidatorIndex| self.barred.get(signer).is_some_and(|until| now < *until);
+        let barred: Vec<_> = slot.get(&payload)?.waiting_signers().filter(is_barred).collect();
+        for signer in barred {
+            let stake = self.stakes.of(signer);
+            if let Some((signature, _)) = slot.of(payload).remove(signer, stake) {
+                slot.vanished(&payload, stake);
+                consensus.vote_rejected(&UnverifiedVote { payload, signer, signature });
+            }
+        }
+        let ballots = slot.get_mut(&payload).filter(|ballots| ballots.waiting() > 0);
+        let handed_out = ballots.map(|ballots| ballots.hand_out(payload));
+        self.reconsider(payload, consensus);
+        let (votes, stake) = handed_out?;
+        Some((InFlight::Batch { payload, stake }, CheckJob::Votes { votes, hash: consensus.hash_of(payload) }))
+    }
+
+    fn next_certificate(&mut self, consensus: &mut Consensus) -> Option<(InFlight, CheckJob)> {
+        loop {
+            let idle = |statement: &Statement| {
+                let slot = self.slots.get(&statement.slot());
+                !self.in_flight.values().any(|job| *job == InFlight::Certificate(*statement))
+                    && !slot.is_some_and(|slot| slot.is_expected(statement, &self.stakes))
+            };
+            let &(statement, sender) = self.certificates.keys().find(|(statement, _)| idle(statement))?;
             let certificate = self.certificates.remove(&(statement, sender))?;
             // What was stored since it came may imply it.
             if consensus.wants(&certificate) {
-                return Some((InFlight::Certificate(statement), CheckJob::Certificate { certificate, sender }));
+                let hash = consensus.hash_of(statement.payload());
+                let fallback_hash = statement.fallback_payload().map(|payload| consensus.hash_of(payload));
+                let job = CheckJob::Certificate { certificate, sender, hash, fallback_hash };
+                return Some((InFlight::Certificate(statement), job));
             }
         }
+    }
+
+    /// A conflict whose first vote is not among others that are being checked.
+    fn next_conflict(&mut self, now: Time, consensus: &mut Consensus) -> Option<(InFlight, CheckJob)> {
+        let waiting: Vec<_> = self.conflicts.keys().copied().collect();
+        for key in waiting {
+            let second = *self.conflicts.get(&key)?;
+            let Some(first) = consensus.conflict_of(&second) else {
+                // The first one was wrong.
+                self.conflicts.remove(&key);
+                let _ = self.vote(now, second, consensus);
+                continue;
+            };
+            let stake = self.stakes.of(second.signer);
+            let ballots = self.slots.get_mut(&key.0).and_then(|slot| slot.get_mut(&first));
+            let Some((ballots, (signature, first_waited))) =
+                ballots.and_then(|ballots| ballots.find(second.signer).map(|found| (ballots, found)))
+            else {
+                self.conflicts.remove(&key);
+                continue;
+            };
+            if !first_waited && ballots.checks > 0 {
+                continue;
+            }
+            if first_waited {
+                ballots.remove(second.signer, stake);
+            }
+            self.conflicts.remove(&key);
+            self.reconsider(first, consensus);
+            let votes = [UnverifiedVote { payload: first, signer: second.signer, signature }, second];
+            let hashes = votes.map(|vote| consensus.hash_of(vote.payload));
+            return Some((InFlight::Conflict { first, first_waited }, CheckJob::Conflict { votes, hashes }));
+        }
+        None
+    }
+
+    fn batch_checked(
+        &mut self,
+        now: Time,
+        job: InFlight,
+        verified: Vec<VerifiedVotes>,
+        rejected: &[UnverifiedVote],
+        consensus: &mut Consensus,
+    ) {
+        if let InFlight::Batch { payload, stake } = job
+            && let Some(slot) = self.slots.get_mut(&payload.slot())
+        {
+            slot.of(payload).checked(stake);
+            for signer in verified.iter().flat_map(VerifiedVotes::signers) {
+                slot.of(payload).pass(self.stakes.of(signer));
+            }
+            for vote in rejected.iter().filter(|vote| vote.signer.get() < self.stakes.len()) {
+                let stake = self.stakes.of(vote.signer);
+                if slot.of(payload).remove(vote.signer, stake).is_some() {
+                    slot.vanished(&payload, stake);
+                }
+            }
+            rejected.iter().for_each(|vote| consensus.vote_rejected(vote));
+            verified.into_iter().for_each(|votes| consensus.votes(now, votes));
+            self.reconsider(payload, consensus);
+        }
+    }
+
+    /// Both votes were checked one by one. If both hold, the Pool gets the second one after the first, and makes evidence of
+    /// it.
+    fn conflict_checked(
+        &mut self,
+        now: Time,
+        first: VotePayload,
+        first_waited: bool,
+        verified: Vec<VerifiedVotes>,
+        rejected: &[UnverifiedVote],
+        consensus: &mut Consensus,
+    ) {
+        let first_holds = verified.iter().any(|votes| votes.payload() == first);
+        for votes in verified {
+            let is_first = votes.payload() == first;
+            if is_first
+                && first_waited
+                && let Some(slot) = self.slots.get_mut(&first.slot())
+            {
+                votes.votes.iter().for_each(|vote| slot.of(first).insert_checked(vote, self.stakes.of(vote.signer)));
+                consensus.votes(now, votes);
+            } else if !is_first && first_holds {
+                consensus.votes(now, votes);
+            }
+        }
+        for vote in rejected.iter().filter(|vote| first_waited && vote.payload == first) {
+            if let Some(slot) = self.slots.get_mut(&first.slot()) {
+                slot.vanished(&first, self.stakes.of(vote.signer));
+            }
+            consensus.vote_rejected(vote);
+        }
+        self.reconsider(first, consensus);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use alpenglow_rotor::types::{BlockId, ClusterId, Hash};
-
-    use super::*;
-    use crate::bls::{SecretKey, Signature, SignatureBytes, SignatureSum};
-    use crate::certificate::{Certificate, Signers};
-    use crate::checker::Checker;
-    use crate::consensus::{ConsensusConfig, ConsensusEvent};
-    use crate::vote::Vote;
-    use crate::voting_keys::VotingKeys;
-
-    const CLUSTER: ClusterId = ClusterId([6; 32]);
-    const START: Time = Time(9_000_000_000);
-    const BAR: Duration = Duration::from_secs(10);
-
-    /// Node 0 of ten with equal stakes.
-    struct Node {
-        checking: Checking,
-        consensus: Consensus,
-        checker: Checker,
-    }
-
-    fn key(validator: u16) -> SecretKey {
-        SecretKey::from_entropy(&[validator as u8 + 1; 32])
-    }
-
-    fn notar(slot: u64, hash: u8) -> VotePayload {
-        VotePayload::Notar(BlockId { slot: Slot(slot), hash: Hash([hash; 32]) })
-    }
-
-    fn vote(payload: VotePayload, signer: u16) -> UnverifiedVote {
-        let (vote, _) = Vote::sign(payload, CLUSTER, ValidatorIndex(signer), &key(signer));
-        UnverifiedVote { payload, signer: vote.signer, signature: vote.signature }
-    }
-
-    /// A signature by the right key over something else: a point of the curve, and wrong.
-    fn forged(payload: VotePayload, signer: u16) -> UnverifiedVote {
-        UnverifiedVote { payload, ..vote(VotePayload::Final(Slot(999)), signer) }
-    }
-
-    fn certificate(statement: Statement, signers: std::ops::Range<u16>, genuine: bool) -> UnverifiedCertificate {
-        let signature =
-            |signer| if genuine { vote(statement.payload(), signer) } else { forged(statement.payload(), signer) };
-        let signatures: Vec<_> =
-            signers.clone().map(|signer| Signature::from_bytes(&signature(signer).signature).unwrap()).collect();
-        UnverifiedCertificate(Certificate {
-            statement,
-            signers: Signers::of(10, signers.map(ValidatorIndex)),
-            fallback_signers: Signers::none(10),
-            signature: SignatureBytes(SignatureSum::of(&signatures).to_bytes().0),
-        })
-    }
-
-    impl Node {
-        fn new(jobs_max: usize) -> Self {
-            let stakes = Arc::new(Stakes::new(vec![Stake(7); 10]));
-            let keys: Vec<_> = (0..10).map(|v| (key(v).public_key().to_bytes(), key(v).prove_possession())).collect();
-            let config = ConsensusConfig {
-                own: ValidatorIndex(0),
-                secret_key: key(0),
-                stakes: stakes.clone(),
-                cluster: CLUSTER,
-                delta_block: Duration::from_millis(400),
-                delta_timeout: Duration::from_millis(1_200),
-            };
-            Self {
-                checking: Checking::new(CheckingLimits { jobs_max, bar: BAR }, stakes.clone()),
-                consensus: Consensus::new(config, START),
-                checker: Checker::new(CLUSTER, Arc::new(VotingKeys::new(&keys).unwrap()), stakes),
-            }
-        }
-
-        fn vote(&mut self, now: Time, vote: UnverifiedVote) -> Result<(), Dropped> {
-            self.checking.vote(now, vote, &mut self.consensus)
-        }
-
-        fn certificate(&mut self, certificate: UnverifiedCertificate, sender: u16) -> Result<(), Dropped> {
-            self.checking.certificate(START, certificate, ValidatorIndex(sender), &self.consensus)
-        }
-
-        fn job(&mut self) -> Option<(JobId, CheckJob)> {
-            self.checking.next_job(&self.consensus)
-        }
-
-        fn answer(&mut self, now: Time, (id, job): (JobId, CheckJob)) -> Vec<u16> {
-            let verdict = self.checker.check(job);
-            let barred = self.checking.verdict(now, id, verdict, &mut self.consensus).unwrap();
-            barred.into_iter().map(|validator| validator.0).collect()
-        }
-
-        fn certificates(&mut self) -> Vec<Statement> {
-            std::iter::from_fn(|| self.consensus.poll())
-                .filter_map(|event| match event {
-                    ConsensusEvent::Certificate(certificate) => Some(certificate.statement),
-                    _ => None,
-                })
-                .collect()
-        }
-    }
-
-    fn signers(job: &(JobId, CheckJob)) -> Vec<u16> {
-        match &job.1 {
-            CheckJob::Votes(votes) => votes.iter().map(|vote| vote.signer.0).collect(),
-            CheckJob::Certificate { .. } => panic!("a certificate"),
-        }
-    }
-
-    #[test]
-    fn votes_wait_while_a_check_runs_and_grow_into_one_batch() {
-        let mut node = Node::new(4);
-        node.vote(START, vote(notar(1, 1), 1)).unwrap();
-        let first = node.job().unwrap();
-        for signer in 2..8 {
-            node.vote(START, vote(notar(1, 1), signer)).unwrap();
-            assert!(node.job().is_none(), "one batch of a payload at a time");
-        }
-        assert_eq!(node.vote(START, vote(notar(1, 1), 3)), Err("vote_redundant"), "nobody is in two batches");
-        assert_eq!(node.answer(START, first), [0; 0]);
-        let second = node.job().unwrap();
-        assert_eq!(signers(&second), [2, 3, 4, 5, 6, 7]);
-        node.answer(START, second);
-        assert_eq!(node.certificates(), [Statement::Notarization(BlockId { slot: Slot(1), hash: Hash([1; 32]) })]);
-    }
-
-    #[test]
-    fn the_batch_that_completes_a_threshold_goes_first() {
-        let mut node = Node::new(1);
-        node.vote(START, vote(notar(1, 1), 9)).unwrap();
-        let running = node.job().unwrap();
-        node.vote(START, vote(notar(2, 1), 8)).unwrap();
-        (1..4).for_each(|signer| node.vote(START, vote(notar(3, 1), signer)).unwrap());
-        node.certificate(certificate(Statement::Skip(Slot(5)), 1..7, true), 4).unwrap();
-        assert!(node.job().is_none(), "jobs are bounded");
-        node.answer(START, running);
-        let urgent = node.job().unwrap();
-        assert_eq!(signers(&urgent), [1, 2, 3]);
-        node.answer(START, urgent);
-        let certificate = node.job().unwrap();
-        assert!(matches!(certificate.1, CheckJob::Certificate { .. }), "then certificates");
-        node.answer(START, certificate);
-        assert_eq!(signers(&node.job().unwrap()), [8]);
-    }
-
-    #[test]
-    fn who_sends_a_wrong_signature_is_barred_for_a_while_and_nobody_else() {
-        let mut node = Node::new(1);
-        node.vote(START, vote(notar(1, 1), 1)).unwrap();
-        let running = node.job().unwrap();
-        node.vote(START, forged(notar(2, 1), 5)).unwrap();
-        for signer in [2, 3, 4, 6] {
-            node.vote(START, vote(notar(2, 1), signer)).unwrap();
-        }
-        node.vote(START, vote(VotePayload::Skip(Slot(3)), 5)).unwrap();
-        node.answer(START, running);
-        let batch = node.job().unwrap();
-        assert_eq!(node.answer(START, batch), [5]);
-        assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(4)), 5)), Err("vote_barred"));
-        assert_eq!(node.certificate(certificate(Statement::Skip(Slot(5)), 1..7, true), 5), Err("certificate_barred"));
-        assert!(node.job().is_none(), "what it had waiting is gone");
-        for signer in [2, 3, 4, 6] {
-            assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(4)), signer)), Ok(()), "the others go on");
-        }
-        let later = START.after(BAR);
-        assert_eq!(node.vote(Time(later.0 - 1), vote(VotePayload::Skip(Slot(4)), 5)), Err("vote_barred"));
-        assert_eq!(node.vote(later, vote(VotePayload::Skip(Slot(3)), 5)), Ok(()), "its place was given back");
-    }
-
-    #[test]
-    fn a_forged_conflict_does_not_free_the_place_of_the_vote_before() {
-        let mut node = Node::new(1);
-        node.vote(START, vote(notar(1, 1), 5)).unwrap();
-        let honest = node.job().unwrap();
-        node.vote(START, forged(notar(1, 2), 5)).unwrap();
-        node.answer(START, honest);
-        let conflict = node.job().unwrap();
-        assert_eq!(signers(&conflict), [5]);
-        assert_eq!(node.answer(START, conflict), [5]);
-        let later = START.after(BAR);
-        assert_eq!(node.vote(later, vote(notar(1, 1), 5)), Err("vote_redundant"));
-    }
-
-    #[test]
-    fn a_proven_conflict_is_evidence_and_no_reason_to_bar() {
-        let mut node = Node::new(1);
-        node.vote(START, vote(notar(1, 1), 5)).unwrap();
-        let first = node.job().unwrap();
-        node.vote(START, vote(VotePayload::Skip(Slot(1)), 5)).unwrap();
-        node.answer(START, first);
-        let conflict = node.job().unwrap();
-        assert!(node.answer(START, conflict).is_empty());
-        let evidence = std::iter::from_fn(|| node.consensus.poll())
-            .filter(|event| matches!(event, ConsensusEvent::Evidence(evidence) if evidence.validator.0 == 5));
-        assert_eq!(evidence.count(), 1);
-        assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(2)), 5)), Ok(()));
-    }
-
-    #[test]
-    fn defect_11_a_certificate_that_another_one_implies_is_dropped_unchecked() {
-        let mut node = Node::new(2);
-        let block = BlockId { slot: Slot(1), hash: Hash([1; 32]) };
-        let fast = Statement::Fast(block);
-        node.certificate(certificate(fast, 0..8, true), 1).unwrap();
-        let checked = node.job().unwrap();
-        node.certificate(certificate(fast, 1..9, true), 2).unwrap();
-        node.certificate(certificate(Statement::Notarization(block), 1..8, true), 2).unwrap();
-        let weaker = node.job().unwrap();
-        assert!(node.job().is_none());
-        node.answer(START, checked);
-        assert_eq!(node.certificates(), [fast]);
-        node.answer(START, weaker);
-        assert!(node.job().is_none() && node.certificates().is_empty());
-        let late = certificate(Statement::Notarization(block), 1..8, true);
-        assert_eq!(node.certificate(late, 3), Err("certificate_not_wanted"));
-    }
-
-    #[test]
-    fn a_flood_of_false_certificates_costs_one_check() {
-        let mut node = Node::new(1);
-        let mut taken = 0;
-        for number in 1..=1_000_u16 {
-            let block = BlockId { slot: Slot(1), hash: Hash([(number % 251) as u8 + 1; 32]) };
-            let mut false_certificate = certificate(Statement::Fast(block), 0..1, false);
-            false_certificate.0.signers = Signers::of(10, (0..9).map(ValidatorIndex));
-            taken += usize::from(node.certificate(false_certificate, 4).is_ok());
-            assert!(node.checking.certificates.len() <= CERTIFICATES_PER_SENDER_MAX);
-        }
-        assert!(taken >= CERTIFICATES_PER_SENDER_MAX);
-        let genuine = Statement::Skip(Slot(1));
-        node.certificate(certificate(genuine, 1..8, true), 6).unwrap();
-        let job = node.job().unwrap();
-        assert_eq!(node.answer(START, job), [4]);
-        let job = node.job().unwrap();
-        assert!(node.answer(START, job).is_empty());
-        assert_eq!(node.certificates(), [genuine]);
-        assert!(node.job().is_none());
-    }
-
-    #[test]
-    fn a_vote_to_be_checked_again_is_not_twice_in_a_batch() {
-        let mut node = Node::new(1);
-        node.vote(START, vote(notar(1, 1), 1)).unwrap();
-        node.checking.recheck(vec![vote(notar(1, 1), 1), vote(notar(1, 1), 2)]);
-        let job = node.job().unwrap();
-        assert!(node.answer(START, job).is_empty(), "a verifier panics at a signer that is twice in a batch");
-    }
-
-    #[test]
-    fn a_verdict_that_nobody_asked_for_changes_nothing() {
-        let mut node = Node::new(1);
-        let verdict = CheckVerdict::Votes { verified: Vec::new(), rejected: vec![vote(notar(1, 1), 3)] };
-        let answered = node.checking.verdict(START, JobId(77), verdict, &mut node.consensus);
-        assert_eq!(answered, Err("verdict_without_job"));
-        assert_eq!(node.vote(START, vote(notar(1, 1), 3)), Ok(()), "nobody is barred");
-    }
-}
+mod tests;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex, WINDOW_SLOTS};
 
 use crate::bls::{SecretKey, SignatureBytes};
-use crate::certificate::{Certificate, UnverifiedCertificate, VerifiedCertificate};
+use crate::certificate::{Certificate, Statement, UnverifiedCertificate, VerifiedCertificate};
 use crate::message::Message;
+use crate::payload_hash::{PayloadHash, PayloadHashes};
 use crate::pool::{Pool, PoolEvent};
 use crate::stakes::Stakes;
 use crate::vote::{UnverifiedVote, VerifiedVotes, Vote, VotePayload};
@@ -149,6 +150,7 @@ pub struct Consensus {
     cluster: ClusterId,
     pool: Pool,
     votor: Votor,
+    hashes: PayloadHashes,
     /// Votes cast in open slots.
     own_votes: BTreeMap<Slot, Vec<Vote>>,
     reported_horizon: Horizon,
@@ -172,6 +174,7 @@ impl Consensus {
             secret_key: config.secret_key,
             stakes: config.stakes,
             cluster: config.cluster,
+            hashes: PayloadHashes::new(),
             own_votes: BTreeMap::new(),
             events: VecDeque::new(),
         }
@@ -229,6 +232,26 @@ impl Consensus {
         self.pool.wants(&certificate.0.statement) && certificate.0.check_quorum(&self.stakes).is_ok()
     }
 
+    /// Whether a certificate with this statement would be news.
+    pub(crate) fn is_news(&self, statement: &Statement) -> bool {
+        self.pool.wants(statement)
+    }
+
+    /// What excludes a vote, if anything does: a vote that came before, checked or not.
+    pub(crate) fn conflict_of(&self, vote: &UnverifiedVote) -> Option<VotePayload> {
+        self.pool.conflict_of(vote)
+    }
+
+    /// Of how many slots votes are kept at most.
+    pub(crate) const fn vote_slots_max(&self) -> usize {
+        self.pool.vote_slots_max()
+    }
+
+    /// The hash of a payload, shared between signing and checking.
+    pub(crate) fn hash_of(&mut self, payload: VotePayload) -> PayloadHash {
+        self.hashes.of(payload)
+    }
+
     /// A checked certificate.
     pub fn certificate(&mut self, now: Time, certificate: VerifiedCertificate) {
         self.pool.add_certificate(certificate);
@@ -276,7 +299,8 @@ impl Consensus {
     }
 
     fn enter_own_vote(&mut self, payload: VotePayload) {
-        let (vote, checked) = Vote::sign(payload, self.cluster, self.own, &self.secret_key);
+        let hash = self.hashes.of(payload);
+        let (vote, checked) = Vote::sign(payload, hash.point(self.cluster), self.own, &self.secret_key);
         self.own_votes.entry(payload.slot()).or_default().push(vote);
         self.events.push_back(ConsensusEvent::Vote(vote));
         self.pool.add_own_vote(&checked);

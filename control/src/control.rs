@@ -92,7 +92,11 @@ impl ControlConfig {
                 retained_bytes: 4 << 20,
                 handover_slots: 32,
             },
-            checking: CheckingLimits { jobs_max: 2, bar: Duration::from_secs(10) },
+            checking: CheckingLimits {
+                jobs_max: 2,
+                bar: Duration::from_secs(10),
+                patience: Duration::from_millis(400),
+            },
         }
     }
 }
@@ -222,6 +226,7 @@ impl Control {
             self.consensus.next_timeout(),
             self.production.next_timeout(),
             self.transactions.next_timeout(),
+            self.checking.next_timeout(),
             Some(self.standstill.next_timeout()),
         ]
         .into_iter()
@@ -291,7 +296,7 @@ impl Control {
         while let Some((to, bytes)) = self.transactions.poll_forward() {
             self.outputs.push_back(Output::SendTransaction { to, bytes });
         }
-        while let Some((id, job)) = self.checking.next_job(&self.consensus) {
+        while let Some((id, job)) = self.checking.next_job(now, &mut self.consensus) {
             self.outputs.push_back(Output::Check { id, job });
         }
         self.update_horizon();
@@ -359,7 +364,7 @@ impl Control {
             }
             ConsensusEvent::RepairNeeded(block) => self.observe(Event::RepairNeeded(block)),
             ConsensusEvent::Evidence(evidence) => self.observe(Event::Evidence(evidence)),
-            ConsensusEvent::Recheck(votes) => self.checking.recheck(votes),
+            ConsensusEvent::Recheck(votes) => self.checking.recheck(now, &votes, &self.consensus),
             ConsensusEvent::Horizon(Horizon { closed_through, .. }) => {
                 self.checking.close(closed_through);
                 self.notarized = self.notarized.split_off(&BlockId { slot: closed_through.next(), ..BlockId::GENESIS });
@@ -372,7 +377,7 @@ impl Control {
     }
 
     fn vote_cast(&mut self, vote: Vote) {
-        self.checking.own_vote(vote.payload, self.own);
+        self.checking.own_vote(vote.payload, self.own, &self.consensus);
         self.outputs.push_back(Output::Broadcast(Message::Vote(vote)));
         self.observe(Event::VoteCast(vote.payload));
     }

@@ -65,6 +65,7 @@ pub mod counters;
 pub mod input;
 pub mod message;
 pub mod output;
+pub mod payload_hash;
 mod pool;
 pub mod production;
 pub mod repair;

@@ -116,15 +116,15 @@ pub struct Vote {
 }
 
 impl Vote {
-    /// Signs `payload`; returns the vote and what the own Pool takes, which needs no check.
+    /// Signs `payload`, whose point is `hashed`; returns the vote and what the own Pool takes, which needs no check.
     #[must_use]
     pub(crate) fn sign(
         payload: VotePayload,
-        cluster: ClusterId,
+        hashed: &HashedPayload,
         signer: ValidatorIndex,
         key: &SecretKey,
     ) -> (Self, VerifiedVotes) {
-        let signature = key.sign(&payload.hashed(cluster));
+        let signature = key.sign(hashed);
         let vote = Self { payload, signer, signature: signature.to_bytes() };
         let votes = vec![UnverifiedVote { payload, signer, signature: vote.signature }];
         (vote, VerifiedVotes { payload, votes, sum: signature })

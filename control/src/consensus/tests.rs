@@ -595,7 +595,7 @@ impl Signing {
         });
         let consensus = &mut self.node.consensus;
         let admitted: Vec<_> = votes.filter(|vote| consensus.admit(vote) == Admission::Check).collect();
-        let CheckVerdict::Votes { verified, rejected } = self.checker.check(CheckJob::Votes(admitted)) else {
+        let CheckVerdict::Votes { verified, rejected } = self.checker.check(CheckJob::votes(admitted)) else {
             panic!("votes were asked for")
         };
         assert_eq!(rejected, []);
@@ -615,7 +615,7 @@ impl Signing {
         for certificate in certificates {
             let body = crate::message::encode_certificate(&certificate);
             let received = crate::message::decode_certificate(&body, self.node.stakes.len()).unwrap();
-            let job = CheckJob::Certificate { certificate: received, sender: ValidatorIndex(0) };
+            let job = CheckJob::certificate(received, ValidatorIndex(0));
             let verdict = match self.checker.check(job) {
                 CheckVerdict::Certificate { .. } => Ok(()),
                 CheckVerdict::CertificateRejected { reason, .. } => Err(reason),
@@ -679,7 +679,7 @@ fn a_certificate_with_a_batch_of_cancelling_errors_is_accepted_by_others() {
     for vote in &swapped {
         assert_eq!(set.node.consensus.admit(vote), Admission::Check);
     }
-    let CheckVerdict::Votes { verified, .. } = set.checker.check(CheckJob::Votes(swapped.to_vec())) else {
+    let CheckVerdict::Votes { verified, .. } = set.checker.check(CheckJob::votes(swapped.to_vec())) else {
         panic!("votes were asked for")
     };
     assert_eq!(verified.len(), 1, "wrong each by itself, right in sum");

@@ -18,7 +18,7 @@ use self::slot_votes::{Fit, SlotVotes};
 use crate::certificate::{Certificate, CertificateKind, Statement, VerifiedCertificate};
 use crate::consensus::{Admission, ConsensusEvent, Evidence, Finalization};
 use crate::stakes::Stakes;
-use crate::vote::{UnverifiedVote, VerifiedVotes};
+use crate::vote::{UnverifiedVote, VerifiedVotes, VotePayload};
 
 /// How far past the highest finalized or ready slot votes are taken.
 const VOTES_AHEAD_SLOTS: u64 = 40;
@@ -198,6 +198,10 @@ impl Pool {
         Slot(base.0.saturating_add(VOTES_AHEAD_SLOTS))
     }
 
+    pub(crate) const fn vote_slots_max(&self) -> usize {
+        self.vote_slots_max
+    }
+
     pub(crate) fn is_closed(&self, slot: Slot) -> bool {
         slot <= self.finality.highest().slot
     }
@@ -297,6 +301,14 @@ impl Pool {
                 let accused = self.accused.get(&slot).is_some_and(|accused| accused.contains(&vote.signer));
                 if accused { Admission::ConflictAgain } else { Admission::Conflict }
             }
+        }
+    }
+
+    /// See [`crate::consensus::Consensus::conflict_of`].
+    pub(crate) fn conflict_of(&self, vote: &UnverifiedVote) -> Option<VotePayload> {
+        match self.votes.get(&vote.payload.slot())?.fit(vote.signer, &vote.payload) {
+            Fit::Conflict { with, .. } => Some(with),
+            Fit::New | Fit::Taken | Fit::Redundant => None,
         }
     }
 

@@ -392,10 +392,14 @@ impl World {
             return verdict;
         }
         match job {
-            CheckJob::Votes(votes) => {
+            CheckJob::Votes { votes, .. } => {
                 CheckVerdict::Votes { verified: vec![VerifiedVotes::assume_checked(votes)], rejected: Vec::new() }
             }
-            CheckJob::Certificate { certificate, sender } => {
+            CheckJob::Conflict { votes, .. } => {
+                let verified = votes.map(|vote| VerifiedVotes::assume_checked(vec![vote])).into();
+                CheckVerdict::Votes { verified, rejected: Vec::new() }
+            }
+            CheckJob::Certificate { certificate, sender, .. } => {
                 CheckVerdict::Certificate { certificate: VerifiedCertificate::assume_checked(certificate.0), sender }
             }
         }
