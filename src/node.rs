@@ -29,7 +29,7 @@ use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
 use crate::telemetry::{EventWriter, Events};
 use crate::topology::{Layout, LayoutError, available_cores};
-use crate::verifier::Verifiers;
+use crate::verifier::{VerifierPanic, Verifiers};
 
 /// How often a running node looks whether it is to stop, and whether all its threads still run.
 const LOOK_AFTER: Duration = Duration::from_millis(50);
@@ -147,6 +147,7 @@ impl Node {
         let (application, finalized) =
             Application::start(application, events.clone()).map_err(system("start the application thread"))?;
         let verifiers = self.verifiers(&waker)?;
+        let verifier_panic = verifiers.panic();
         // Nothing is wanted until control has said what.
         let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot::GENESIS));
         let (dataplane, links) = Dataplane::start(self.dataplane_config()?, Arc::clone(&waker), Arc::clone(&horizon))?;
@@ -164,7 +165,7 @@ impl Node {
         let Layout { control_core: core, spin, .. } = self.layout;
         let placement = ControlPlacement { core, spin, waker, wake_reader };
         let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
-        Ok(Running { dataplane, control, application })
+        Ok(Running { dataplane, control, application, verifier_panic })
     }
 
     fn control(&self, secret_key: SecretKey) -> Result<Control, NodeError> {
@@ -182,6 +183,7 @@ impl Node {
         config.slice_interval = self.config.slice_interval;
         // One job for each verifier: further votes wait in control and become one larger batch.
         config.checking.jobs_max = self.layout.verifiers;
+        config.checking.patience = genesis.delta_block;
         let (memory_bytes, shards) = (self.config.slice_memory_bytes, self.layout.shard_cores.len());
         leave_room_to_shards(&mut config.blokstor, &genesis.coding, memory_bytes, shards)?;
         Ok(Control::new(config, start(genesis.start_time))?)
@@ -226,6 +228,7 @@ struct Running {
     dataplane: Dataplane,
     control: ControlThread,
     application: Application,
+    verifier_panic: VerifierPanic,
 }
 
 impl Running {
@@ -236,6 +239,9 @@ impl Running {
             }
             if self.control.has_ended() {
                 return Err(NodeError::ThreadEnded("the control thread"));
+            }
+            if self.verifier_panic.happened() {
+                return Err(NodeError::ThreadEnded("a verifier thread"));
             }
             thread::sleep(LOOK_AFTER);
         }
