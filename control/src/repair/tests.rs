@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alpenglow_rotor::merkle;
-use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::parameters::{Code, CodingParameters};
 use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::slice::{Slice, SliceId, SliceSignature};
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, ShredIndex, SliceIndex, Slot, Stake, Time, ValidatorIndex};
@@ -440,7 +440,7 @@ fn shreds_under_a_root_that_are_no_slice_kill_the_block() {
 
 #[test]
 fn shreds_longer_than_the_smallest_datagram_come_in_parts() {
-    let wide = CodingParameters::new(4, 8, 8_000, 8_972).unwrap();
+    let wide = CodingParameters::new(Code::Rs8, 4, 8, 8_000, 8_972).unwrap();
     let payload = vec![7; wide.slice_payload_bytes() - 400];
     let encoded_parts = wide.shred_bytes().div_ceil(part_bytes(&wide));
     assert_eq!(encoded_parts, 8);

@@ -268,6 +268,7 @@ fn slice_number(index: SliceIndex) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use alpenglow_rotor::parameters::Code;
     use alpenglow_rotor::types::SLICES_MAX;
     use proptest::prelude::*;
 
@@ -331,7 +332,7 @@ mod tests {
             encode_answer(&RepairAnswer { id: RequestId(1), content: longest_roots }).len() <= REPAIR_BODY_BYTES_MAX
         );
         for (data_shreds, total_shreds, shred_bytes) in [(32, 64, 896), (32, 64, 928), (1, 2, 1_088), (100, 255, 800)] {
-            let coding = CodingParameters::new(data_shreds, total_shreds, shred_bytes, 1_232).unwrap();
+            let coding = CodingParameters::new(Code::Rs8, data_shreds, total_shreds, shred_bytes, 1_232).unwrap();
             let part = ShredPart {
                 index: ShredIndex(0),
                 data_bytes: 0,
