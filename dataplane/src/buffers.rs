@@ -18,8 +18,8 @@ use std::ops::Range;
 use socket2::SockAddr;
 
 pub(crate) use self::receive::{BufferId, ReceiveBuffers, Received};
+pub(crate) use self::send::{Draft, SendSlot, SliceBuffer};
 use self::send::{Outgoing, SendBuffers};
-pub(crate) use self::send::{SendSlot, SliceBuffer};
 
 /// Most datagrams that the kernel joins in one buffer (`UDP_MAX_SEGMENTS`; a sender may ask for as many).
 pub(crate) const SEGMENTS_MAX: usize = 128;
@@ -77,14 +77,25 @@ impl Buffers {
         self.sends.take_slot()
     }
 
-    /// The slot's memory, to write datagrams into.
-    pub(crate) fn slot_bytes(&mut self, slot: &SendSlot) -> &mut [u8] {
-        self.sends.slot_bytes(slot)
+    /// Whether [`Self::take_slot`] gives one.
+    pub(crate) const fn has_slot(&self) -> bool {
+        self.sends.has_slot()
     }
 
-    /// A held buffer's content to read and a slot's memory to write.
-    pub(crate) fn received_and_slot(&mut self, buffer: BufferId, slot: &SendSlot) -> (Received<'_>, &mut [u8]) {
-        (Received::parse(self.receive.bytes(buffer)), self.sends.slot_bytes(slot))
+    /// The slot's memory, to write datagrams into.
+    pub(crate) fn slot_bytes(&mut self, slot: &SendSlot) -> &mut [u8] {
+        self.sends.slot_bytes(slot, 0).0
+    }
+
+    /// A held buffer's content to read and a slot's memory to write, see [`SendBuffers::slot_bytes`].
+    pub(crate) fn received_and_slot(
+        &mut self,
+        buffer: BufferId,
+        slot: &SendSlot,
+        draft: Draft,
+    ) -> (Received<'_>, &mut [u8], bool) {
+        let (out, in_place) = self.sends.slot_bytes(slot, draft);
+        (Received::parse(self.receive.bytes(buffer)), out, in_place)
     }
 
     /// See [`SendBuffers::take_slice_buffer`].
@@ -103,8 +114,9 @@ impl Buffers {
         buffer: &SliceBuffer,
         range: Range<usize>,
         slot: &SendSlot,
-    ) -> (&[u8], &mut [u8]) {
-        self.sends.slice_and_slot(buffer, range, slot)
+        draft: Draft,
+    ) -> (&[u8], &mut [u8], bool) {
+        self.sends.slice_and_slot(buffer, range, slot, draft)
     }
 
     /// The buffer is free again when the sends from it are done.

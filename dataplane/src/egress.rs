@@ -1,5 +1,8 @@
 //! Everything that a shard sends, in the order of its urgency: messages, relayed shreds, slices of our own.
 //!
+//! Shreds leave in bursts, and before each burst messages have their turn: one that control orders while copies go out to
+//! 1,499 validators waits for a few of them only.
+//!
 //! Whatever does not find a free send slot waits here, in bounded queues, and goes on when sends complete. A relayed
 //! shred waits in its receive buffer, so a stalled network stops the reading before anything else overflows.
 
@@ -9,9 +12,10 @@ use std::sync::Arc;
 use alpenglow_rotor::types::Time;
 
 use crate::buffers::BufferId;
+use crate::burst::Burst;
 use crate::clock;
 use crate::counters::{Counter, Counters};
-use crate::encode::{Encoded, Encoder, SliceOrder};
+use crate::encode::{Encoded, Encoder, Pumped, SliceOrder};
 use crate::engine::Engine;
 use crate::letterhead::Letterhead;
 use crate::lineup::Lineups;
@@ -22,6 +26,9 @@ use crate::stages::{Stage, Stages};
 
 /// Relays under way: several slices in each of the receive buffers.
 const FAN_OUTS_MAX: usize = 1_024;
+
+/// Bursts before what has arrived has its turn again.
+const BURSTS_PER_TURN: usize = 16;
 
 /// See the module.
 pub(crate) struct Egress {
@@ -36,6 +43,8 @@ pub(crate) struct Egress {
     stalled: bool,
     /// Relays of which the last copy is queued and not yet submitted: since when, and how many shreds.
     relayed: Vec<(Time, usize)>,
+    /// The last fan-out's.
+    serial: u64,
     counters: Arc<Counters>,
 }
 
@@ -51,6 +60,7 @@ impl Egress {
             encoded: None,
             stalled: false,
             relayed: Vec::with_capacity(FAN_OUTS_MAX),
+            serial: 0,
             counters,
         }
     }
@@ -81,7 +91,7 @@ impl Egress {
     }
 
     /// Queues a relay of shreds in `buffer`, which it holds until the last copy is made.
-    pub(crate) fn relay(&mut self, engine: &mut Engine, buffer: BufferId, fan_out: FanOut) {
+    pub(crate) fn relay(&mut self, engine: &mut Engine, buffer: BufferId, mut fan_out: FanOut) {
         let shreds = fan_out.positions.len() as u64;
         if self.fan_outs.len() == FAN_OUTS_MAX {
             self.counters.add(Counter::RelayBacklogFull, shreds);
@@ -89,12 +99,44 @@ impl Egress {
         }
         engine.hold(buffer);
         self.counters.add(Counter::ShredsRelayed, shreds);
+        fan_out.serial = self.next_serial();
         self.fan_outs.push_back((buffer, fan_out));
     }
 
-    /// Sends messages and relayed shreds, as far as slots are free, and tells the kernel.
-    pub(crate) fn forward(&mut self, engine: &mut Engine, stages: &mut Stages) {
-        self.outbox.pump(engine, &self.audience, &self.letterhead, &self.counters);
+    const fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Sends messages and relayed shreds, burst by burst, as far as slots are free and one turn goes. What arrives in the
+    /// meantime is appended to `received`.
+    pub(crate) fn forward(
+        &mut self,
+        engine: &mut Engine,
+        control: &ControlLink,
+        stages: &mut Stages,
+        received: &mut VecDeque<BufferId>,
+    ) {
+        for _ in 0..BURSTS_PER_TURN {
+            self.queue_burst(engine, control);
+            engine.reap(None, received);
+            if !self.can_forward(engine) {
+                break;
+            }
+        }
+        if !self.relayed.is_empty() {
+            let submitted = clock::now();
+            for (since, shreds) in self.relayed.drain(..) {
+                stages.record_many(Stage::Relay, since, submitted, shreds as u64);
+            }
+        }
+    }
+
+    /// Queues messages, then copies of shreds.
+    fn queue_burst(&mut self, engine: &mut Engine, control: &ControlLink) {
+        self.take_orders(control);
+        let mut burst = Burst::of_copies();
+        self.outbox.pump(engine, &self.audience, &self.letterhead, &self.counters, &mut burst);
         while let Some((buffer, fan_out)) = self.fan_outs.front_mut() {
             let Some(receiver) = fan_out.receiver(&self.audience) else {
                 self.relayed.push((fan_out.since, fan_out.positions.len()));
@@ -102,19 +144,22 @@ impl Egress {
                 self.fan_outs.pop_front();
                 continue;
             };
-            let Some(slot) = engine.take_slot() else { break };
-            let (received, out) = engine.received_and_slot(*buffer, &slot);
-            let length = fan_out.gather(received.payload, &self.letterhead, receiver, out);
-            // The only one to relay may be the shorter last datagram of its buffer.
-            engine.send(slot, length, receiver.get(), fan_out.datagram_bytes.min(length));
-        }
-        engine.submit();
-        if !self.relayed.is_empty() {
-            let submitted = clock::now();
-            for (since, shreds) in self.relayed.drain(..) {
-                stages.record_many(Stage::Relay, since, submitted, shreds as u64);
+            if burst.is_over() {
+                return;
             }
+            let Some(slot) = engine.take_slot() else { return };
+            let (received, out, in_place) = engine.received_and_slot(*buffer, &slot, fan_out.draft());
+            let length = fan_out.gather(received.payload, &self.letterhead, receiver, (out, in_place));
+            // The only one to relay may be the shorter last datagram of its buffer.
+            let segment_bytes = fan_out.datagram_bytes.min(length);
+            burst.take(length, length.div_ceil(segment_bytes));
+            engine.send(slot, length, receiver.get(), segment_bytes);
         }
+    }
+
+    /// Whether messages or copies wait that can be sent now.
+    pub(crate) fn can_forward(&self, engine: &Engine) -> bool {
+        engine.has_slot() && !(self.fan_outs.is_empty() && self.outbox.is_empty())
     }
 
     /// Encodes and sends one slice of our own, as far as buffers and slots are free and control takes the report.
@@ -130,10 +175,10 @@ impl Egress {
             return;
         }
         let Some(mut encoded) = self.encoded.take().or_else(|| self.encode_next(engine, lineups)) else { return };
-        let complete = encoded.pump(engine, &self.audience, &self.letterhead);
+        let pumped = encoded.pump(engine, &self.audience, &self.letterhead, &mut Burst::of_slice());
         engine.submit();
-        if !complete {
-            self.stalled = true;
+        if pumped != Pumped::Everything {
+            self.stalled = pumped == Pumped::NoSlot;
             self.encoded = Some(encoded);
             return;
         }
@@ -162,7 +207,9 @@ impl Egress {
         let next_leader = lineups.next_leader(order.id.slot);
         let lineup = lineups.of(order.id);
         assert!(lineup.leader == self.audience.own, "control orders slices of its own slots only");
-        Some(self.encoder.encode(&order, lineup, next_leader, engine, buffer, &self.letterhead))
+        let mut encoded = self.encoder.encode(&order, lineup, next_leader, engine, buffer, &self.letterhead);
+        encoded.set_serial(self.next_serial());
+        Some(encoded)
     }
 
     /// Whether a slice of our own can be sent now.

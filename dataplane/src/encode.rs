@@ -8,6 +8,7 @@ use alpenglow_rotor::slice::{SliceId, SlicePayload};
 use alpenglow_rotor::types::{Time, ValidatorIndex};
 
 use crate::buffers::SliceBuffer;
+use crate::burst::Burst;
 use crate::clock;
 use crate::datagram::{HEADER_BYTES, Kind};
 use crate::engine::Engine;
@@ -52,6 +53,14 @@ pub(crate) struct Encoded {
     buffer: SliceBuffer,
     /// How many of the datagrams are sent.
     sent: usize,
+}
+
+/// How far the sending of a slice got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    Everything,
+    BurstOver,
+    NoSlot,
 }
 
 impl Encoder {
@@ -131,30 +140,50 @@ impl Encoder {
 }
 
 impl Encoded {
-    /// Sends until everything is queued (`true`) or no slot is free (`false`).
-    pub(crate) fn pump(&mut self, engine: &mut Engine, audience: &Audience, letterhead: &Letterhead) -> bool {
+    /// Sends until everything is queued, no slot is free or the burst is over.
+    pub(crate) fn pump(
+        &mut self,
+        engine: &mut Engine,
+        audience: &Audience,
+        letterhead: &Letterhead,
+        burst: &mut Burst,
+    ) -> Pumped {
         let Written { datagram_bytes, receivers, total, own, .. } = &mut self.written;
         let (datagram_bytes, total) = (*datagram_bytes, *total);
         while self.sent < total && receivers[self.sent] != audience.own {
-            let Some(slot) = engine.take_slot() else { return false };
+            if burst.is_over() {
+                return Pumped::BurstOver;
+            }
+            let Some(slot) = engine.take_slot() else { return Pumped::NoSlot };
             let receiver = receivers[self.sent];
             let most = joined_most(datagram_bytes);
             let joined = receivers[self.sent..total].iter().take(most).take_while(|&&relay| relay == receiver).count();
             let range = self.sent * datagram_bytes..(self.sent + joined) * datagram_bytes;
+            burst.take(range.len(), joined);
             engine.send_slice(slot, &self.buffer, range, receiver.get(), datagram_bytes);
             self.sent += joined;
         }
         if self.sent == total {
-            return true;
+            return Pumped::Everything;
         }
         while let Some(receiver) = own.receiver(audience) {
-            let Some(slot) = engine.take_slot() else { return false };
-            let (shreds, out) = engine.slice_and_slot(&self.buffer, 0..total * datagram_bytes, &slot);
-            let length = own.gather(shreds, letterhead, receiver, out);
+            if burst.is_over() {
+                return Pumped::BurstOver;
+            }
+            let Some(slot) = engine.take_slot() else { return Pumped::NoSlot };
+            let (shreds, out, in_place) =
+                engine.slice_and_slot(&self.buffer, 0..total * datagram_bytes, &slot, own.draft());
+            let length = own.gather(shreds, letterhead, receiver, (out, in_place));
+            burst.take(length, length / datagram_bytes);
             engine.send(slot, length, receiver.get(), datagram_bytes);
         }
         self.sent = total;
-        true
+        Pumped::Everything
+    }
+
+    /// Tells its fan-out from others of the shard, see [`FanOut::serial`].
+    pub(crate) const fn set_serial(&mut self, serial: u64) {
+        self.written.own.serial = serial;
     }
 
     /// Lets the buffer go, once its sends are done.

@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod buffers;
+mod burst;
 pub mod clock;
 mod config;
 mod counters;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use alpenglow_rotor::types::ValidatorIndex;
 
 use crate::buffers::{JOINED_BYTES_MAX, SendSlot};
+use crate::burst::Burst;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{HEADER_BYTES, Kind};
 use crate::engine::Engine;
@@ -50,17 +51,23 @@ impl Outbox {
         self.singles.push_back((to, Message { kind, body }));
     }
 
-    /// Sends until nothing is left or no slot is free.
+    /// Sends until nothing is left, no slot is free or the burst is over.
     pub(crate) fn pump(
         &mut self,
         engine: &mut Engine,
         audience: &Audience,
         letterhead: &Letterhead,
         counters: &Counters,
+        burst: &mut Burst,
     ) {
         while let Some(receiver) = self.receiver(audience) {
+            if burst.is_over() {
+                return;
+            }
             let Some(slot) = engine.take_slot() else { return };
-            let joined = send_joined(engine, slot, letterhead, receiver, self.round[self.next..].iter());
+            let messages = self.round[self.next..].iter();
+            let (joined, bytes) = send_joined(engine, slot, letterhead, receiver, messages);
+            burst.take(bytes, joined);
             counters.add(Counter::MessagesSent, joined as u64);
             self.next += joined;
             if self.next == self.round.len() {
@@ -68,12 +75,21 @@ impl Outbox {
             }
         }
         while let Some(&(receiver, _)) = self.singles.front() {
+            if burst.is_over() {
+                return;
+            }
             let Some(slot) = engine.take_slot() else { return };
             let for_receiver = self.singles.iter().take_while(|(to, _)| *to == receiver).map(|(_, message)| message);
-            let joined = send_joined(engine, slot, letterhead, receiver, for_receiver);
+            let (joined, bytes) = send_joined(engine, slot, letterhead, receiver, for_receiver);
+            burst.take(bytes, joined);
             counters.add(Counter::MessagesSent, joined as u64);
             self.singles.drain(..joined);
         }
+    }
+
+    /// Whether something is left to send.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.round.is_empty() && self.singles.is_empty()
     }
 
     /// Who is next to get the round; the round is over when everybody has it.
@@ -93,14 +109,15 @@ impl Outbox {
     }
 }
 
-/// Sends as many of `messages` as one send can join: all of one length but for a shorter last one. Returns how many.
+/// Sends as many of `messages` as one send can join: all of one length but for a shorter last one. Returns how many,
+/// and the bytes of their datagrams.
 fn send_joined<'a>(
     engine: &mut Engine,
     slot: SendSlot,
     letterhead: &Letterhead,
     receiver: ValidatorIndex,
     messages: impl Iterator<Item = &'a Message>,
-) -> usize {
+) -> (usize, usize) {
     let out = engine.slot_bytes(&slot);
     let (mut written, mut joined, mut first, mut last) = (0, 0, 0, usize::MAX);
     // Headers are written for all messages of one kind that lie in a row.
@@ -126,5 +143,5 @@ fn send_joined<'a>(
         letterhead.write_row(kind, letterhead.message_lane(), receiver, first, &mut out[row_start..written]);
     }
     engine.send(slot, written, receiver.get(), first);
-    joined
+    (joined, written)
 }

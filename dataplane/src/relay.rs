@@ -1,6 +1,7 @@
 //! Relaying: the shreds of one slice that lie in one buffer, sent to one validator after the other.
 //!
-//! The copies for one validator are gathered in a row. Sending them from the receive buffer, with two pieces of memory for
+//! The copies for one validator are gathered in a row, in memory that most of the time holds them from the last validator's
+//! send, so that only headers have to be written. Sending them from the receive buffer, with two pieces of memory for
 //! each datagram (a header of its own, the body), takes as long or longer: for 13 datagrams of 1,232 bytes to 3 peers over
 //! loopback 20 µs gathered and 22 µs in pieces (medians).
 
@@ -8,7 +9,7 @@ use alpenglow_rotor::parameters::TOTAL_SHREDS_MAX;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{Time, ValidatorIndex};
 
-use crate::buffers::{JOINED_BYTES_MAX, SEGMENTS_MAX};
+use crate::buffers::{Draft, JOINED_BYTES_MAX, SEGMENTS_MAX};
 use crate::datagram::{HEADER_BYTES, Kind};
 use crate::letterhead::Letterhead;
 
@@ -63,6 +64,8 @@ pub(crate) struct FanOut {
     pub(crate) datagram_bytes: usize,
     /// When they were there to be sent.
     pub(crate) since: Time,
+    /// Tells this fan-out from others of the shard, not 0; see [`FanOut::draft`].
+    pub(crate) serial: u64,
     rank: usize,
     position: usize,
 }
@@ -76,7 +79,7 @@ impl FanOut {
         since: Time,
     ) -> Self {
         let positions = Positions::default();
-        Self { slice, leader, next_leader, positions, datagram_bytes, since, rank: 0, position: 0 }
+        Self { slice, leader, next_leader, positions, datagram_bytes, since, serial: 0, rank: 0, position: 0 }
     }
 
     /// Who is next to get copies; `None` when everybody has.
@@ -94,23 +97,29 @@ impl FanOut {
         }
     }
 
+    /// A name for what the next send's bodies are, the same for every receiver.
+    pub(crate) const fn draft(&self) -> Draft {
+        self.serial << 16 | self.position as u64
+    }
+
     /// Writes the next send for `receiver` and goes on from there: datagrams one after the other, each with a header of
-    /// its own. `source` is the whole buffer. Returns the bytes written.
+    /// its own. `source` is the whole buffer. The bodies may be in place already. Returns the bytes written.
     pub(crate) fn gather(
         &mut self,
         source: &[u8],
         letterhead: &Letterhead,
         receiver: ValidatorIndex,
-        out: &mut [u8],
+        (out, in_place): (&mut [u8], bool),
     ) -> usize {
         let mut written = 0;
         for _ in 0..joined_most(self.datagram_bytes) {
             let Some(position) = self.positions.from(self.position) else { break };
             let start = position * self.datagram_bytes;
             let datagram = &source[start..(start + self.datagram_bytes).min(source.len())];
-            let copy = &mut out[written..][..datagram.len()];
-            copy[HEADER_BYTES..].copy_from_slice(&datagram[HEADER_BYTES..]);
-            written += copy.len();
+            if !in_place {
+                out[written..][HEADER_BYTES..datagram.len()].copy_from_slice(&datagram[HEADER_BYTES..]);
+            }
+            written += datagram.len();
             self.position = position + 1;
         }
         letterhead.write_row(Kind::Shred, self.slice.lane(), receiver, self.datagram_bytes, &mut out[..written]);
@@ -155,7 +164,7 @@ mod tests {
         let mut sends = Vec::new();
         let mut out = vec![0; JOINED_BYTES_MAX];
         while let Some(receiver) = fan_out.receiver(&audience) {
-            let length = fan_out.gather(source, &letterhead, receiver, &mut out);
+            let length = fan_out.gather(source, &letterhead, receiver, (&mut out, false));
             let datagrams = out[..length].chunks(fan_out.datagram_bytes);
             let bodies = datagrams.map(|datagram| {
                 let (header, body) = Header::parse(datagram).unwrap();
@@ -205,7 +214,7 @@ mod tests {
         let (audience, letterhead) = audience();
         let mut fan_out = fan_out(0, 0, &[1, 2], 100);
         let receiver = fan_out.receiver(&audience).unwrap();
-        assert_eq!(fan_out.gather(&source, &letterhead, receiver, &mut [0; 1_000]), 160);
+        assert_eq!(fan_out.gather(&source, &letterhead, receiver, (&mut [0; 1_000], false)), 160);
     }
 
     proptest! {

@@ -34,6 +34,7 @@ pub(crate) struct Shard {
     pub(crate) counters: Arc<Counters>,
     /// Buffers that were received and not yet looked at.
     pub(crate) received: VecDeque<BufferId>,
+    /// When the buffer at hand had its turn.
     pub(crate) received_at: Time,
     pub(crate) turn: usize,
 }
@@ -73,7 +74,6 @@ impl Shard {
         };
         self.engine.reap(sleepy.then_some(SLEEP), &mut self.received);
         waker.unpark();
-        self.received_at = clock::now();
         self.turn = 0;
     }
 
@@ -81,7 +81,8 @@ impl Shard {
     fn has_work(&self) -> bool {
         let buffers = !self.received.is_empty() && self.has_room();
         let orders = self.egress.accepts_orders() && self.control.has_orders();
-        buffers || orders || self.egress.can_encode(&self.control) || self.stop.load(Ordering::Relaxed)
+        let sends = self.egress.can_forward(&self.engine) || self.egress.can_encode(&self.control);
+        buffers || orders || sends || self.stop.load(Ordering::Relaxed)
     }
 
     /// A buffer yields at most one slice or report for each of its datagrams; without room for them it is left alone, and
@@ -98,8 +99,10 @@ impl Shard {
         if self.turn == BUFFERS_PER_TURN || !self.has_room() {
             return None;
         }
+        let buffer = self.received.pop_front()?;
         self.turn += 1;
-        self.received.pop_front()
+        self.received_at = clock::now();
+        Some(buffer)
     }
 
     /// Sends the copies of what this node relays. They leave before the decoding starts.
@@ -108,9 +111,8 @@ impl Shard {
             self.egress.relay(&mut self.engine, buffer, fan_out);
         }
         self.engine.release(buffer);
-        self.egress.take_orders(&self.control);
         self.engine.wake_control();
-        self.egress.forward(&mut self.engine, &mut self.intake.stages);
+        self.egress.forward(&mut self.engine, &self.control, &mut self.intake.stages, &mut self.received);
     }
 
     /// Gives control a slice or a report about one.
@@ -122,8 +124,7 @@ impl Shard {
 
     /// Sends what control has ordered and what waited for a free slot.
     fn submit(&mut self) {
-        self.egress.take_orders(&self.control);
-        self.egress.forward(&mut self.engine, &mut self.intake.stages);
+        self.egress.forward(&mut self.engine, &self.control, &mut self.intake.stages, &mut self.received);
         self.egress.send_slice(&mut self.engine, &mut self.intake.lineups, &self.control, &mut self.intake.stages);
         self.engine.submit();
     }

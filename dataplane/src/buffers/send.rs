@@ -20,6 +20,9 @@ pub(crate) struct SendSlot(u16);
 #[must_use = "give it back when its last datagram is in flight"]
 pub(crate) struct SliceBuffer(u16);
 
+/// What a slot's memory holds from its last send: 0 for nothing that is known, else a name that its writer gave it.
+pub(crate) type Draft = u64;
+
 /// Where the datagrams lie that a slot sends.
 #[derive(Clone, Copy)]
 enum Payload {
@@ -35,6 +38,7 @@ struct SendState {
     payload: Payload,
     segment_bytes: usize,
     busy: bool,
+    draft: Draft,
 }
 
 /// The control message `UDP_SEGMENT`, laid out as the kernel wants it.
@@ -78,6 +82,7 @@ impl SendBuffers {
             payload: Payload::OwnMemory,
             segment_bytes: 0,
             busy: false,
+            draft: 0,
         };
         Ok(Self {
             memory: Arena::map(slots.into(), SEND_SLOT_BYTES)?,
@@ -94,10 +99,17 @@ impl SendBuffers {
         self.free.pop().map(SendSlot)
     }
 
-    /// The slot's own memory, for writing.
-    pub(crate) fn slot_bytes(&mut self, slot: &SendSlot) -> &mut [u8] {
-        assert!(!self.states[usize::from(slot.0)].busy);
-        self.memory.bytes_mut(slot.0.into())
+    /// The slot's own memory, for writing what is called `draft`, and whether it holds that from its last send: slots come
+    /// back last in, first out, so whoever sends nearly the same to many finds most of it in place.
+    pub(crate) fn slot_bytes(&mut self, slot: &SendSlot, draft: Draft) -> (&mut [u8], bool) {
+        let in_place = self.draw_up(slot, draft);
+        (self.memory.bytes_mut(slot.0.into()), in_place)
+    }
+
+    fn draw_up(&mut self, slot: &SendSlot, draft: Draft) -> bool {
+        let state = &mut self.states[usize::from(slot.0)];
+        assert!(!state.busy, "the kernel reads this slot");
+        std::mem::replace(&mut state.draft, draft) == draft && draft != 0
     }
 
     pub(crate) fn take_slice_buffer(&mut self) -> Option<SliceBuffer> {
@@ -112,15 +124,16 @@ impl SendBuffers {
         self.slices.bytes_mut(buffer.0.into())
     }
 
-    /// A part of a slice buffer to read and a slot's memory to write.
+    /// A part of a slice buffer to read and a slot's memory to write, as [`Self::slot_bytes`] gives it.
     pub(crate) fn slice_and_slot(
         &mut self,
         buffer: &SliceBuffer,
         range: Range<usize>,
         slot: &SendSlot,
-    ) -> (&[u8], &mut [u8]) {
-        assert!(!self.states[usize::from(slot.0)].busy);
-        (self.slices.bytes(buffer.0.into(), range), self.memory.bytes_mut(slot.0.into()))
+        draft: Draft,
+    ) -> (&[u8], &mut [u8], bool) {
+        let in_place = self.draw_up(slot, draft);
+        (self.slices.bytes(buffer.0.into(), range), self.memory.bytes_mut(slot.0.into()), in_place)
     }
 
     pub(crate) fn give_back_slice_buffer(&mut self, buffer: SliceBuffer) {
@@ -206,6 +219,10 @@ impl SendBuffers {
         datagrams as u64
     }
 
+    pub(crate) const fn has_slot(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     pub(crate) const fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -223,6 +240,14 @@ mod tests {
         let address = socket2::SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9)));
         let _ = sends.prepare_slice(slot, &buffer, 0..64, &Outgoing { address: &address, segment_bytes: 64 });
         sends.slice_bytes_mut(&buffer)[0] = 1;
+    }
+
+    #[test]
+    fn a_slot_knows_its_last_draft_until_something_else_is_written() {
+        let mut sends = SendBuffers::new(1, 1, 4_096).unwrap();
+        let slot = sends.take_slot().unwrap();
+        let mut in_place = |draft| sends.slot_bytes(&slot, draft).1;
+        assert_eq!([7, 7, 8, 7, 0, 0, 7].map(&mut in_place), [false, true, false, false, false, false, false]);
     }
 
     #[test]
