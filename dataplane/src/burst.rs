@@ -20,7 +20,7 @@ impl Burst {
     }
 
     /// Notes one send.
-    pub(crate) const fn take(&mut self, bytes: usize, _datagrams: usize) {
+    pub(crate) const fn take(&mut self, bytes: usize) {
         self.sends = self.sends.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }

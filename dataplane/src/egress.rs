@@ -152,7 +152,7 @@ impl Egress {
             let length = fan_out.gather(received.payload, &self.letterhead, receiver, (out, in_place));
             // The only one to relay may be the shorter last datagram of its buffer.
             let segment_bytes = fan_out.datagram_bytes.min(length);
-            burst.take(length, length.div_ceil(segment_bytes));
+            burst.take(length);
             engine.send(slot, length, receiver.get(), segment_bytes);
         }
     }
@@ -222,3 +222,6 @@ impl Egress {
         (self.encoded.is_some() || !self.slices.is_empty()) && control.slice_room() == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

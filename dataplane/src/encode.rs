@@ -159,7 +159,7 @@ impl Encoded {
             let most = joined_most(datagram_bytes);
             let joined = receivers[self.sent..total].iter().take(most).take_while(|&&relay| relay == receiver).count();
             let range = self.sent * datagram_bytes..(self.sent + joined) * datagram_bytes;
-            burst.take(range.len(), joined);
+            burst.take(range.len());
             engine.send_slice(slot, &self.buffer, range, receiver.get(), datagram_bytes);
             self.sent += joined;
         }
@@ -174,7 +174,7 @@ impl Encoded {
             let (shreds, out, in_place) =
                 engine.slice_and_slot(&self.buffer, 0..total * datagram_bytes, &slot, own.draft());
             let length = own.gather(shreds, letterhead, receiver, (out, in_place));
-            burst.take(length, length / datagram_bytes);
+            burst.take(length);
             engine.send(slot, length, receiver.get(), datagram_bytes);
         }
         self.sent = total;

@@ -67,7 +67,7 @@ impl Outbox {
             let Some(slot) = engine.take_slot() else { return };
             let messages = self.round[self.next..].iter();
             let (joined, bytes) = send_joined(engine, slot, letterhead, receiver, messages);
-            burst.take(bytes, joined);
+            burst.take(bytes);
             counters.add(Counter::MessagesSent, joined as u64);
             self.next += joined;
             if self.next == self.round.len() {
@@ -81,7 +81,7 @@ impl Outbox {
             let Some(slot) = engine.take_slot() else { return };
             let for_receiver = self.singles.iter().take_while(|(to, _)| *to == receiver).map(|(_, message)| message);
             let (joined, bytes) = send_joined(engine, slot, letterhead, receiver, for_receiver);
-            burst.take(bytes, joined);
+            burst.take(bytes);
             counters.add(Counter::MessagesSent, joined as u64);
             self.singles.drain(..joined);
         }
