@@ -127,23 +127,29 @@ fn leaves(parameters: CodingParameters) -> Vec<Sampler<'static>> {
     let marked = noise(parameters.total_shreds() * bytes);
     let same = marked.clone();
     let data = noise(parameters.total_shreds() * parameters.shred_bytes());
+    let mut hashes = vec![[0; 32]; parameters.total_shreds()];
     vec![
         repeated(move || marked.chunks_exact(bytes).for_each(|leaf| consume(Sha256::digest(black_box(leaf))))),
         repeated(move || {
             same.chunks_exact(bytes).for_each(|leaf| consume(digest::digest(&digest::SHA256, black_box(leaf))));
         }),
         repeated(move || {
-            data.chunks_exact(parameters.shred_bytes()).for_each(|leaf| consume(merkle::leaf(black_box(leaf))));
+            merkle::leaves(black_box(&data).chunks_exact(parameters.shred_bytes()), &mut hashes);
+            black_box(&hashes);
         }),
     ]
 }
 
 fn inner_nodes(parameters: CodingParameters) -> Vec<Sampler<'static>> {
     let nodes = (1 << parameters.path_nodes()) - 1;
-    let (left, right) = ([1; 32], [2; 32]);
+    let children: Vec<_> = (0..2 * nodes).map(|child| [child as u8; 32]).collect();
+    let mut parents = vec![[0; 32]; nodes];
     let joined = [1_u8; 65];
     vec![
-        repeated(move || (0..nodes).for_each(|_| consume(merkle::node(black_box(&left), black_box(&right))))),
+        repeated(move || {
+            merkle::nodes(black_box(&children).as_chunks().0, &mut parents);
+            black_box(&parents);
+        }),
         repeated(move || (0..nodes).for_each(|_| consume(Sha256::digest(black_box(joined))))),
         repeated(move || {
             (0..nodes).for_each(|_| consume(digest::digest(&digest::SHA256, black_box(&joined))));

@@ -53,13 +53,12 @@ pub fn leaves<'d>(data: impl IntoIterator<Item = &'d [u8]>, hashes: &mut [[u8; 3
     HashKernel::best().hash_prefixed(LEAF, data, hashes);
 }
 
-/// Hashes of the inner nodes above `children`, two for each of `parents`: faster than one by one.
+/// Hashes of the inner nodes above `pairs` of children, one for each of `parents`: faster than one by one.
 ///
 /// # Panics
-/// If there are fewer than two children for a parent.
-pub fn nodes(children: &[[u8; 32]], parents: &mut [[u8; 32]]) {
-    let pairs = children.as_chunks::<2>().0;
-    HashKernel::best().hash_prefixed(INNER, pairs.iter().map(|pair| pair.as_flattened()), parents);
+/// If there are fewer pairs than parents.
+pub fn nodes<'p>(pairs: impl IntoIterator<Item = &'p [[u8; 32]; 2]>, parents: &mut [[u8; 32]]) {
+    HashKernel::best().hash_prefixed(INNER, pairs.into_iter().map(|pair| pair.as_flattened()), parents);
 }
 
 /// Root of a subtree that holds nothing but padding, by its levels above the leaves (at most [`DEPTH_MAX`]).
@@ -95,8 +94,11 @@ pub(crate) fn build(nodes: &mut [[u8; 32]], leaves: usize) -> Hash {
     let width = nodes.len() / 2;
     assert!(width.is_power_of_two() && leaves <= width);
     nodes[width + leaves..].fill(empty_subtree(0));
-    for parent in (1..width).rev() {
-        nodes[parent] = node(&nodes[2 * parent], &nodes[2 * parent + 1]);
+    let mut children = width;
+    while children > 1 {
+        let (above, level) = nodes[..2 * children].split_at_mut(children);
+        children /= 2;
+        self::nodes(level.as_chunks().0, &mut above[children..]);
     }
     Hash(nodes[1])
 }
@@ -213,7 +215,7 @@ mod tests {
         leaves(data.iter().map(<[u8; 100]>::as_slice), &mut hashes);
         assert!(hashes.iter().zip(&data).all(|(hash, data)| *hash == leaf(data).0));
         let mut parents = vec![[0; 32]; 10];
-        nodes(&hashes, &mut parents);
+        nodes(hashes.as_chunks().0, &mut parents);
         assert!(parents.iter().zip(hashes.as_chunks().0).all(|(parent, [left, right])| *parent == node(left, right)));
     }
 

@@ -126,9 +126,7 @@ impl Shredder {
 
     fn hash(&mut self, out: &[u8], offsets: &[usize], place: DataPlace) -> Hash {
         let width = self.nodes.len() / 2;
-        for (leaf, offset) in self.nodes[width..].iter_mut().zip(offsets) {
-            *leaf = merkle::leaf(place.of(out, *offset)).0;
-        }
+        merkle::leaves(offsets.iter().map(|offset| place.of(out, *offset)), &mut self.nodes[width..][..offsets.len()]);
         merkle::build(&mut self.nodes, offsets.len())
     }
 

@@ -6,6 +6,9 @@ use crate::merkle;
 use crate::parameters::PATH_NODES_MAX;
 use crate::types::Hash;
 
+/// Nodes whose hashes are computed together.
+const HASHED_AT_ONCE: usize = 16;
+
 /// A set of positions in the heap of a slice's tree.
 #[derive(Clone, Copy, Default)]
 pub(super) struct NodeSet([u64; (2 << PATH_NODES_MAX) / 64]);
@@ -90,23 +93,54 @@ impl KnownNodes<'_> {
     ) -> bool {
         let width = self.width();
         let mut fresh = NodeSet::default();
-        for index in (0..width).filter(|index| !verified.contains(*index)) {
-            let hash = if index < total { merkle::leaf(piece(index)).0 } else { merkle::empty_subtree(0) };
-            if !self.agrees(width + index, hash, &mut fresh) {
-                return false;
-            }
+        let missing = (0..total).filter(|index| !verified.contains(*index)).map(|index| width + index);
+        let leaves = |_: &_, positions: &[usize], hashes: &mut _| {
+            merkle::leaves(positions.iter().map(|position| piece(position - width)), hashes);
+        };
+        if !self.settle(missing, &mut fresh, leaves)
+            || !(total..width).all(|padding| self.agrees(width + padding, merkle::empty_subtree(0), &mut fresh))
+        {
+            return false;
         }
-        for position in (1..width).rev() {
-            let (left, right) = (2 * position, 2 * position + 1);
-            if fresh.contains(left) || fresh.contains(right) {
-                let hash = merkle::node(&self.nodes[left], &self.nodes[right]);
-                if !self.agrees(position, hash, &mut fresh) {
-                    return false;
-                }
+        let parents = |nodes: &[[u8; 32]], positions: &[usize], hashes: &mut _| {
+            merkle::nodes(positions.iter().map(|position| &nodes.as_chunks().0[*position]), hashes);
+        };
+        let mut level = width;
+        while level > 1 {
+            level /= 2;
+            let below = fresh;
+            let has_fresh_child = |position: &usize| below.contains(2 * position) || below.contains(2 * position + 1);
+            if !self.settle((level..2 * level).filter(has_fresh_child), &mut fresh, parents) {
+                return false;
             }
         }
         (1..2 * width).for_each(|position| self.known.insert(position));
         true
+    }
+
+    /// Computes the hashes at `positions`, many at once; whether they agree with what is known.
+    fn settle(
+        &mut self,
+        mut positions: impl Iterator<Item = usize>,
+        fresh: &mut NodeSet,
+        hash: impl Fn(&[[u8; 32]], &[usize], &mut [[u8; 32]]),
+    ) -> bool {
+        let (mut batch, mut hashes) = ([0; HASHED_AT_ONCE], [[0; 32]; HASHED_AT_ONCE]);
+        loop {
+            let mut count = 0;
+            for (place, position) in batch.iter_mut().zip(&mut positions) {
+                *place = position;
+                count += 1;
+            }
+            if count == 0 {
+                return true;
+            }
+            let (batch, hashes) = (&batch[..count], &mut hashes[..count]);
+            hash(self.nodes, batch, hashes);
+            if !batch.iter().zip(&*hashes).all(|(position, hash)| self.agrees(*position, *hash, fresh)) {
+                return false;
+            }
+        }
     }
 
     /// Whether `hash` is what is known at `position`; if nothing is, it is put there, as fresh.
