@@ -28,9 +28,28 @@ pub(crate) struct Encoder {
     coding: CodingParameters,
     shredder: Shredder,
     signer: SliceSigner,
-    /// Shred indices in the order in which they lie in the buffer.
-    order: Vec<u16>,
+    /// The shreds in the order in which they lie in the buffer.
+    order: Vec<Seat>,
     offsets: Vec<usize>,
+}
+
+/// A shred and its relay, in one number so that sorting is cheap: from the top whether that is this node, the relay, the
+/// shred's index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Seat(u64);
+
+impl Seat {
+    fn new(relay: ValidatorIndex, index: u16, own: ValidatorIndex) -> Self {
+        Self(u64::from(relay == own) << 32 | u64::from(relay.0) << 16 | u64::from(index))
+    }
+
+    const fn relay(self) -> ValidatorIndex {
+        ValidatorIndex((self.0 >> 16) as u16)
+    }
+
+    const fn shred(self) -> usize {
+        self.0 as u16 as usize
+    }
 }
 
 /// What was written to a buffer for one slice.
@@ -112,15 +131,17 @@ impl Encoder {
             total: self.order.len(),
             own: FanOut::new(order.id, own, next_leader, datagram_bytes, started),
         };
-        for (place, &index) in self.order.iter().enumerate() {
-            let relay = lineup.relays[usize::from(index)];
-            written.receivers[place] = relay;
+        let mut place = 0;
+        for of_relay in self.order.chunk_by(|left, right| left.relay() == right.relay()) {
+            let (relay, end) = (of_relay[0].relay(), place + of_relay.len());
+            written.receivers[place..end].fill(relay);
             if relay == own {
-                written.own.positions.insert(place);
+                (place..end).for_each(|place| written.own.positions.insert(place));
             } else {
-                let datagram = &mut out[place * datagram_bytes..][..datagram_bytes];
-                letterhead.write(Kind::Shred, order.id.lane(), relay, datagram);
+                let row = &mut out[place * datagram_bytes..end * datagram_bytes];
+                letterhead.write_row(Kind::Shred, order.id.lane(), relay, datagram_bytes, row);
             }
+            place = end;
         }
         written
     }
@@ -128,13 +149,10 @@ impl Encoder {
     /// Gives every shred its place: those of one relay together, our own last.
     fn place(&mut self, relays: &[ValidatorIndex], own: ValidatorIndex, datagram_bytes: usize) {
         self.order.clear();
-        self.order.extend(0..relays.len() as u16);
-        self.order.sort_unstable_by_key(|&index| {
-            let relay = relays[usize::from(index)];
-            (relay == own, relay, index)
-        });
-        for (place, &index) in self.order.iter().enumerate() {
-            self.offsets[usize::from(index)] = place * datagram_bytes + HEADER_BYTES;
+        self.order.extend(relays.iter().zip(0..).map(|(&relay, index)| Seat::new(relay, index, own)));
+        self.order.sort_unstable();
+        for (place, seat) in self.order.iter().enumerate() {
+            self.offsets[seat.shred()] = place * datagram_bytes + HEADER_BYTES;
         }
     }
 }

@@ -24,15 +24,6 @@ impl Letterhead {
         self.own.0 as u8
     }
 
-    /// Writes the header of a datagram whose body is in place.
-    pub(crate) fn write(&self, kind: Kind, lane: u8, receiver: ValidatorIndex, datagram: &mut [u8]) {
-        let (header, body) = datagram.split_at_mut(HEADER_BYTES);
-        let prefix = Header::prefix(kind, lane, self.own, self.cluster);
-        let tag = self.keys.tag_to(receiver, &[&prefix, datagram::covered(kind, body)]);
-        header[..PREFIX_BYTES].copy_from_slice(&prefix);
-        header[PREFIX_BYTES..].copy_from_slice(&tag);
-    }
-
     /// Writes the headers of a row of datagrams to one receiver, whose bodies are in place: `datagram_bytes` each but for a
     /// shorter last one.
     pub(crate) fn write_row(
@@ -86,6 +77,15 @@ mod tests {
         Letterhead::new(CLUSTER, ValidatorIndex(0), Arc::new(keys))
     }
 
+    /// Writes one header by itself.
+    fn write(letterhead: &Letterhead, kind: Kind, lane: u8, datagram: &mut [u8]) {
+        let (header, body) = datagram.split_at_mut(HEADER_BYTES);
+        let prefix = Header::prefix(kind, lane, letterhead.own, letterhead.cluster);
+        let tag = letterhead.keys.tag_to(RECEIVER, &[&prefix, datagram::covered(kind, body)]);
+        header[..PREFIX_BYTES].copy_from_slice(&prefix);
+        header[PREFIX_BYTES..].copy_from_slice(&tag);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -98,7 +98,7 @@ mod tests {
             row.truncate(row.len() - shorter.min(length - 1));
             let letterhead = letterhead();
             let mut one_by_one = row.clone();
-            one_by_one.chunks_mut(datagram_bytes).for_each(|datagram| letterhead.write(kind, 7, RECEIVER, datagram));
+            one_by_one.chunks_mut(datagram_bytes).for_each(|datagram| write(&letterhead, kind, 7, datagram));
             letterhead.write_row(kind, 7, RECEIVER, datagram_bytes, &mut row);
             prop_assert_eq!(row, one_by_one);
         }

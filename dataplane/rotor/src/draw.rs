@@ -20,10 +20,10 @@ pub(crate) fn stream(domain: &str, seed: &EpochSeed, place: &[u8]) -> ChaCha20Rn
 /// If `bound` is zero.
 pub(crate) fn below(stream: &mut ChaCha20Rng, bound: u64) -> u64 {
     assert!(bound > 0, "nothing lies below zero");
-    let excess = (u64::MAX % bound + 1) % bound;
     loop {
         let drawn = stream.next_u64();
-        if drawn <= u64::MAX - excess {
+        // What 64 bits hold beyond the greatest multiple is less than `bound`: only so far up need it be computed, a division.
+        if drawn <= u64::MAX - bound || drawn <= u64::MAX - (u64::MAX % bound + 1) % bound {
             return drawn % bound;
         }
     }
