@@ -130,7 +130,9 @@ pub(crate) enum GenesisDefect {
     #[error("coding: {0}")]
     Coding(#[from] ParameterError),
     /// Slices too small to hold a transaction.
-    #[error("coding: a slice holds {found} bytes, at least {SLICE_PAYLOAD_BYTES_MIN} are needed")]
+    #[error(
+        "coding: a slice holds {found} bytes, at least {SLICE_PAYLOAD_BYTES_MIN} are needed: take more data shreds, or longer ones"
+    )]
     SliceBytes {
         /// What it holds.
         found: usize,
@@ -389,10 +391,8 @@ impl GenesisFile {
         let datagram_range = (DATAGRAM_BYTES_DEFAULT as u64, DATAGRAM_BYTES_MAX as u64);
         range("coding.datagram_bytes", datagram_bytes as u64, datagram_range.0, datagram_range.1)?;
         let coding = CodingParameters::new(code.into(), data_shreds, total_shreds, shred_bytes, datagram_bytes)?;
-        match coding.slice_payload_bytes() {
-            found if found < SLICE_PAYLOAD_BYTES_MIN => Err(GenesisDefect::SliceBytes { found }),
-            _ => Ok(coding),
-        }
+        check_slices(&coding)?;
+        Ok(coding)
     }
 
     fn validator_set(&self) -> Result<ValidatorSet, ValidatorSetError> {
@@ -460,6 +460,17 @@ impl From<ScheduleName> for ScheduleKind {
             ScheduleName::StakeWeighted => Self::StakeWeighted,
             ScheduleName::RoundRobin => Self::RoundRobin,
         }
+    }
+}
+
+/// Whether a slice so cut holds the largest transaction.
+///
+/// # Errors
+/// [`GenesisDefect::SliceBytes`] if it does not.
+pub(crate) fn check_slices(coding: &CodingParameters) -> Result<(), GenesisDefect> {
+    match coding.slice_payload_bytes() {
+        found if found < SLICE_PAYLOAD_BYTES_MIN => Err(GenesisDefect::SliceBytes { found }),
+        _ => Ok(()),
     }
 }
 

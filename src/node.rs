@@ -2,6 +2,7 @@
 //! and stops them in the order in which nothing is lost.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -113,7 +114,7 @@ pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     let running = node.start(voting_key, &events)?;
     events.emit(NodeEvent::Ready);
     drop(events);
-    let outcome = running.wait(&stop);
+    let outcome = node.wait(&running, &stop);
     let report = running.stop(node.own)?;
     writer.stop();
     report.write(&node.config.data)?;
@@ -189,6 +190,28 @@ impl Node {
         Ok(Control::new(config, start(genesis.start_time))?)
     }
 
+    /// Looks after the threads until it is told to stop.
+    fn wait(&self, running: &Running, stop: &AtomicBool) -> Result<(), NodeError> {
+        let mut is_network_narrow = false;
+        while !stop.load(Ordering::Relaxed) {
+            if !running.dataplane.is_running() {
+                return Err(NodeError::ThreadEnded("a shard"));
+            }
+            if running.control.has_ended() {
+                return Err(NodeError::ThreadEnded("the control thread"));
+            }
+            if running.verifier_panic.happened() {
+                return Err(NodeError::ThreadEnded("a verifier thread"));
+            }
+            if !is_network_narrow && running.counted(Counter::SendTooLong) > 0 {
+                is_network_narrow = true;
+                tracing::warn!("{}", narrow_network(self.genesis.coding.datagram_bytes(), self.config.bind));
+            }
+            thread::sleep(LOOK_AFTER);
+        }
+        Ok(())
+    }
+
     fn verifiers(&self, waker: &Arc<ControlWaker>) -> Result<Verifiers, NodeError> {
         let genesis = &self.genesis;
         let checker = || Checker::new(genesis.cluster, Arc::clone(&genesis.voting_keys), Arc::clone(&genesis.stakes));
@@ -223,6 +246,15 @@ fn start(cluster_start: SystemTime) -> Time {
     clock::now().after(cluster_start.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
+/// What to do about datagrams that the network does not carry (EMSGSIZE); they are never fragmented.
+fn narrow_network(datagram_bytes: usize, bind: SocketAddr) -> String {
+    let mtu = datagram_bytes + if bind.is_ipv4() { 20 + 8 } else { 40 + 8 };
+    format!(
+        "the kernel refuses to send datagrams that exceed the MTU of their way, and they are lost (counted as {}): this cluster's datagrams have up to {datagram_bytes} bytes; give every network interface between its validators an MTU of {mtu} at least, or make a cluster with shorter ones (`alpenglow genesis --datagram-bytes`)",
+        Counter::SendTooLong.name()
+    )
+}
+
 /// A node whose threads run.
 struct Running {
     dataplane: Dataplane,
@@ -232,20 +264,8 @@ struct Running {
 }
 
 impl Running {
-    fn wait(&self, stop: &AtomicBool) -> Result<(), NodeError> {
-        while !stop.load(Ordering::Relaxed) {
-            if !self.dataplane.is_running() {
-                return Err(NodeError::ThreadEnded("a shard"));
-            }
-            if self.control.has_ended() {
-                return Err(NodeError::ThreadEnded("the control thread"));
-            }
-            if self.verifier_panic.happened() {
-                return Err(NodeError::ThreadEnded("a verifier thread"));
-            }
-            thread::sleep(LOOK_AFTER);
-        }
-        Ok(())
+    fn counted(&self, counter: Counter) -> u64 {
+        self.dataplane.counters().iter().map(|counters| counters.get(counter)).sum()
     }
 
     /// Control first, so that nobody asks the shards for anything any more; the application last, so that it has seen all.

@@ -160,6 +160,24 @@ fn relays_silent_for_a_fifth_of_the_stake_do_not_hinder_finality() {
     assert!(run.number("/slots/finalized") > 0, "{run}");
 }
 
+/// Few shreds, more shreds than usual in larger datagrams, and many in the largest by the second code.
+#[test]
+fn slices_may_be_cut_differently() {
+    for (flags, code, shred_bytes) in [
+        ("--data-shreds 16 --total-shreds 32", "rs8", 960),
+        ("--total-shreds 96 --datagram-bytes 1472", "rs8", 1_088),
+        ("--code leopard16 --total-shreds 320 --datagram-bytes 8972", "leopard16", 8_512),
+    ] {
+        let run = Run::of(&format!("--nodes 3 --slots 4 --tx-rate 50 {flags}"));
+        run.assert_valid();
+        assert!(run.number("/slots/finalized") > 0 && run.number("/transactions/finalized") > 0, "{run}");
+        assert_eq!(
+            (&run.report["config"]["coding"]["code"], run.number("/config/coding/shred_bytes")),
+            (&code.into(), shred_bytes)
+        );
+    }
+}
+
 #[test]
 fn without_any_relay_nothing_is_finalized() {
     let silent = "--silent-relay 0 --silent-relay 1 --silent-relay 2 --silent-relay 3 --silent-relay 4";
@@ -195,6 +213,17 @@ fn wrong_flags_exit_2_with_a_message() {
         "--cores 3-1",
         "--stakes 1,2",
         "--schedule lottery",
+        "--code raptor",
+        "--data-shreds 0",
+        "--data-shreds 64",
+        "--total-shreds 256",
+        "--code leopard16 --total-shreds 513",
+        "--code leopard16 --data-shreds 256 --total-shreds 512",
+        "--shred-bytes 897",
+        "--shred-bytes 930",
+        "--datagram-bytes 1231",
+        "--datagram-bytes 8973",
+        "--data-shreds 1 --total-shreds 2 --shred-bytes 64",
         "--output xml",
     ] {
         let folder = tempfile::tempdir().unwrap();

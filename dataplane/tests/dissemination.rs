@@ -5,24 +5,42 @@ mod common;
 
 use alpenglow_dataplane::datagram::Kind;
 use alpenglow_dataplane::{Counter, DataplaneConfig, FromShard, MessageBytes, Poll, ToShard};
-use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::parameters::{Code, CodingParameters};
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::ValidatorIndex;
 use common::{Node, configs, leader, payload, run_until, send_slice, slice_id, start};
 
 const SIZES: [usize; 6] = [0, 1, 500, 5_000, 20_001, usize::MAX];
 
-fn size(index: usize) -> usize {
-    SIZES[index % SIZES.len()].min(CodingParameters::default().slice_payload_bytes())
+/// Clusters that cut their slices differently, with the shards of each node.
+const CODINGS: [(Code, usize, usize, usize, usize); 9] = [
+    (Code::Rs8, 16, 32, 1_232, 1),
+    (Code::Rs8, 32, 96, 1_232, 2),
+    (Code::Rs8, 32, 64, 1_472, 1),
+    (Code::Rs8, 32, 64, 8_972, 2),
+    (Code::Rs8, 128, 255, 1_472, 1),
+    (Code::Leopard16, 32, 64, 1_232, 1),
+    (Code::Leopard16, 32, 320, 1_232, 2),
+    (Code::Leopard16, 32, 320, 8_972, 1),
+    (Code::Leopard16, 255, 512, 1_472, 1),
+];
+
+/// The longest size stands for a full slice.
+fn size(index: usize, coding: &CodingParameters) -> usize {
+    SIZES[index % SIZES.len()].min(coding.slice_payload_bytes())
 }
 
 /// Sends `slices` slices in each of `slots` and waits until everybody but their leader has them.
 fn disseminate(nodes: &mut [Node], slots: &[u64], slices: usize) {
+    disseminate_coded(&CodingParameters::default(), nodes, slots, slices);
+}
+
+fn disseminate_coded(coding: &CodingParameters, nodes: &mut [Node], slots: &[u64], slices: usize) {
     let sent: Vec<SliceId> =
         slots.iter().flat_map(|&slot| (0..slices).map(move |index| slice_id(slot, index))).collect();
     for &id in &sent {
         let leader = leader(id.slot.0, nodes.len());
-        send_slice(&nodes[leader], id, id.index.get() + 1 == slices, size(id.index.get()));
+        send_slice(&nodes[leader], id, id.index.get() + 1 == slices, size(id.index.get(), coding));
     }
     let all = nodes.len();
     let others = |id: SliceId| (0..all).filter(move |&node| node != leader(id.slot.0, all));
@@ -40,7 +58,7 @@ fn disseminate(nodes: &mut [Node], slots: &[u64], slices: usize) {
         });
         for node in others(id) {
             let slice = nodes[node].received(id).unwrap();
-            assert_eq!(&slice.payload[..], payload(id, size(id.index.get())));
+            assert_eq!(&slice.payload[..], payload(id, size(id.index.get(), coding)));
             assert_eq!(report, Some((slice.root, slice.signature, slice.is_last, slice.leader_stamp_ns)));
         }
     }
@@ -59,6 +77,21 @@ fn every_slice_of_every_leader_reaches_everybody() {
             [Counter::BadMac, Counter::WrongShard, Counter::WrongRelay, Counter::Misdirected, Counter::ShredWrongPath]
         {
             assert_eq!(node.counter(counter), 0, "{}\n{}", counter.name(), common::describe(&nodes));
+        }
+    }
+}
+
+/// Every code, number of shreds and datagram limit, with slices from empty to full, and nothing dropped.
+#[test]
+fn slices_arrive_however_they_are_cut() {
+    for (code, data, total, datagram_bytes, shards) in CODINGS {
+        let coding = CodingParameters::fitting(code, data, total, datagram_bytes).unwrap();
+        let roomy = |config| start(DataplaneConfig { slice_memory_bytes: 128 << 20, ..config });
+        let mut nodes: Vec<Node> = common::configs_with(coding, 3, shards).into_iter().map(roomy).collect();
+        [1, 4].iter().for_each(|&slot| disseminate_coded(&coding, &mut nodes, &[slot], SIZES.len()));
+        for counter in Counter::ALL.iter().copied().filter(|counter| counter.is_drop()) {
+            let count: u64 = nodes.iter().map(|node| node.counter(counter)).sum();
+            assert_eq!(count, 0, "{} with {coding:?}", counter.name());
         }
     }
 }

@@ -4,7 +4,7 @@ use alpenglow_rotor::parameters::{CodingParameters, DATAGRAM_BYTES_DEFAULT};
 use clap::{Args, value_parser};
 
 use super::CliError;
-use crate::genesis::{CodeName, DATAGRAM_BYTES_MAX};
+use crate::genesis::{CodeName, DATAGRAM_BYTES_MAX, check_slices};
 
 /// How slices are cut into shreds.
 #[derive(Clone, Debug, Args)]
@@ -36,10 +36,12 @@ impl CodingArgs {
             Some(bytes) => CodingParameters::new(self.code.into(), data_shreds, total_shreds, bytes, datagram_bytes),
             None => CodingParameters::fitting(self.code.into(), data_shreds, total_shreds, datagram_bytes),
         };
-        parameters.map_err(|error| {
+        let parameters = parameters.map_err(|error| {
             CliError::usage(format!(
                 "{error} (--code, --data-shreds, --total-shreds, --shred-bytes and --datagram-bytes must fit each other)"
             ))
-        })
+        })?;
+        check_slices(&parameters).map_err(CliError::usage)?;
+        Ok(parameters)
     }
 }

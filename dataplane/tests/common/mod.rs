@@ -85,11 +85,15 @@ impl Node {
     }
 }
 
-/// The configurations of a cluster of equal stakes under a round-robin schedule.
+/// The configurations of a cluster of equal stakes under a round-robin schedule, with the default coding parameters.
 pub(crate) fn configs(nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
+    configs_with(CodingParameters::default(), nodes, shards)
+}
+
+/// The same with other parameters.
+pub(crate) fn configs_with(coding: CodingParameters, nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
     let validators = (0..nodes).map(|index| (identity(index).verifying_key().to_bytes(), Stake(100))).collect();
     let validators = Arc::new(ValidatorSet::new(validators).unwrap());
-    let coding = CodingParameters::default();
     let seed = EpochSeed([7; 32]);
     let schedule = Arc::new(LeaderSchedule::new(ScheduleKind::RoundRobin, seed, &validators));
     let sampler = Arc::new(RelaySampler::new(&validators, seed, coding.total_shreds()));
