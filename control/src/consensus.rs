@@ -142,12 +142,13 @@ pub struct Horizon {
     pub shreds_through: Slot,
 }
 
+/// Signs a payload as this node.
+type Signer = Box<dyn Fn(&PayloadHash) -> (Vote, VerifiedVotes) + Send>;
+
 /// Pool and Votor of one node.
 pub struct Consensus {
-    own: ValidatorIndex,
-    secret_key: SecretKey,
+    sign: Signer,
     stakes: Arc<Stakes>,
-    cluster: ClusterId,
     pool: Pool,
     votor: Votor,
     hashes: PayloadHashes,
@@ -164,16 +165,25 @@ impl Consensus {
     /// If the node is not in the set.
     #[must_use]
     pub fn new(config: ConsensusConfig, start: Time) -> Self {
-        assert!(config.own.get() < config.stakes.len());
-        let pool = Pool::new(config.own, Arc::clone(&config.stakes));
+        let ConsensusConfig { own, secret_key, stakes, cluster, delta_block, delta_timeout } = config;
+        assert!(own.get() < stakes.len());
+        let sign =
+            Box::new(move |hash: &PayloadHash| Vote::sign(hash.payload(), hash.point(cluster), own, &secret_key));
+        Self::with_signer(
+            sign,
+            Pool::new(own, Arc::clone(&stakes)),
+            stakes,
+            Votor::new(delta_block, delta_timeout, start),
+        )
+    }
+
+    fn with_signer(sign: Signer, pool: Pool, stakes: Arc<Stakes>, votor: Votor) -> Self {
         Self {
             reported_horizon: horizon(&pool),
-            votor: Votor::new(config.delta_block, config.delta_timeout, start),
+            votor,
             pool,
-            own: config.own,
-            secret_key: config.secret_key,
-            stakes: config.stakes,
-            cluster: config.cluster,
+            sign,
+            stakes,
             hashes: PayloadHashes::new(),
             own_votes: BTreeMap::new(),
             events: VecDeque::new(),
@@ -299,8 +309,7 @@ impl Consensus {
     }
 
     fn enter_own_vote(&mut self, payload: VotePayload) {
-        let hash = self.hashes.of(payload);
-        let (vote, checked) = Vote::sign(payload, hash.point(self.cluster), self.own, &self.secret_key);
+        let (vote, checked) = (self.sign)(&self.hashes.of(payload));
         self.own_votes.entry(payload.slot()).or_default().push(vote);
         self.events.push_back(ConsensusEvent::Vote(vote));
         self.pool.add_own_vote(&checked);
@@ -393,5 +402,9 @@ fn horizon(pool: &Pool) -> Horizon {
     Horizon { closed_through, votes_through: pool.votes_through(), shreds_through: Slot(second_after).window_last() }
 }
 
+#[cfg(test)]
+mod restated;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod tests;

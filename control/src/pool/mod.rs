@@ -560,6 +560,3 @@ impl Pool {
         self.safe.push_back(PoolEvent::SafeToNotar(block));
     }
 }
-
-#[cfg(test)]
-mod tests;
