@@ -186,15 +186,18 @@ impl Votor {
         }
     }
 
-    /// Sets the timers of a window from `first` on, unless some were set before.
+    /// Sets the timers of a window's open slots from `first` on, unless some were set before. More slots than `first`'s
+    /// predecessor can be closed: a higher finalization may follow while the event of a lower one waits.
     fn set_timers(&mut self, now: Time, first: Slot) {
-        if !self.timed_windows.insert(first.window()) {
+        if self.is_closed(first.window_last()) || !self.timed_windows.insert(first.window()) {
             return;
         }
         let mut due = now.after(self.delta_timeout);
         for slot in first.0..=first.window_last().0 {
             due = due.after(self.delta_block);
-            self.timers.insert((due, Slot(slot)));
+            if !self.is_closed(Slot(slot)) {
+                self.timers.insert((due, Slot(slot)));
+            }
         }
     }
 

@@ -66,6 +66,10 @@ enum Due {
     Finalized(BlockId, &'static str),
 }
 
+fn is_first_of_window(slot: Slot) -> bool {
+    slot.0.is_multiple_of(4) || slot.0 == 1
+}
+
 /// See the module.
 pub(super) struct Restated {
     stakes: Vec<u64>,
@@ -359,7 +363,7 @@ impl Restated {
         for parent in certified {
             let mut slot = parent.slot.0 + 1;
             loop {
-                if slot % 4 == 0 {
+                if slot.is_multiple_of(4) {
                     found.push((Slot(slot), parent));
                 }
                 if !skipped(slot) {
@@ -434,7 +438,7 @@ impl Restated {
     }
 
     pub(super) fn block(&mut self, block: BlockId, parent: BlockId) {
-        let first_of_window = block.slot.0 % 4 == 0 || block.slot.0 == 1;
+        let first_of_window = is_first_of_window(block.slot);
         let allowed = parent.slot.0 + 1 == block.slot.0 || (first_of_window && parent.slot < block.slot);
         if block.slot > self.chained.slot && self.parent(block).is_none() && !self.dead.contains(&block) {
             if allowed {
@@ -537,7 +541,7 @@ impl Restated {
             if !enough || own == Notar(*block) {
                 continue;
             }
-            let first_of_window = slot.0 % 4 == 0 || slot.0 == 1;
+            let first_of_window = is_first_of_window(slot);
             match self.parent(*block) {
                 None => self.want(*block),
                 Some(parent) if first_of_window || self.is_certified(parent) => self.say_safe(Safe::ToNotar(*block)),
@@ -580,7 +584,7 @@ impl Restated {
 
     fn set_timers(&mut self, first: Slot) {
         if self.timed_windows.insert(first.0 / 4) {
-            for slot in first.0..=first.0 / 4 * 4 + 3 {
+            for slot in first.0.max(self.closed.slot.0 + 1)..=first.0 / 4 * 4 + 3 {
                 let due = self.now_ms + DELTA_TIMEOUT_MS + (slot - first.0 + 1) * DELTA_BLOCK_MS;
                 self.timers.insert((due, Slot(slot)));
             }
@@ -623,7 +627,7 @@ impl Restated {
 
     fn try_notar(&mut self, block: BlockId, parent: BlockId) -> bool {
         let slot = block.slot;
-        let allowed = if slot.0 % 4 == 0 || slot.0 == 1 {
+        let allowed = if is_first_of_window(slot) {
             self.ready_handled.contains(&(slot, parent))
         } else {
             let voted_for = parent.slot > self.closed.slot && self.cast.contains(&Notar(parent));

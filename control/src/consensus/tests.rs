@@ -226,6 +226,17 @@ fn a_finalization_inside_a_window_runs_the_timers_of_its_rest() {
 }
 
 #[test]
+fn no_timer_is_set_for_a_slot_that_closes_while_a_lower_finalization_waits_to_be_handled() {
+    let mut node = Node::equal(5);
+    node.hold(block(1, 1), BlockId::GENESIS).hold(block(2, 2), block(1, 1)).hold(block(4, 4), block(2, 2));
+    node.certificate(Statement::Skip(Slot(3))).vote(Final(Slot(2)), 1..=2).vote(Notar(block(4, 4)), 1..=3);
+    // One certificate: the own final vote finalizes slot 2, and the own vote for its child slot 4.
+    node.advance_to(milliseconds(1_000)).certificate(Statement::Notarization(block(2, 2)));
+    assert_eq!(node.consensus.highest_finalized(), block(4, 4));
+    assert_eq!(node.consensus.next_timeout(), Some(milliseconds(1_000 + 1_200 + 800)), "of slot 5");
+}
+
+#[test]
 fn another_block_of_a_notarized_slot_may_be_finalized_as_an_ancestor() {
     let mut node = Node::equal(10);
     node.certificate(Statement::Notarization(block(1, 1))).certificate(Statement::NotarFallback(block(1, 2)));
