@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alpenglow_dataplane::datagram::Kind;
-use alpenglow_dataplane::{Counter, MessageBytes, ToShard};
+use alpenglow_dataplane::{Counter, EngineKind, MessageBytes, ToShard};
 use common::{Node, configs, leader, run_until, send_slice, slice_id, start};
 
 /// Counts what threads named `shard-…` allocate and free while `COUNTING`.
@@ -88,13 +88,16 @@ fn exercise(nodes: &mut [Node], slots: std::ops::Range<u64>) {
 
 #[test]
 fn shards_do_not_allocate_after_start_up() {
-    let mut nodes: Vec<Node> = configs(3, 2).into_iter().map(start).collect();
-    COUNTING.store(true, Ordering::SeqCst);
-    exercise(&mut nodes, 1..13);
-    COUNTING.store(false, Ordering::SeqCst);
-    let decoded: u64 = nodes.iter().map(|node| node.counter(Counter::SlicesDecoded)).sum();
-    assert!(decoded >= 12 * 20 * 2);
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), 0, "allocations or frees on shard threads");
+    // One after the other: what one engine's shards allocate at start-up must not be counted for the other's.
+    for engine in EngineKind::ALL {
+        let mut nodes: Vec<Node> = configs(engine, 3, 2).into_iter().map(start).collect();
+        COUNTING.store(true, Ordering::SeqCst);
+        exercise(&mut nodes, 1..13);
+        COUNTING.store(false, Ordering::SeqCst);
+        let decoded: u64 = nodes.iter().map(|node| node.counter(Counter::SlicesDecoded)).sum();
+        assert!(decoded >= 12 * 20 * 2);
+        assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), 0, "allocations or frees on shard threads: {}", engine.name());
+    }
 }
 
 /// The test above could not fail if shard threads were not recognised.

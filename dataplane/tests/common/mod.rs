@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use alpenglow_dataplane::{
-    ControlWaker, Counter, Dataplane, DataplaneConfig, FromShard, Horizon, InboundMessage, Poll, ShardLink, ToShard,
+    ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, FromShard, Horizon, InboundMessage, Poll, ShardLink,
+    ToShard,
 };
 use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
@@ -85,13 +86,31 @@ impl Node {
     }
 }
 
+/// Each of these functions is a test for each engine.
+#[macro_export]
+macro_rules! for_each_engine {
+    ($($name:ident,)*) => {
+        mod io_uring {
+            $(#[test] fn $name() { super::$name(alpenglow_dataplane::EngineKind::IoUring) })*
+        }
+        mod syscalls {
+            $(#[test] fn $name() { super::$name(alpenglow_dataplane::EngineKind::Syscalls) })*
+        }
+    };
+}
+
 /// The configurations of a cluster of equal stakes under a round-robin schedule, with the default coding parameters.
-pub(crate) fn configs(nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
-    configs_with(CodingParameters::default(), nodes, shards)
+pub(crate) fn configs(engine: EngineKind, nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
+    configs_with(engine, CodingParameters::default(), nodes, shards)
 }
 
 /// The same with other parameters.
-pub(crate) fn configs_with(coding: CodingParameters, nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
+pub(crate) fn configs_with(
+    engine: EngineKind,
+    coding: CodingParameters,
+    nodes: usize,
+    shards: usize,
+) -> Vec<DataplaneConfig> {
     let validators = (0..nodes).map(|index| (identity(index).verifying_key().to_bytes(), Stake(100))).collect();
     let validators = Arc::new(ValidatorSet::new(validators).unwrap());
     let seed = EpochSeed([7; 32]);
@@ -112,6 +131,7 @@ pub(crate) fn configs_with(coding: CodingParameters, nodes: usize, shards: usize
         sampler: Arc::clone(&sampler),
         shards,
         cores: vec![None; shards],
+        engine,
         poll: Poll::Wait,
         slice_memory_bytes: 16 << 20,
         socket_buffer_bytes: 4 << 20,
