@@ -6,14 +6,11 @@ mod common;
 use std::net::UdpSocket;
 
 use alpenglow_dataplane::auth::PairwiseKeys;
-use alpenglow_dataplane::datagram::{self, Header, Kind};
+use alpenglow_dataplane::datagram::{Header, Kind};
 use alpenglow_dataplane::{Counter, DataplaneConfig, EngineKind};
-use alpenglow_rotor::shred;
-use alpenglow_rotor::shredder::Shredder;
-use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
-use common::{CLUSTER, Node, SHREDS_THROUGH, configs, identity, payload, run_until, slice_id, start};
+use common::{CLUSTER, Node, SHREDS_THROUGH, configs, identity, run_until, slice_id, start};
 
 for_each_engine! {
     datagrams_are_dropped_by_the_first_reason_that_applies,
@@ -48,9 +45,7 @@ impl Attacker {
 
     /// A datagram as it should be.
     fn sealed(&self, kind: Kind, lane: u8, body: &[u8]) -> Vec<u8> {
-        let prefix = Header::prefix(kind, lane, self.sender, CLUSTER);
-        let tag = self.keys.tag_to(VICTIM, &[&prefix, datagram::covered(kind, body)]);
-        [&prefix[..], &tag, body].concat()
+        common::sealed(&self.keys, CLUSTER, VICTIM, kind, lane, body)
     }
 
     fn send(&self, datagram: &[u8]) {
@@ -59,13 +54,8 @@ impl Attacker {
 
     /// The shreds of a slice by validator `leader`, sealed as this attacker's.
     fn shreds(&self, id: SliceId, leader: usize, bytes: usize) -> Vec<Vec<u8>> {
-        let coding = self.config.coding;
-        let mut shredder = Shredder::new(coding, CLUSTER);
-        let wire = shred::wire_bytes(&coding, shredder.shred_len(bytes));
-        let mut out = vec![0; coding.total_shreds() * wire];
-        let offsets: Vec<usize> = (0..coding.total_shreds()).map(|index| index * wire).collect();
-        shredder.shred(id, true, 0, &payload(id, bytes), &SliceSigner::new(&identity(leader)), &mut out, &offsets);
-        out.chunks(wire).map(|shred| self.sealed(Kind::Shred, id.lane(), shred)).collect()
+        let shreds = common::shreds(self.config.coding, id, true, bytes, leader);
+        shreds.iter().map(|shred| self.sealed(Kind::Shred, id.lane(), shred)).collect()
     }
 
     /// Who relays which shred.
