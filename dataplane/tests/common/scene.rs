@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::datagram::Kind;
 use alpenglow_dataplane::offline::OfflineReceiver;
-use alpenglow_dataplane::{Counter, DataplaneConfig, FromShard, Horizon};
+use alpenglow_dataplane::{Counter, DataplaneConfig, EngineKind, FromShard, Horizon};
 use alpenglow_rotor::assembler::Assembler;
 use alpenglow_rotor::shred::SHRED_SIGNED_BYTES;
 use alpenglow_rotor::slice::{Slice, SliceId};
@@ -34,8 +34,10 @@ pub(crate) struct Scene {
 }
 
 pub(crate) static SCENE: LazyLock<Scene> = LazyLock::new(|| {
-    let config =
-        DataplaneConfig { slice_memory_bytes: 1 << 20, ..configs(NODES, 1).swap_remove(usize::from(VICTIM.0)) };
+    let config = DataplaneConfig {
+        slice_memory_bytes: 1 << 20,
+        ..configs(EngineKind::IoUring, NODES, 1).swap_remove(usize::from(VICTIM.0))
+    };
     let keys = |index| {
         let own = ValidatorIndex(index as u16);
         PairwiseKeys::derive(&identity(index), &config.validators, CLUSTER, own).unwrap()
