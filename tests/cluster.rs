@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use alpenglow_rotor::erasure::Kernel;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -122,6 +123,25 @@ fn five_nodes_decide_every_slot_and_agree() {
         assert!(run.number(&format!("/stages/{stage}/count")) > 0, "no sample of {stage}: {run}");
     }
     assert!(run.report["resources"]["rss_mib_max"].as_f64().unwrap() > 0.0, "{run}");
+}
+
+#[test]
+fn every_kernel_of_this_processor_carries_a_cluster() {
+    for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_available()) {
+        let run = Run::of(&format!("--nodes 5 --slots 4 --kernel {}", kernel.name()));
+        run.assert_valid();
+        assert_eq!(run.report["config"]["kernel"], kernel.name());
+    }
+}
+
+#[test]
+fn a_kernel_that_this_processor_lacks_is_refused() {
+    for kernel in Kernel::ALL.into_iter().filter(|kernel| !kernel.is_available()) {
+        let output = alpenglow(&["cluster", "--kernel", kernel.name()]).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        let expected = format!("this processor cannot run the {} kernel; choose auto", kernel.name());
+        assert!(output.status.code() == Some(2) && message.contains(&expected), "{message}");
+    }
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::num::NonZero;
 use std::str::FromStr;
 
-use alpenglow_dataplane::EngineKind;
 use alpenglow_rotor::erasure::Kernel;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -50,18 +49,10 @@ pub(crate) enum KernelPolicy {
     Portable,
     /// AVX2 instructions of x86-64
     Avx2,
-}
-
-/// How the node talks to the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub(crate) enum EnginePolicy {
-    /// Through io_uring, shards and control alike
-    #[default]
-    IoUring,
-    /// By plain system calls; nothing in the process uses io_uring
-    Syscalls,
+    /// GFNI and AVX2 instructions of x86-64
+    Gfni,
+    /// GFNI and AVX-512 instructions of x86-64
+    Gfni512,
 }
 
 /// Number of verifier threads; `None` for as many as cores are left.
@@ -84,7 +75,7 @@ pub(crate) struct CorePolicyError;
 
 /// A kernel that cannot be used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this processor cannot run the {} kernel; choose auto", .0.name())]
+#[error("this processor cannot run the {} kernel; choose auto, for {}", .0.name(), Kernel::best().name())]
 pub(crate) struct KernelError(Kernel);
 
 /// What is no number of verifiers.
@@ -102,6 +93,8 @@ impl KernelPolicy {
             Self::Auto => return Ok(Kernel::best()),
             Self::Portable => Kernel::Portable,
             Self::Avx2 => Kernel::Avx2,
+            Self::Gfni => Kernel::Gfni,
+            Self::Gfni512 => Kernel::Gfni512,
         };
         if kernel.is_available() { Ok(kernel) } else { Err(KernelError(kernel)) }
     }
@@ -112,16 +105,8 @@ impl KernelPolicy {
             Self::Auto => "auto",
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
-        }
-    }
-}
-
-impl EnginePolicy {
-    /// What shards are started with.
-    pub(crate) const fn kind(self) -> EngineKind {
-        match self {
-            Self::IoUring => EngineKind::IoUring,
-            Self::Syscalls => EngineKind::Syscalls,
+            Self::Gfni => "gfni",
+            Self::Gfni512 => "gfni512",
         }
     }
 }

@@ -7,8 +7,8 @@
 //! differences is zero at all known points at home, so that only the known points elsewhere count in Lagrange's sum: as
 //! many as are lacking.
 
-use super::avx2::{self, Block};
-use super::{Piece, PieceSet, rs8, transform};
+use super::vectors::Block;
+use super::{Kernel, Piece, PieceSet, rs8, transform};
 use crate::parameters::CodingParameters;
 
 /// Points of the field.
@@ -18,6 +18,7 @@ const COSET_PIECES_MAX: usize = 1 << transform::LEVELS_MAX;
 
 /// The memory that transforms work in.
 pub(super) struct Cosets {
+    kernel: Kernel,
     data_pieces: usize,
     total_pieces: usize,
     blocks: Box<[Block]>,
@@ -37,11 +38,12 @@ pub(super) struct Plan {
 }
 
 impl Cosets {
-    /// `None` if gamma has no transform that pays.
-    pub(super) fn new(parameters: &CodingParameters) -> Option<Self> {
+    /// `None` if gamma has no transform that pays, or the kernel none at all.
+    pub(super) fn new(parameters: &CodingParameters, kernel: Kernel) -> Option<Self> {
         let data_pieces = parameters.data_shreds();
         transform::levels(data_pieces)?;
-        Some(Self {
+        (kernel != Kernel::Portable).then(|| Self {
+            kernel,
             data_pieces,
             total_pieces: parameters.total_shreds(),
             blocks: vec![Block::ZERO; 2 * data_pieces].into_boxed_slice(),
@@ -80,9 +82,7 @@ impl Cosets {
 
     /// Products for transforms to `points`.
     fn products(&self, points: &PieceSet) -> usize {
-        let pieces = self.data_pieces;
-        let cosets =
-            (0..POINTS).step_by(pieces).filter(|first| !points.within(*first..first + pieces).is_empty()).count();
+        let (pieces, cosets) = (self.data_pieces, transform::cosets(points, self.data_pieces).count_ones() as usize);
         if cosets == 0 { 0 } else { (1 + cosets) * pieces / 2 * pieces.trailing_zeros() as usize }
     }
 
@@ -106,14 +106,14 @@ impl Cosets {
             let coefficients = &mut coefficients[..plan.wanted_at_home.len() * known.len()];
             let points = plan.wanted_at_home.iter().map(|index| index as u8);
             rs8::coefficients(known.iter().map(|piece| piece.index as u8), known.len(), points, coefficients);
-            avx2::combine(known, coefficients, piece_bytes, at_home);
+            self.kernel.combine(known, coefficients, piece_bytes, at_home);
         }
         for (index, row) in plan.wanted_at_home.iter().zip(at_home.chunks_exact(piece_bytes)) {
             values[index] = row;
         }
         for (wanted, rows) in [(&plan.wanted_before, before), (&plan.wanted_after, after)] {
             if !wanted.is_empty() {
-                avx2::extend(&values[home.clone()], plan.home, wanted, piece_bytes, rows, &mut self.blocks);
+                self.kernel.extend(&values[home.clone()], plan.home, wanted, piece_bytes, rows, &mut self.blocks);
             }
         }
     }
@@ -128,7 +128,7 @@ impl Cosets {
     ) {
         let (home, elsewhere) = (plan.home..plan.home + self.data_pieces, &plan.known_elsewhere);
         let differences = &mut self.differences[..elsewhere.len() * piece_bytes];
-        avx2::extend(&values[home.clone()], plan.home, elsewhere, piece_bytes, differences, &mut self.blocks);
+        self.kernel.extend(&values[home.clone()], plan.home, elsewhere, piece_bytes, differences, &mut self.blocks);
         for (index, difference) in elsewhere.iter().zip(differences.chunks_exact_mut(piece_bytes)) {
             difference.iter_mut().zip(values[index]).for_each(|(byte, known)| *byte ^= known);
         }
@@ -141,6 +141,6 @@ impl Cosets {
         let points = elsewhere.iter().chain(known_at_home).map(|index| index as u8);
         let coefficients = &mut coefficients[..plan.wanted_at_home.len() * elsewhere.len()];
         rs8::coefficients(points, elsewhere.len(), plan.wanted_at_home.iter().map(|index| index as u8), coefficients);
-        avx2::combine(&known[..elsewhere.len()], coefficients, piece_bytes, rows);
+        self.kernel.combine(&known[..elsewhere.len()], coefficients, piece_bytes, rows);
     }
 }

@@ -8,6 +8,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod cosets;
+#[cfg(target_arch = "x86_64")]
+mod gfni;
+mod kernel;
 mod leopard16;
 mod portable;
 mod rs8;
@@ -15,54 +18,16 @@ mod rs8;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod transform;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
+pub use self::kernel::Kernel;
 use self::leopard16::Leopard16;
 use self::rs8::Rs8;
 use crate::parameters::{Code, CodingParameters, TOTAL_SHREDS_MAX};
 
 /// Most pieces of a code word of rs8.
 const PIECES_MAX: usize = Code::Rs8.total_shreds_max();
-
-/// How products are computed. All kernels give the same bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernel {
-    /// Plain Rust, on every machine.
-    Portable,
-    /// Sixteen products a lookup, on x86-64 with AVX2.
-    Avx2,
-}
-
-impl Kernel {
-    /// Every kernel, the preferred one last.
-    pub const ALL: [Self; 2] = [Self::Portable, Self::Avx2];
-
-    /// Name for reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            Self::Avx2 => "avx2",
-        }
-    }
-
-    /// Whether this processor can run it.
-    #[must_use]
-    pub fn is_available(self) -> bool {
-        match self {
-            Self::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 => false,
-        }
-    }
-
-    /// The preferred one of those this processor can run.
-    #[must_use]
-    pub fn best() -> Self {
-        Self::ALL.into_iter().rfind(|kernel| kernel.is_available()).unwrap_or(Self::Portable)
-    }
-}
 
 /// A set of piece (or shred) indices below [`TOTAL_SHREDS_MAX`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

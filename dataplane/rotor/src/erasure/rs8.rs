@@ -7,10 +7,8 @@
 //! of a polynomial to others.
 
 #[cfg(target_arch = "x86_64")]
-use super::avx2;
-#[cfg(target_arch = "x86_64")]
 use super::cosets::Cosets;
-use super::{Kernel, PIECES_MAX, Piece, PieceSet, portable};
+use super::{Kernel, PIECES_MAX, Piece, PieceSet};
 use crate::parameters::CodingParameters;
 
 /// The memory that the code works in.
@@ -40,7 +38,7 @@ impl Rs8 {
             coefficients: vec![0; parity_pieces * data_pieces].into_boxed_slice(),
             rows: vec![0; parity_pieces * parameters.shred_bytes()].into_boxed_slice(),
             #[cfg(target_arch = "x86_64")]
-            cosets: (kernel == Kernel::Avx2).then(|| Cosets::new(parameters)).flatten(),
+            cosets: Cosets::new(parameters, kernel),
         };
         let points = |range: std::ops::Range<usize>| range.map(|point| point as u8);
         coefficients(points(0..data_pieces), data_pieces, points(data_pieces..total_pieces), &mut code.generator);
@@ -81,13 +79,7 @@ impl Rs8 {
             let points = wanted.iter().map(|index| index as u8);
             coefficients(known.iter().map(|piece| piece.index as u8), known.len(), points, row_coefficients);
         }
-        match self.kernel {
-            Kernel::Portable => portable::combine(known, row_coefficients, piece_bytes, rows),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => avx2::combine(known, row_coefficients, piece_bytes, rows),
-            #[cfg(not(target_arch = "x86_64"))]
-            Kernel::Avx2 => unreachable!("refused at construction"),
-        }
+        self.kernel.combine(known, row_coefficients, piece_bytes, rows);
         rows
     }
 }

@@ -7,7 +7,7 @@
 //! of degree below 2^k. As `s_k` is constant on a coset of V_k, that step is one product and two sums a pair of points:
 //! a butterfly.
 
-use super::rs8;
+use super::{PieceSet, rs8};
 
 /// Levels of the largest transform: of 128 points.
 pub(super) const LEVELS_MAX: u32 = 7;
@@ -43,6 +43,11 @@ pub(super) static FACTORS: [[u8; 256]; LEVELS_MAX as usize] = {
 pub(super) fn levels(pieces: usize) -> Option<u32> {
     let levels = pieces.trailing_zeros();
     (pieces.is_power_of_two() && (LEVELS_MIN..=LEVELS_MAX).contains(&levels)).then_some(levels)
+}
+
+/// The cosets of `pieces` points, a bit each, that have some of `points`.
+pub(super) fn cosets(points: &PieceSet, pieces: usize) -> u32 {
+    points.iter().fold(0, |cosets, point| cosets | 1 << (point / pieces))
 }
 
 #[cfg(test)]
