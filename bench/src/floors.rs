@@ -232,7 +232,7 @@ fn receive(assembler: &mut Assembler, slice: &Shreds, order: &[usize], leader: &
     let mut decoded = 0;
     for index in order {
         let shred = slice.view(*index);
-        let verified = assembler.verify(&shred, ValidatorIndex(0), leader).expect("an honest leader's shred");
+        let verified = assembler.verify(&shred, None, ValidatorIndex(0), leader).expect("an honest leader's shred");
         if assembler.insert(&shred, verified, Time(0)) == Inserted::Complete {
             assert!(matches!(assembler.decode(shred.slice()), Some(Decoded::Slice(_))));
             decoded += 1;
@@ -246,8 +246,9 @@ fn receive(assembler: &mut Assembler, slice: &Shreds, order: &[usize], leader: &
 fn time_checking(slices: &[Shreds]) -> f64 {
     let leader = SigningKey::from_bytes(&[2; 32]).verifying_key();
     let mut assembler = Assembler::new(CodingParameters::default(), CLUSTER, BUDGET_BYTES);
-    let mut check =
-        |slice: &Shreds, index| black_box(assembler.verify(&slice.view(index), ValidatorIndex(0), &leader)).is_ok();
+    let mut check = |slice: &Shreds, index| {
+        black_box(assembler.verify(&slice.view(index), None, ValidatorIndex(0), &leader)).is_ok()
+    };
     slices.iter().for_each(|slice| assert!(check(slice, 0)));
     let start = Instant::now();
     for slice in slices {

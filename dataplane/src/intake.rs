@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use alpenglow_rotor::assembler::{Assembler, Decoded, Inserted, Reject, Verified};
+use alpenglow_rotor::assembler::{Assembler, Decoded, Inserted, Reject, TOGETHER_MAX, Verified};
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::shred::ShredView;
 use alpenglow_rotor::slice::SliceId;
-use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
+use alpenglow_rotor::types::{Hash, Slot, Time, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
 
 use crate::buffers::Received;
@@ -39,6 +39,9 @@ pub(crate) struct Shred<'a> {
     leader: ValidatorIndex,
     datagram: Datagram<'a>,
 }
+
+/// Shreds that are verified together.
+pub(crate) type Batch<'a> = [Option<Shred<'a>>; TOGETHER_MAX];
 
 /// See the module.
 pub(crate) struct Intake {
@@ -119,8 +122,19 @@ impl Intake {
         pieces.enumerate().map(|(position, bytes)| Datagram { bytes, position })
     }
 
+    /// The next shreds among `datagrams`; `None` when none are left.
+    pub(crate) fn next_batch<'a>(&mut self, datagrams: &mut impl Iterator<Item = Datagram<'a>>) -> Option<Batch<'a>> {
+        let mut batch = [None; TOGETHER_MAX];
+        let shreds = datagrams.filter_map(|datagram| {
+            let authentic = self.authenticate(datagram)?;
+            self.parse(authentic)
+        });
+        batch.iter_mut().zip(shreds).for_each(|(place, shred)| *place = Some(shred));
+        batch[0].is_some().then_some(batch)
+    }
+
     /// Whether it comes from whom it says, and is wanted at all.
-    pub(crate) fn authenticate<'a>(&mut self, datagram: Datagram<'a>) -> Option<(Datagram<'a>, Authentic<'a>)> {
+    fn authenticate<'a>(&mut self, datagram: Datagram<'a>) -> Option<(Datagram<'a>, Authentic<'a>)> {
         match self.gate.admit(datagram.bytes, self.closed_through, self.horizon.shreds_through()) {
             Ok(authentic) => Some((datagram, authentic)),
             Err(reason) => self.drop_one(reason),
@@ -128,7 +142,7 @@ impl Intake {
     }
 
     /// Reads a shred; other messages go to control as they are.
-    pub(crate) fn parse<'a>(&mut self, (datagram, authentic): (Datagram<'a>, Authentic<'a>)) -> Option<Shred<'a>> {
+    fn parse<'a>(&mut self, (datagram, authentic): (Datagram<'a>, Authentic<'a>)) -> Option<Shred<'a>> {
         let (Kind::Shred, Some(sender)) = (authentic.kind, authentic.sender) else {
             self.pass_on(&authentic);
             return None;
@@ -156,13 +170,24 @@ impl Intake {
         self.counters.add(counter, 1);
     }
 
-    /// Whether the leader has signed it.
-    pub(crate) fn verify(&mut self, shred: &Shred<'_>) -> Option<Verified> {
+    /// Which of them their leaders have signed.
+    pub(crate) fn verify(&mut self, batch: &Batch<'_>) -> [Option<Verified>; TOGETHER_MAX] {
         let start = clock::now();
+        let shreds = || batch.iter().flatten();
+        let leaves = self.assembler.hash_leaves(shreds().map(|shred| (&shred.view, shred.sender)));
+        let mut verified = [const { None }; TOGETHER_MAX];
+        for ((place, shred), leaf) in verified.iter_mut().zip(shreds()).zip(leaves) {
+            *place = self.verify_one(shred, leaf);
+        }
+        let count = shreds().count() as u64;
+        let mean = Time(start.0 + (clock::now().0 - start.0) / count.max(1));
+        self.stages.record_many(Stage::ShredVerify, start, mean, count);
+        verified
+    }
+
+    fn verify_one(&mut self, shred: &Shred<'_>, leaf: Option<Hash>) -> Option<Verified> {
         let leader = self.validators.identity(shred.leader);
-        let verified = self.assembler.verify(&shred.view, shred.sender, leader);
-        self.stages.record_between(Stage::ShredVerify, start, clock::now());
-        match verified {
+        match self.assembler.verify(&shred.view, leaf, shred.sender, leader) {
             Ok(verified) => {
                 let from_leader = shred.sender == shred.leader;
                 let counter = if from_leader { Counter::ShredsFromLeader } else { Counter::ShredsFromRelays };

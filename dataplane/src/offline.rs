@@ -108,12 +108,14 @@ impl OfflineReceiver {
         self.intake.follow_horizon();
         let received = Received { payload: buffer, segment_bytes, stamp_ns: None, truncated: false };
         let now: Time = clock::now();
-        for datagram in self.intake.split(&received, now) {
-            let Some(authentic) = self.intake.authenticate(datagram) else { continue };
-            let Some(shred) = self.intake.parse(authentic) else { continue };
-            let Some(verified) = self.intake.verify(&shred) else { continue };
-            self.intake.relay(&shred, &verified);
-            self.intake.assemble(&shred, verified);
+        let mut datagrams = self.intake.split(&received, now);
+        while let Some(shreds) = self.intake.next_batch(&mut datagrams) {
+            let verified = self.intake.verify(&shreds);
+            for (shred, verified) in shreds.iter().flatten().zip(verified) {
+                let Some(verified) = verified else { continue };
+                self.intake.relay(shred, &verified);
+                self.intake.assemble(shred, verified);
+            }
         }
         self.intake.fan_outs().for_each(drop);
         while let Some(decoded) = self.intake.decode() {

@@ -1,4 +1,4 @@
-//! A shard: one thread, one engine, one socket. A shred's way is [`Shard::run`], from top to bottom.
+//! A shard: one thread, one engine, one socket. A shred's way is [`Shard::take_in`] and then [`Shard::run`], from top to bottom.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,14 +46,7 @@ impl Shard {
         while !self.stop.load(Ordering::Relaxed) {
             self.reap();
             while let Some(buffer) = self.next_buffer() {
-                let (intake, received) = (&mut self.intake, self.engine.received(buffer));
-                for datagram in intake.split(&received, self.received_at) {
-                    let Some(authentic) = intake.authenticate(datagram) else { continue };
-                    let Some(shred) = intake.parse(authentic) else { continue };
-                    let Some(verified) = intake.verify(&shred) else { continue };
-                    intake.relay(&shred, &verified);
-                    intake.assemble(&shred, verified);
-                }
+                self.take_in(buffer);
                 self.forward(buffer);
                 while let Some(decoded) = self.intake.decode() {
                     self.hand_off(decoded);
@@ -63,6 +56,20 @@ impl Shard {
             self.housekeep();
         }
         ShardReport { shard: self.index, stages: self.intake.stages, counters: self.counters }
+    }
+
+    /// What a buffer brings, up to where each shred lies in its slice.
+    fn take_in(&mut self, buffer: BufferId) {
+        let (intake, received) = (&mut self.intake, self.engine.received(buffer));
+        let mut datagrams = intake.split(&received, self.received_at);
+        while let Some(shreds) = intake.next_batch(&mut datagrams) {
+            let verified = intake.verify(&shreds);
+            for (shred, verified) in shreds.iter().flatten().zip(verified) {
+                let Some(verified) = verified else { continue };
+                intake.relay(shred, &verified);
+                intake.assemble(shred, verified);
+            }
+        }
     }
 
     /// Takes completions, after a sleep if there is nothing to do.

@@ -124,11 +124,12 @@ impl Path {
         if index.is_multiple_of(5) {
             bytes[20] ^= 1;
             let spoilt = ShredView::parse(bytes, &self.parameters).unwrap();
-            assert!(self.assembler.verify(&spoilt, ValidatorIndex(9), &leader).is_err());
+            assert!(self.assembler.verify(&spoilt, None, ValidatorIndex(9), &leader).is_err());
             bytes[20] ^= 1;
         }
         let shred = ShredView::parse(bytes, &self.parameters).unwrap();
-        let verified = self.assembler.verify(&shred, sender, &leader).unwrap();
+        let [leaf, ..] = self.assembler.hash_leaves([(&shred, sender)]);
+        let verified = self.assembler.verify(&shred, leaf, sender, &leader).unwrap();
         self.assembler.claim_relay(&verified);
         if self.assembler.insert(&shred, verified, Time(1)) != Inserted::Complete {
             return false;

@@ -51,7 +51,7 @@ fn arrivals() -> impl Strategy<Value = (CodingParameters, Vec<u8>, Vec<usize>)> 
 /// Inserts the shred that `bytes` may be; the slice if that decides it.
 fn receive(assembler: &mut Assembler, parameters: &CodingParameters, bytes: &[u8], sender: u16) -> Option<Slice> {
     let shred = ShredView::parse(bytes, parameters).ok()?;
-    let verified = assembler.verify(&shred, ValidatorIndex(sender), &leader().verifying_key()).ok()?;
+    let verified = assembler.verify(&shred, None, ValidatorIndex(sender), &leader().verifying_key()).ok()?;
     if assembler.insert(&shred, verified, Time(1)) != Inserted::Complete {
         return None;
     }
@@ -129,7 +129,7 @@ proptest! {
     fn any_bytes_are_a_shred_or_an_error(parameters in parameters(), bytes in prop::collection::vec(any::<u8>(), 0..1_300)) {
         if let Ok(shred) = ShredView::parse(&bytes, &parameters) {
             let mut assembler = Assembler::new(parameters, CLUSTER, BUDGET);
-            prop_assert!(assembler.verify(&shred, ValidatorIndex(0), &leader().verifying_key()).is_err());
+            prop_assert!(assembler.verify(&shred, None, ValidatorIndex(0), &leader().verifying_key()).is_err());
         }
     }
 }

@@ -140,14 +140,26 @@ impl Entry {
 
     /// Checks a shred whose signature is that of the slice against the slice's root: by its bytes if they are known, else
     /// by its path.
-    pub(super) fn verify(&mut self, shred: &ShredView<'_>, parameters: &CodingParameters) -> Result<(), Reject> {
+    pub(super) fn verify(
+        &mut self,
+        shred: &ShredView<'_>,
+        leaf: Option<Hash>,
+        parameters: &CodingParameters,
+    ) -> Result<(), Reject> {
         let index = shred.index().get();
         if !self.received.contains(index) {
-            let is_under_root = self.tree().verify(index, merkle::leaf(shred.data()), shred.path());
+            let leaf = leaf.unwrap_or_else(|| merkle::leaf(shred.data()));
+            let is_under_root = self.tree().verify(index, leaf, shred.path());
             return if is_under_root { Ok(()) } else { Err(Reject::WrongPath) };
         }
         let is_equal = shred.data() == self.piece(index, parameters) && self.tree().path_equal(index, shred.path());
         if is_equal { Ok(()) } else { Err(Reject::WrongBytes) }
+    }
+
+    /// Whether [`Self::verify`] needs the hash of a shred's leaf.
+    pub(super) fn will_hash(&self, shred: &ShredView<'_>) -> bool {
+        let is_signed_so = shred.signature() == self.signed.signature && shred.is_last() == self.signed.is_last;
+        is_signed_so && !self.received.contains(shred.index().get())
     }
 
     /// The bytes of a piece whose place has been written.

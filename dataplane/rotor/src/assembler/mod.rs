@@ -1,6 +1,6 @@
 //! Shreds in any order, duplicated or hostile, become slices again, or evidence that their leader lied.
 //!
-//! For every shred: [`Assembler::verify`], then relay it if [`Assembler::claim_relay`] agrees, then [`Assembler::insert`];
+//! For every shred: [`Assembler::verify`] (with what [`Assembler::hash_leaves`] made of several, if they came together), then relay it if [`Assembler::claim_relay`] agrees, then [`Assembler::insert`];
 //! when that says [`Inserted::Complete`], [`Assembler::decode`].
 //!
 //! - The first shred of a slice pays for a signature check, which takes less the more slices of one leader were checked; what it proves is kept. Further shreds with the same signature
@@ -32,11 +32,15 @@ pub use self::outcome::{Decoded, Defect, Equivocation, Inserted, MalformedSlice,
 use self::pool::Pool;
 use self::senders::FailedChecks;
 use crate::erasure::{ErasureCode, Kernel};
+use crate::merkle;
 use crate::parameters::CodingParameters;
 use crate::shred::ShredView;
 use crate::signature::SignedRoot;
 use crate::slice::{Slice, SliceId, SlicePayload};
-use crate::types::{ClusterId, ShredIndex, Slot, Time, VALIDATORS_MAX, ValidatorIndex};
+use crate::types::{ClusterId, Hash, ShredIndex, Slot, Time, VALIDATORS_MAX, ValidatorIndex};
+
+/// Shreds whose leaves are hashed together at most.
+pub const TOGETHER_MAX: usize = 16;
 
 /// Permission to relay and insert the one shred it was given for.
 #[derive(Debug)]
@@ -110,8 +114,44 @@ impl Assembler {
         self.pool.evictions()
     }
 
+    /// Hashes the leaves of shreds that came together, each with its sender, which takes less time than one by one: of up
+    /// to [`TOGETHER_MAX`] of them those that [`Self::verify`] would hash and that are of one length. For the others there
+    /// is `None`.
+    #[must_use]
+    pub fn hash_leaves<'s, 'd: 's>(
+        &self,
+        shreds: impl IntoIterator<Item = (&'s ShredView<'d>, ValidatorIndex)>,
+    ) -> [Option<Hash>; TOGETHER_MAX] {
+        let (mut data, mut places, mut count): ([&[u8]; TOGETHER_MAX], _, _) =
+            ([&[]; TOGETHER_MAX], [0; TOGETHER_MAX], 0);
+        for (place, (shred, sender)) in shreds.into_iter().take(TOGETHER_MAX).enumerate() {
+            let is_as_long = count == 0 || shred.data().len() == data[0].len();
+            if is_as_long && self.will_hash(shred, sender) {
+                (data[count], places[count]) = (shred.data(), place);
+                count += 1;
+            }
+        }
+        let mut hashes = [[0; 32]; TOGETHER_MAX];
+        merkle::leaves(data[..count].iter().copied(), &mut hashes[..count]);
+        let mut leaves = [None; TOGETHER_MAX];
+        for (place, hash) in places[..count].iter().zip(hashes) {
+            leaves[*place] = Some(Hash(hash));
+        }
+        leaves
+    }
+
+    /// Whether [`Self::verify`] has to hash a shred, unless it is of a slice in dispute.
+    fn will_hash(&self, shred: &ShredView<'_>, sender: ValidatorIndex) -> bool {
+        shred.slice().slot > self.closed_through
+            && match self.pool.find(shred.slice()) {
+                Some(position) => self.pool.entry(position).will_hash(shred),
+                None => self.failed.may_check(sender, shred.slice()),
+            }
+    }
+
     /// Checks that `leader`, the leader of the shred's slot, signed it. `sender` is the authenticated sender, which has at
-    /// most one signature checked in vain for each slice.
+    /// most one signature checked in vain for each slice. `leaf` is the hash of the shred's leaf, if it is known by
+    /// [`Self::hash_leaves`].
     ///
     /// # Errors
     /// [`Reject`] says why the shred is to be dropped.
@@ -121,6 +161,7 @@ impl Assembler {
     pub fn verify(
         &mut self,
         shred: &ShredView<'_>,
+        leaf: Option<Hash>,
         sender: ValidatorIndex,
         leader: &VerifyingKey,
     ) -> Result<Verified, Reject> {
@@ -130,7 +171,7 @@ impl Assembler {
         }
         let position = match self.pool.find(shred.slice()) {
             Some(position) => position,
-            None => self.introduce(shred, sender, leader)?,
+            None => self.introduce(shred, leaf, sender, leader)?,
         };
         let entry = self.pool.entry_mut(position);
         if shred.signature() == entry.signed.signature {
@@ -139,11 +180,11 @@ impl Assembler {
             }
         } else {
             let is_spent = self.failed.contains(sender, shred.slice());
-            check_other_signature(entry, shred, sender, is_spent, |claimed| {
+            check_other_signature(entry, shred, leaf, sender, is_spent, |claimed| {
                 self.leaders.verify(claimed, leader, self.cluster)
             })?;
         }
-        entry.verify(shred, &self.parameters)?;
+        entry.verify(shred, leaf, &self.parameters)?;
         Ok(Verified { slice: shred.slice(), index: shred.index(), entry: position, generation: entry.generation })
     }
 
@@ -151,6 +192,7 @@ impl Assembler {
     fn introduce(
         &mut self,
         shred: &ShredView<'_>,
+        leaf: Option<Hash>,
         sender: ValidatorIndex,
         leader: &VerifyingKey,
     ) -> Result<u32, Reject> {
@@ -161,7 +203,7 @@ impl Assembler {
         if !self.pool.has_room(slice) {
             return Err(Reject::Budget);
         }
-        let signed = claim(shred);
+        let signed = claim(shred, leaf);
         if !self.leaders.verify(&signed, leader, self.cluster) {
             self.failed.note(sender, slice);
             return Err(Reject::BadSignature);
@@ -252,8 +294,10 @@ fn fixed_bytes(code: &ErasureCode) -> usize {
 }
 
 /// What a shred says was signed.
-fn claim(shred: &ShredView<'_>) -> SignedRoot {
-    SignedRoot { id: shred.slice(), is_last: shred.is_last(), root: shred.claimed_root(), signature: shred.signature() }
+fn claim(shred: &ShredView<'_>, leaf: Option<Hash>) -> SignedRoot {
+    let leaf = leaf.unwrap_or_else(|| merkle::leaf(shred.data()));
+    let root = merkle::root_from_path(leaf, shred.index().get(), shred.path());
+    SignedRoot { id: shred.slice(), is_last: shred.is_last(), root, signature: shred.signature() }
 }
 
 /// A shred of a slice held, with another signature than the slice's: the leader may have signed the same twice, which is
@@ -261,6 +305,7 @@ fn claim(shred: &ShredView<'_>) -> SignedRoot {
 fn check_other_signature(
     entry: &mut Entry,
     shred: &ShredView<'_>,
+    leaf: Option<Hash>,
     sender: ValidatorIndex,
     is_spent: bool,
     is_leaders: impl FnOnce(&SignedRoot) -> bool,
@@ -271,7 +316,7 @@ fn check_other_signature(
     if is_spent || !entry.checked.insert(sender) {
         return Err(Reject::SenderSpent);
     }
-    let claimed = claim(shred);
+    let claimed = claim(shred, leaf);
     if !is_leaders(&claimed) {
         return Err(Reject::BadSignature);
     }

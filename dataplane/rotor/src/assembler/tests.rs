@@ -89,7 +89,8 @@ fn view(bytes: &[u8]) -> ShredView<'_> {
 }
 
 fn verify(assembler: &mut Assembler, bytes: &[u8], sender: ValidatorIndex) -> Result<Verified, Reject> {
-    assembler.verify(&view(bytes), sender, &key().verifying_key())
+    let [leaf, ..] = assembler.hash_leaves([(&view(bytes), sender)]);
+    assembler.verify(&view(bytes), leaf, sender, &key().verifying_key())
 }
 
 fn refused(assembler: &mut Assembler, bytes: &[u8], sender: ValidatorIndex) -> Reject {
@@ -164,7 +165,10 @@ fn an_unsigned_shred_takes_no_memory() {
         bytes[place] ^= 0x80;
         if let Ok(shred) = ShredView::parse(&bytes, &parameters()) {
             let sender = ValidatorIndex(place as u16);
-            assert_eq!(assembler.verify(&shred, sender, &key().verifying_key()).unwrap_err(), Reject::BadSignature);
+            assert_eq!(
+                assembler.verify(&shred, None, sender, &key().verifying_key()).unwrap_err(),
+                Reject::BadSignature
+            );
         }
     }
     assert_eq!(assembler.held(), 0);
@@ -273,7 +277,7 @@ fn two_signed_versions_are_reported_once_and_the_first_goes_on() {
         assert_eq!(insert(&mut assembler, &first[0]), Inserted::Stored);
         assert_eq!(refused(&mut assembler, &second[1], SENDER), Reject::Equivocation);
         let proof = assembler.equivocation(id(7, 2)).unwrap();
-        assert_eq!((proof.first, proof.second), (claim(&view(&first[0])), claim(&view(&second[0]))));
+        assert_eq!((proof.first, proof.second), (claim(&view(&first[0]), None), claim(&view(&second[0]), None)));
         for signed in [proof.first, proof.second] {
             assert!(signed.verify(&key().verifying_key(), CLUSTER));
         }
@@ -295,7 +299,7 @@ fn shreds_of_different_length_under_one_root_are_malformed() {
     assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
     assert_eq!(insert(&mut assembler, &shreds[6]), Inserted::Complete);
     let Some(Decoded::Malformed(malformed)) = assembler.decode(id(7, 2)) else { panic!("not malformed") };
-    assert_eq!(malformed, MalformedSlice { signed: claim(&view(&shreds[0])), defect: Defect::Lengths });
+    assert_eq!(malformed, MalformedSlice { signed: claim(&view(&shreds[0]), None), defect: Defect::Lengths });
     // Others are to find out too: the shreds are still good to relay, and nothing is said twice.
     for bytes in &shreds {
         assert_eq!(insert(&mut assembler, bytes), Inserted::Malformed);
