@@ -141,6 +141,26 @@ impl PairwiseKeys {
         // One comparison of whole numbers: it cannot stop at the first byte that differs.
         u128::from_ne_bytes(expected) == u128::from_ne_bytes(*tag)
     }
+
+    /// Of several messages with their tags which ones `peer` sent, as [`Self::verify_from`] would say of each, in little more
+    /// than the time of one.
+    ///
+    /// # Panics
+    /// As [`Self::tags_to`].
+    #[must_use]
+    pub fn verify_all_from(
+        &self,
+        peer: ValidatorIndex,
+        messages: &[PrefixedMessage<'_>],
+        tags: &[[u8; 16]],
+    ) -> [bool; TAGS_AT_ONCE] {
+        let expected = self.peers[peer.get()].from.tags(messages);
+        let mut verdicts = [false; TAGS_AT_ONCE];
+        for ((verdict, expected), tag) in verdicts.iter_mut().zip(&expected[..messages.len()]).zip(tags) {
+            *verdict = u128::from_ne_bytes(*expected) == u128::from_ne_bytes(*tag);
+        }
+        verdicts
+    }
 }
 
 impl MacKey {

@@ -2,12 +2,20 @@
 
 use std::sync::Arc;
 
+use alpenglow_rotor::assembler::TOGETHER_MAX;
 use alpenglow_rotor::types::{ClusterId, Slot, ValidatorIndex};
 
-use crate::auth::PairwiseKeys;
+use crate::auth::{PairwiseKeys, TAGS_AT_ONCE};
 use crate::config::DataplaneConfig;
 use crate::counters::Counter;
 use crate::datagram::{self, Header, HeaderError, Kind, PREFIX_BYTES};
+
+/// One datagram and its place in the receive buffer.
+#[derive(Clone, Copy)]
+pub(crate) struct Datagram<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) position: usize,
+}
 
 /// A datagram that comes from whom it says.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +25,17 @@ pub(crate) struct Authentic<'a> {
     pub(crate) sender: Option<ValidatorIndex>,
     pub(crate) lane: u8,
     pub(crate) body: &'a [u8],
+    /// Its place in the receive buffer.
+    pub(crate) position: usize,
+}
+
+/// A datagram that is wanted if it comes from whom it says. Its MAC is not checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Claimed<'a> {
+    contents: Authentic<'a>,
+    prefix: &'a [u8; PREFIX_BYTES],
+    covered: &'a [u8],
+    tag: [u8; 16],
 }
 
 /// See the module.
@@ -43,14 +62,15 @@ impl Gate {
         }
     }
 
-    /// Checks a whole datagram, the cheap things first. `closed_through` is closed, as are the slots before it; shreds of
+    /// Checks everything about a datagram but its MAC, the cheapest first. `closed_through` is closed, as are the slots before it; shreds of
     /// slots after `shreds_through` are not wanted yet.
     pub(crate) fn admit<'a>(
         &self,
-        bytes: &'a [u8],
+        datagram: Datagram<'a>,
         closed_through: Slot,
         shreds_through: Slot,
-    ) -> Result<Authentic<'a>, Counter> {
+    ) -> Result<Claimed<'a>, Counter> {
+        let Datagram { bytes, position } = datagram;
         if bytes.len() > self.datagram_bytes {
             return Err(Counter::TooLong);
         }
@@ -61,24 +81,49 @@ impl Gate {
         if usize::from(header.lane) % self.shards != self.shard {
             return Err(Counter::WrongShard);
         }
-        if header.kind == Kind::Transaction {
-            return Ok(Authentic { kind: header.kind, sender: None, lane: header.lane, body });
-        }
-        let sender = ValidatorIndex(header.sender);
-        if sender.get() >= self.validators {
+        let sender = (header.kind != Kind::Transaction).then_some(ValidatorIndex(header.sender));
+        if sender.is_some_and(|sender| sender.get() >= self.validators) {
             return Err(Counter::UnknownSender);
         }
-        if sender == self.own {
+        if sender == Some(self.own) {
             return Err(Counter::OwnSender);
         }
         if header.kind == Kind::Shred {
             within_horizon(body, closed_through, shreds_through)?;
         }
-        let covered = [&bytes[..PREFIX_BYTES], datagram::covered(header.kind, body)];
-        if !self.keys.verify_from(sender, &covered, &header.tag) {
-            return Err(Counter::BadMac);
+        Ok(Claimed {
+            contents: Authentic { kind: header.kind, sender, lane: header.lane, body, position },
+            prefix: bytes.first_chunk().expect("a header begins with the prefix"),
+            covered: datagram::covered(header.kind, body),
+            tag: header.tag,
+        })
+    }
+
+    /// Checks the MACs of up to [`TOGETHER_MAX`] datagrams: those of one sender and length at once. Those that come from whom
+    /// they say are given back, each in its place.
+    pub(crate) fn authenticate<'a>(&self, claimed: &[Option<Claimed<'a>>]) -> [Option<Authentic<'a>>; TOGETHER_MAX] {
+        let mut authentic = [None; TOGETHER_MAX];
+        let mut places = authentic.iter_mut();
+        let sort =
+            |claimed: &Option<Claimed<'_>>| claimed.map(|claimed| (claimed.contents.sender, claimed.covered.len()));
+        let alike = claimed.chunk_by(|left, right| sort(left) == sort(right));
+        for alike in alike.flat_map(|alike| alike.chunks(TAGS_AT_ONCE)) {
+            for ((claimed, is_authentic), place) in alike.iter().zip(self.verdicts(alike)).zip(&mut places) {
+                *place = claimed.filter(|_| is_authentic).map(|claimed| claimed.contents);
+            }
         }
-        Ok(Authentic { kind: header.kind, sender: Some(sender), lane: header.lane, body })
+        authentic
+    }
+
+    /// Which ones of datagrams with one sender and length come from it.
+    fn verdicts(&self, alike: &[Option<Claimed<'_>>]) -> [bool; TAGS_AT_ONCE] {
+        let Some(first) = alike[0] else { return [false; TAGS_AT_ONCE] };
+        let Some(sender) = first.contents.sender else { return [true; TAGS_AT_ONCE] };
+        let (mut messages, mut tags) = ([(first.prefix, first.covered); TAGS_AT_ONCE], [[0; 16]; TAGS_AT_ONCE]);
+        for ((message, tag), claimed) in messages.iter_mut().zip(&mut tags).zip(alike.iter().flatten()) {
+            (*message, *tag) = ((claimed.prefix, claimed.covered), claimed.tag);
+        }
+        self.keys.verify_all_from(sender, &messages[..alike.len()], &tags)
     }
 }
 

@@ -17,18 +17,11 @@ use crate::buffers::SEGMENTS_MAX;
 use crate::clock;
 use crate::counters::{Counter, Counters};
 use crate::datagram::Kind;
-use crate::gate::{Authentic, Gate};
+use crate::gate::{Authentic, Claimed, Datagram, Gate};
 use crate::lineup::{Lineups, Role};
 use crate::link::{ControlLink, FromShard, Horizon, InboundMessage, MessageBytes};
 use crate::relay::FanOut;
 use crate::stages::{Stage, Stages};
-
-/// One datagram and its place in the receive buffer.
-#[derive(Clone, Copy)]
-pub(crate) struct Datagram<'a> {
-    bytes: &'a [u8],
-    position: usize,
-}
 
 /// An authenticated, well-formed shred.
 #[derive(Clone, Copy)]
@@ -37,7 +30,8 @@ pub(crate) struct Shred<'a> {
     sender: ValidatorIndex,
     role: Role,
     leader: ValidatorIndex,
-    datagram: Datagram<'a>,
+    /// Its place in the receive buffer.
+    position: usize,
 }
 
 /// Shreds that are verified together.
@@ -124,27 +118,44 @@ impl Intake {
 
     /// The next shreds among `datagrams`; `None` when none are left.
     pub(crate) fn next_batch<'a>(&mut self, datagrams: &mut impl Iterator<Item = Datagram<'a>>) -> Option<Batch<'a>> {
-        let mut batch = [None; TOGETHER_MAX];
-        let shreds = datagrams.filter_map(|datagram| {
-            let authentic = self.authenticate(datagram)?;
-            self.parse(authentic)
-        });
-        batch.iter_mut().zip(shreds).for_each(|(place, shred)| *place = Some(shred));
-        batch[0].is_some().then_some(batch)
-    }
-
-    /// Whether it comes from whom it says, and is wanted at all.
-    fn authenticate<'a>(&mut self, datagram: Datagram<'a>) -> Option<(Datagram<'a>, Authentic<'a>)> {
-        match self.gate.admit(datagram.bytes, self.closed_through, self.horizon.shreds_through()) {
-            Ok(authentic) => Some((datagram, authentic)),
-            Err(reason) => self.drop_one(reason),
+        loop {
+            let mut claimed = [const { None }; TOGETHER_MAX];
+            let wanted = datagrams.filter_map(|datagram| self.admit(datagram));
+            let count = claimed.iter_mut().zip(wanted).map(|(place, datagram)| *place = Some(datagram)).count();
+            if count == 0 {
+                return None;
+            }
+            let mut batch = [None; TOGETHER_MAX];
+            let mut places = batch.iter_mut();
+            for authentic in self.authenticate(&claimed[..count]).into_iter().flatten() {
+                if let Some(shred) = self.parse(&authentic) {
+                    *places.next().expect("no more shreds than datagrams") = Some(shred);
+                }
+            }
+            if batch[0].is_some() {
+                return Some(batch);
+            }
         }
     }
 
+    /// Whether it is wanted, if it comes from whom it says.
+    fn admit<'a>(&self, datagram: Datagram<'a>) -> Option<Claimed<'a>> {
+        let admitted = self.gate.admit(datagram, self.closed_through, self.horizon.shreds_through());
+        admitted.map_err(|reason| self.counters.add(reason, 1)).ok()
+    }
+
+    /// Which of them come from whom they say.
+    fn authenticate<'a>(&self, claimed: &[Option<Claimed<'a>>]) -> [Option<Authentic<'a>>; TOGETHER_MAX] {
+        let authentic = self.gate.authenticate(claimed);
+        let forged = claimed.len() - authentic.iter().flatten().count();
+        self.counters.add(Counter::BadMac, forged as u64);
+        authentic
+    }
+
     /// Reads a shred; other messages go to control as they are.
-    fn parse<'a>(&mut self, (datagram, authentic): (Datagram<'a>, Authentic<'a>)) -> Option<Shred<'a>> {
+    fn parse<'a>(&mut self, authentic: &Authentic<'a>) -> Option<Shred<'a>> {
         let (Kind::Shred, Some(sender)) = (authentic.kind, authentic.sender) else {
-            self.pass_on(&authentic);
+            self.pass_on(authentic);
             return None;
         };
         let Ok(view) = ShredView::parse(authentic.body, &self.coding) else {
@@ -155,7 +166,7 @@ impl Intake {
         }
         let lineup = self.lineups.of(view.slice());
         match lineup.role(view.index().get(), sender, self.own) {
-            Ok(role) => Some(Shred { view, sender, role, leader: lineup.leader, datagram }),
+            Ok(role) => Some(Shred { view, sender, role, leader: lineup.leader, position: authentic.position }),
             Err(reason) => self.drop_one(reason),
         }
     }
@@ -216,7 +227,7 @@ impl Intake {
             self.fan_outs.push(FanOut::new(slice, shred.leader, next_leader, self.datagram_bytes, self.received));
         }
         let fan_out = self.fan_outs.last_mut().expect("one was pushed if there was none");
-        fan_out.positions.insert(shred.datagram.position);
+        fan_out.positions.insert(shred.position);
     }
 
     /// Copies its data to its slice.
