@@ -13,6 +13,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alpenglow_dataplane::EngineKind;
 use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::types::ValidatorIndex;
 use alpenglow_rotor::validators::ValidatorSet;
@@ -22,7 +23,7 @@ use crate::encoding::Identity;
 use crate::files::{self, Access, ReadError};
 
 pub(crate) use self::flags::ConfigFlags;
-pub(crate) use self::policies::{CorePolicy, KernelPolicy, PollPolicy};
+pub(crate) use self::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy};
 pub(crate) use self::text::NewConfig;
 
 /// Longest config file: the addresses of the largest validator set take a twentieth of it.
@@ -45,6 +46,8 @@ pub(crate) struct NodeConfig {
     pub(crate) shards: NonZero<usize>,
     /// Where threads run.
     pub(crate) cores: CorePolicy,
+    /// How the node talks to the kernel.
+    pub(crate) engine: EngineKind,
     /// How threads wait.
     pub(crate) poll: PollPolicy,
     /// What the erasure code is computed with.

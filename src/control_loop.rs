@@ -1,14 +1,9 @@
-//! The control thread: it takes what shards and verifiers have left, lets [`Control`] decide, and carries out what comes
-//! back. A round is a list of small duties, each bounded, so that no kind of input starves another or the timers.
-//!
-//! It runs on a glommio executor; nothing of glommio is used elsewhere.
+//! What the control thread does: it takes what shards and verifiers have left, lets [`Control`] decide, and carries out what
+//! comes back. A round is a list of small duties, each bounded, so that no kind of input starves another or the timers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alpenglow_control::consensus::Finalization;
@@ -19,12 +14,9 @@ use alpenglow_control::output::{Decision, Event, Output};
 use alpenglow_control::production::SliceSent;
 use alpenglow_control::transactions::TransactionSource;
 use alpenglow_dataplane::datagram::Kind;
-use alpenglow_dataplane::{ControlWaker, FromShard, Horizon, InboundMessage, MessageBytes, ShardLink, ToShard, clock};
+use alpenglow_dataplane::{FromShard, Horizon, InboundMessage, MessageBytes, ShardLink, ToShard, clock};
 use alpenglow_rotor::types::{Slot, Time};
 use crossbeam::channel::Sender;
-use futures_lite::{AsyncReadExt, FutureExt};
-use glommio::timer::Timer;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::application::Finalized;
 use crate::block_times::BlockTimes;
@@ -39,11 +31,6 @@ const ROUND_INPUTS: usize = 64;
 const TURNS_BEFORE_TIMER: usize = 64;
 /// Longest wait. Nothing depends on it: every input wakes and every timer is waited for; it bounds what a defect costs.
 const WAIT_MAX: Duration = Duration::from_millis(100);
-/// Memory that glommio registers for file I/O, which this thread does not do.
-const IO_MEMORY_BYTES: usize = 64 << 10;
-/// Operations that glommio's rings hold; this thread has a read and a timer under way.
-const RING_DEPTH: usize = 32;
-
 /// What the control thread works with.
 pub(crate) struct ControlParts {
     /// What decides.
@@ -62,18 +49,6 @@ pub(crate) struct ControlParts {
     pub(crate) events: Events,
 }
 
-/// How the control thread runs.
-pub(crate) struct ControlPlacement {
-    /// Its core.
-    pub(crate) core: Option<usize>,
-    /// Whether it never sleeps.
-    pub(crate) spin: bool,
-    /// Wakes it.
-    pub(crate) waker: Arc<ControlWaker>,
-    /// The end of the waker that it waits on.
-    pub(crate) wake_reader: UnixStream,
-}
-
 /// What the control thread leaves when it ends.
 pub(crate) struct ControlReport {
     /// Times it measured.
@@ -82,89 +57,8 @@ pub(crate) struct ControlReport {
     pub(crate) drops: BTreeMap<&'static str, u64>,
 }
 
-/// The running thread.
-pub(crate) struct ControlThread {
-    thread: ExecutorJoinHandle<ControlReport>,
-    waker: Arc<ControlWaker>,
-    /// Shared with the thread alone, which lets go of it when it ends.
-    stop: Arc<AtomicBool>,
-}
-
-impl ControlThread {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// When glommio cannot set up its rings or the thread.
-    pub(crate) fn start(parts: ControlParts, placement: ControlPlacement) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let waker = Arc::clone(&placement.waker);
-        let on = placement.core.map_or(Placement::Unbound, Placement::Fixed);
-        let builder = LocalExecutorBuilder::new(on).name("control").io_memory(IO_MEMORY_BYTES).ring_depth(RING_DEPTH);
-        let told_to_stop = Arc::clone(&stop);
-        let thread = builder.spawn(move || run(ControlLoop::new(parts), placement, told_to_stop)).map_err(explain)?;
-        Ok(Self { thread, waker, stop })
-    }
-
-    /// Whether it has ended without being told to: by a panic.
-    pub(crate) fn has_ended(&self) -> bool {
-        Arc::strong_count(&self.stop) == 1
-    }
-
-    /// Ends it; what it left.
-    ///
-    /// # Errors
-    /// When the thread panicked.
-    pub(crate) fn stop(self) -> io::Result<ControlReport> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.waker.wake();
-        self.thread.join().map_err(explain)
-    }
-}
-
-/// A glommio error may hold a panic's payload, which no other thread may look into: its text is kept.
-fn explain<T>(error: glommio::GlommioError<T>) -> io::Error {
-    io::Error::other(error.to_string())
-}
-
-async fn run(mut control: ControlLoop, placement: ControlPlacement, stop: Arc<AtomicBool>) -> ControlReport {
-    let ControlPlacement { spin, waker, wake_reader, .. } = placement;
-    #[expect(unsafe_code, reason = "glommio has no safe way to take over a stream")]
-    // SAFETY: the descriptor was just given up by its only owner, and the new stream becomes its only owner.
-    let stream = unsafe { glommio::net::UnixStream::from_raw_fd(wake_reader.into_raw_fd()) };
-    let mut wake = Box::pin(next_wake(stream));
-    while !stop.load(Ordering::Relaxed) {
-        if control.round() > 0 || spin {
-            glommio::yield_if_needed().await;
-            continue;
-        }
-        waker.park();
-        if !control.has_input() && !stop.load(Ordering::Relaxed) {
-            let wait = control.time_to_wait(clock::now());
-            let woken = async { Some(wake.as_mut().await) };
-            let timed_out = async {
-                Timer::new(wait).await;
-                None
-            };
-            if let Some(stream) = woken.or(timed_out).await {
-                wake = Box::pin(next_wake(stream));
-            }
-        }
-        waker.unpark();
-    }
-    control.finish()
-}
-
-/// Waits for a wake-up and gives the stream back, so that a wait cut short by a timer goes on at the next one.
-async fn next_wake(mut stream: glommio::net::UnixStream) -> glommio::net::UnixStream {
-    if stream.read(&mut [0; 64]).await.is_err() {
-        // Without the stream the timers still wake the loop, only later than inputs should.
-        tracing::error!("the control thread's wake-up stream failed");
-        std::future::pending::<()>().await;
-    }
-    stream
-}
-
-struct ControlLoop {
+/// See the module.
+pub(crate) struct ControlLoop {
     parts: ControlParts,
     /// Orders that found a shard's queue full, with the shard. While there are any, nothing is decided, so they are those
     /// of one input and one tick at most.
@@ -176,13 +70,13 @@ struct ControlLoop {
 }
 
 impl ControlLoop {
-    fn new(parts: ControlParts) -> Self {
+    pub(crate) fn new(parts: ControlParts) -> Self {
         Self { parts, backlog: VecDeque::new(), next_shard: 0, times: BlockTimes::default(), drops: BTreeMap::new() }
     }
 
     /// One round of all duties; how much there was to do. Timers come last: a thread that was held up must not skip a slot
     /// whose block waits in its queue.
-    fn round(&mut self) -> usize {
+    pub(crate) fn round(&mut self) -> usize {
         let mut done = self.offer_backlog();
         if self.backlog.is_empty() {
             let is_due = self.is_timer_due(clock::now());
@@ -205,13 +99,15 @@ impl ControlLoop {
         done
     }
 
-    fn has_input(&self) -> bool {
+    /// Whether the next round has something to take. Asked after the thread has called itself parked.
+    pub(crate) fn has_input(&self) -> bool {
         !self.backlog.is_empty()
             || !self.parts.verifiers.is_empty()
             || self.parts.links.iter().any(|link| !link.is_empty())
     }
 
-    fn time_to_wait(&self, now: Time) -> Duration {
+    /// How long a wait may last.
+    pub(crate) fn time_to_wait(&self, now: Time) -> Duration {
         self.parts.control.next_timeout().map_or(WAIT_MAX, |due| due.since(now).min(WAIT_MAX))
     }
 
@@ -394,7 +290,8 @@ impl ControlLoop {
         *self.drops.entry(reason).or_default() += 1;
     }
 
-    fn finish(mut self) -> ControlReport {
+    /// Stops the verifiers; what the thread leaves.
+    pub(crate) fn finish(mut self) -> ControlReport {
         for (reason, count) in self.parts.control.counters().iter() {
             *self.drops.entry(reason).or_default() += count;
         }

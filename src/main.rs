@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod config;
 mod control_loop;
+mod control_thread;
 mod encoding;
 mod files;
 mod first_start;

@@ -21,7 +21,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::application::{Application, ApplicationConfig, ApplicationReport};
 use crate::config::{ConfigError, NodeConfig};
-use crate::control_loop::{ControlParts, ControlPlacement, ControlReport, ControlThread};
+use crate::control_loop::{ControlParts, ControlReport};
+use crate::control_thread::{ControlPlacement, ControlThread};
 use crate::first_start::{self, FirstStartError};
 use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
@@ -105,7 +106,7 @@ struct Node {
 pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     let (node, voting_key) = Node::read(config)?;
     // Before glommio, which panics where io_uring is denied.
-    probe()?;
+    probe(node.config.engine)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(system("listen for signals"))?;
@@ -164,7 +165,8 @@ impl Node {
             events: events.clone(),
         };
         let Layout { control_core: core, spin, .. } = self.layout;
-        let placement = ControlPlacement { core, spin, waker, wake_reader };
+        let engine = self.config.engine;
+        let placement = ControlPlacement { engine, core, spin, waker, wake_reader };
         let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
         Ok(Running { dataplane, control, application, verifier_panic })
     }
@@ -233,6 +235,7 @@ impl Node {
             shards: self.layout.shard_cores.len(),
             cores: self.layout.shard_cores.clone(),
             kernel: self.config.kernel,
+            engine: self.config.engine,
             poll: if self.layout.spin { Poll::Spin } else { Poll::Wait },
             slice_memory_bytes: self.config.slice_memory_bytes,
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,

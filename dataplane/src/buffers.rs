@@ -12,12 +12,11 @@ mod receive;
 mod send;
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use socket2::SockAddr;
 
-pub(crate) use self::receive::{BufferId, ReceiveBuffers, Received};
+pub(crate) use self::receive::{BufferId, PAYLOAD_BYTES, ReceiveBuffers, Received};
 pub(crate) use self::send::{Draft, SendSlot, SliceBuffer};
 use self::send::{Outgoing, SendBuffers};
 
@@ -52,9 +51,9 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     /// Sends go to `peers`, which are addressed by their index.
-    pub(crate) fn new(counts: BufferCounts, receive: ReceiveBuffers, peers: &[SocketAddr]) -> io::Result<Self> {
+    pub(crate) fn new(counts: BufferCounts, receive: ReceiveBuffers, peers: Box<[SockAddr]>) -> io::Result<Self> {
         let sends = SendBuffers::new(counts.send_slots, counts.slice_buffers, counts.slice_buffer_bytes)?;
-        Ok(Self { receive, sends, peers: peers.iter().map(|&address| SockAddr::from(address)).collect() })
+        Ok(Self { receive, sends, peers })
     }
 
     /// What a held buffer contains.

@@ -23,6 +23,29 @@ pub enum Poll {
     Wait,
 }
 
+/// How a shard talks to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineKind {
+    /// Through io_uring: everything that is to be done in one call, and what has come without one.
+    IoUring,
+    /// By `recvmmsg` and `sendmmsg`, for hosts where io_uring is forbidden.
+    Syscalls,
+}
+
+impl EngineKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::IoUring, Self::Syscalls];
+
+    /// As files and flags say it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Syscalls => "syscalls",
+        }
+    }
+}
+
 /// Most shards: lanes are bytes, and each shard should get its share of them.
 pub const SHARDS_MAX: usize = 64;
 
@@ -53,6 +76,8 @@ pub struct DataplaneConfig {
     pub shards: usize,
     /// The core that each shard is pinned to, one entry for each; `None` leaves it to the scheduler.
     pub cores: Vec<Option<usize>>,
+    /// How shards talk to the kernel.
+    pub engine: EngineKind,
     /// How shards wait.
     pub poll: Poll,
     /// Memory for slices that are being put together, for all shards together. Touched as far as it is used.
@@ -90,6 +115,8 @@ impl DataplaneConfig {
     }
 }
 
+const WITHOUT_IO_URING: &str = "or do without io_uring: engine = \"syscalls\" (--engine syscalls)";
+
 /// Why a dataplane does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -101,21 +128,21 @@ pub enum StartError {
     Keys(#[from] AuthError),
     /// io_uring is switched off for everybody or for this user.
     #[error(
-        "io_uring is switched off by the sysctl kernel.io_uring_disabled = {value}: set it to 0 (sysctl -w kernel.io_uring_disabled=0), {alternative}"
+        "io_uring is switched off by the sysctl kernel.io_uring_disabled = {value}: set it to 0 (sysctl -w kernel.io_uring_disabled=0){alternative}; {WITHOUT_IO_URING}"
     )]
     IoUringDisabled {
         /// The sysctl's value.
         value: u32,
-        /// What else helps at this value.
+        /// What else helps at this value, if anything.
         alternative: &'static str,
     },
     /// The system call is filtered, as container runtimes do by default.
     #[error(
-        "io_uring is not permitted here although the kernel has it: a seccomp filter denies it, as in most container runtimes by default; run outside of the container or with a profile that allows io_uring_setup, io_uring_enter and io_uring_register (docker run --security-opt seccomp=...)"
+        "io_uring is not permitted here although the kernel has it: a seccomp filter denies it, as in most container runtimes by default; run outside of the container or with a profile that allows io_uring_setup, io_uring_enter and io_uring_register (docker run --security-opt seccomp=...); {WITHOUT_IO_URING}"
     )]
     IoUringDenied,
     /// The kernel has no io_uring, or one without what is used here.
-    #[error("this kernel's io_uring lacks {missing}: Linux 6.1 or later is needed")]
+    #[error("this kernel's io_uring lacks {missing}: Linux 6.1 or later is needed; {WITHOUT_IO_URING}")]
     KernelTooOld {
         /// What it lacks.
         missing: &'static str,

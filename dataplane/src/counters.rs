@@ -130,13 +130,15 @@ counters! {
     /// A send that failed for another reason.
     SendFailed = "send_failed" drop,
 
-    /// Times the kernel ran out of receive buffers; reading went on when some had returned.
+    /// Times there was no receive buffer left for the kernel; reading went on when some had returned.
     ReceiveBuffersExhausted = "receive_buffers_exhausted" fact,
     /// Times the completion queue overflowed; the kernel keeps such completions and delivers them later.
     CompletionQueueOverflows = "completion_queue_overflows" fact,
     /// Receives that ended with an error; they were started again.
     ReceiveErrors = "receive_errors" fact,
-    /// Failed calls to enter the ring; they were repeated.
+    /// Times that sends began to wait because the socket's buffer was full. io_uring lets them wait in the kernel, unseen.
+    SendsBlocked = "sends_blocked" fact,
+    /// Failed calls to enter the ring, or to wait without one; they were repeated.
     EnterErrors = "enter_errors" fact,
 }
 

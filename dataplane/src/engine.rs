@@ -3,26 +3,26 @@
 //! A send is queued at once and its slot comes back by itself; buffers received are held by the shard until it releases
 //! them. Whatever an engine cannot do now it keeps and tries again, and counts.
 
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 
 use crate::buffers::{BufferCounts, BufferId, Buffers, SendSlot, SliceBuffer};
-use crate::config::StartError;
-use crate::counters::Counters;
+use crate::config::{EngineKind, StartError};
+use crate::counters::{Counter, Counters};
 use crate::link::ControlLink;
 use crate::ring::{Ring, RingDepth};
+use crate::syscalls::Syscalls;
 use crate::wake::ControlWaker;
 
 /// What an engine is made of. It owns the socket and the buffers from then on.
-pub(crate) struct EngineParts<'a> {
+pub(crate) struct EngineParts {
     pub(crate) socket: Socket,
     pub(crate) buffers: BufferCounts,
     /// Where each validator receives.
-    pub(crate) peers: &'a [SocketAddr],
+    pub(crate) peers: Box<[SockAddr]>,
     /// Whose waker ends a wait.
     pub(crate) control: ControlLink,
     pub(crate) control_waker: Arc<ControlWaker>,
@@ -30,20 +30,26 @@ pub(crate) struct EngineParts<'a> {
 }
 
 /// See the module. Made and used by one thread.
+#[expect(clippy::large_enum_variant, reason = "there is one for each shard; a box would be one more pointer to follow")]
 pub(crate) enum Engine {
     IoUring(Ring),
+    Syscalls(Syscalls),
 }
 
 impl Engine {
     /// Sets everything up on the calling thread, which must be the one that uses it.
-    pub(crate) fn new(depth: RingDepth, parts: EngineParts<'_>) -> Result<Self, StartError> {
-        Ring::new(depth, parts).map(Self::IoUring)
+    pub(crate) fn new(kind: EngineKind, depth: RingDepth, parts: EngineParts) -> Result<Self, StartError> {
+        match kind {
+            EngineKind::IoUring => Ring::new(depth, parts).map(Self::IoUring),
+            EngineKind::Syscalls => Syscalls::new(parts).map(Self::Syscalls),
+        }
     }
 
     /// Queues the first `length` bytes of the slot's memory for `peer`, cut into datagrams of `segment_bytes`.
     pub(crate) fn send(&mut self, slot: SendSlot, length: usize, peer: usize, segment_bytes: usize) {
         match self {
             Self::IoUring(ring) => ring.send(slot, length, peer, segment_bytes),
+            Self::Syscalls(syscalls) => syscalls.send(slot, length, peer, segment_bytes),
         }
     }
 
@@ -58,6 +64,7 @@ impl Engine {
     ) {
         match self {
             Self::IoUring(ring) => ring.send_slice(slot, buffer, range, peer, segment_bytes),
+            Self::Syscalls(syscalls) => syscalls.send_slice(slot, buffer, range, peer, segment_bytes),
         }
     }
 
@@ -65,6 +72,7 @@ impl Engine {
     pub(crate) fn wake_control(&mut self) {
         match self {
             Self::IoUring(ring) => ring.wake_control(),
+            Self::Syscalls(syscalls) => syscalls.wake_control(),
         }
     }
 
@@ -72,6 +80,7 @@ impl Engine {
     pub(crate) fn submit(&mut self) {
         match self {
             Self::IoUring(ring) => ring.submit(),
+            Self::Syscalls(syscalls) => syscalls.submit(),
         }
     }
 
@@ -80,6 +89,7 @@ impl Engine {
     pub(crate) fn reap(&mut self, wait: Option<Duration>, received: &mut impl Extend<BufferId>) {
         match self {
             Self::IoUring(ring) => ring.reap(wait, received),
+            Self::Syscalls(syscalls) => syscalls.reap(wait, received),
         }
     }
 }
@@ -90,6 +100,7 @@ impl Deref for Engine {
     fn deref(&self) -> &Buffers {
         match self {
             Self::IoUring(ring) => ring.buffers(),
+            Self::Syscalls(syscalls) => syscalls.buffers(),
         }
     }
 }
@@ -98,6 +109,24 @@ impl DerefMut for Engine {
     fn deref_mut(&mut self) -> &mut Buffers {
         match self {
             Self::IoUring(ring) => ring.buffers_mut(),
+            Self::Syscalls(syscalls) => syscalls.buffers_mut(),
         }
     }
 }
+
+/// The slot's send has ended, with an error code or without: the slot is free, and what became of its datagrams is
+/// counted.
+pub(crate) fn send_ended(buffers: &mut Buffers, counters: &Counters, slot: u16, error: Option<i32>) {
+    let datagrams = buffers.sends.done(slot);
+    match error {
+        None => {
+            counters.add(Counter::SendsCompleted, 1);
+            counters.add(Counter::DatagramsSent, datagrams);
+        }
+        Some(libc::EMSGSIZE) => counters.add(Counter::SendTooLong, datagrams),
+        Some(_) => counters.add(Counter::SendFailed, datagrams),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -29,10 +29,11 @@ mod shard;
 mod socket;
 mod stages;
 mod steer;
+mod syscalls;
 mod topology;
 mod wake;
 
-pub use config::{DataplaneConfig, Poll, SHARDS_MAX, StartError};
+pub use config::{DataplaneConfig, EngineKind, Poll, SHARDS_MAX, StartError};
 pub use counters::{Counter, Counters};
 pub use link::{
     FromShard, Horizon, InboundMessage, MESSAGE_BYTES_MAX, MessageBytes, MessageTooLong, ShardLink, ToShard,

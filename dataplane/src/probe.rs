@@ -1,18 +1,26 @@
-//! Whether io_uring can be used here, found out before anything is started.
+//! Whether an engine can be used here, found out before anything is started.
 
 use std::io;
 
 use io_uring::{Probe, opcode};
 
-use crate::config::StartError;
+use crate::config::{EngineKind, StartError};
 use crate::ring;
 
-/// Checks that this process may use io_uring and that the kernel's has what the shards need. Call it before starting
-/// anything that takes io_uring for granted.
+/// Checks that `engine` can be used: with io_uring, that this process may use it and that the kernel's has what the shards
+/// need. Call it before starting anything that takes io_uring for granted.
 ///
 /// # Errors
 /// Says what stands in the way and what to do about it.
-pub fn probe() -> Result<(), StartError> {
+pub fn probe(engine: EngineKind) -> Result<(), StartError> {
+    match engine {
+        EngineKind::IoUring => probe_io_uring(),
+        // The socket options that it needs are asked for with each socket.
+        EngineKind::Syscalls => Ok(()),
+    }
+}
+
+fn probe_io_uring() -> Result<(), StartError> {
     let uring = ring::build(8, 16).map_err(StartError::ring)?;
     let mut operations = Probe::new();
     uring.submitter().register_probe(&mut operations).map_err(StartError::ring)?;
@@ -50,12 +58,10 @@ fn disabled_by_sysctl() -> Option<u32> {
 
 fn explain(error: io::Error, disabled: Option<u32>) -> StartError {
     match (error.raw_os_error(), disabled) {
-        (Some(libc::EPERM), Some(value @ 2..)) => {
-            StartError::IoUringDisabled { value, alternative: "nothing else helps" }
-        }
+        (Some(libc::EPERM), Some(value @ 2..)) => StartError::IoUringDisabled { value, alternative: "" },
         (Some(libc::EPERM), Some(value @ 1)) => StartError::IoUringDisabled {
             value,
-            alternative: "or run with CAP_SYS_ADMIN or in the group of kernel.io_uring_group",
+            alternative: ", or run with CAP_SYS_ADMIN or in the group of kernel.io_uring_group",
         },
         (Some(libc::EPERM | libc::EACCES), _) => StartError::IoUringDenied,
         // Some container runtimes answer as if the call did not exist; a kernel that has the sysctl has the call.
@@ -83,6 +89,8 @@ mod tests {
             (explained(libc::EPERM, Some(2)), "kernel.io_uring_disabled = 2"),
             (explained(libc::EPERM, Some(1)), "kernel.io_uring_group"),
             (explained(libc::EPERM, Some(0)), "seccomp"),
+            (explained(libc::EPERM, Some(0)), "engine = \"syscalls\""),
+            (explained(libc::EPERM, Some(2)), "engine = \"syscalls\""),
             (explained(libc::ENOSYS, Some(0)), "seccomp"),
             (explained(libc::ENOSYS, None), "Linux 6.1"),
             (explained(libc::EINVAL, Some(0)), "DEFER_TASKRUN"),
@@ -95,6 +103,6 @@ mod tests {
 
     #[test]
     fn this_machine_passes() {
-        probe().unwrap();
+        EngineKind::ALL.into_iter().for_each(|engine| probe(engine).unwrap());
     }
 }

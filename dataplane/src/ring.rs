@@ -20,7 +20,7 @@ use socket2::Socket;
 use crate::buffers::{BufferId, Buffers, ReceiveBuffers, SendSlot, SliceBuffer};
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
-use crate::engine::EngineParts;
+use crate::engine::{EngineParts, send_ended};
 use crate::socket::RECEIVE_CONTROL_BYTES;
 use crate::wake::ControlWaker;
 
@@ -74,25 +74,19 @@ struct Words {
 
 impl Ring {
     /// Sets everything up on the calling thread, which must be the one that uses it.
-    pub(crate) fn new(depth: RingDepth, parts: EngineParts<'_>) -> Result<Self, StartError> {
-        let EngineParts { socket, buffers, peers, control, control_waker, counters } = parts;
+    pub(crate) fn new(depth: RingDepth, parts: EngineParts) -> Result<Self, StartError> {
+        let EngineParts { socket, buffers: counts, peers, control, control_waker, counters } = parts;
         let uring = build(depth.submissions, depth.completions).map_err(StartError::ring)?;
-        let receive = ReceiveBuffers::new(buffers.receive_buffers);
-        let buffers = receive
-            .and_then(|receive| Buffers::new(buffers, receive, peers))
-            .map_err(|error| StartError::system("map buffers", error))?;
+        let memory = |error| StartError::system("map buffers", error);
+        let (receive, ring_address) = ReceiveBuffers::in_ring(counts.receive_buffers).map_err(memory)?;
+        let buffers = Buffers::new(counts, receive, peers).map_err(memory)?;
         let files = [socket.as_raw_fd(), control.waker().event().as_raw_fd(), control_waker.writer().as_raw_fd()];
         let register = |error| StartError::system("register socket and buffers with io_uring", error);
         uring.submitter().register_files(&files).map_err(register)?;
-        // SAFETY: the ring's memory is mapped for `count` entries and is unmapped only in `drop`, after the ring was
+        // SAFETY: the ring's memory is mapped for so many entries and is unmapped only in `drop`, after the ring was
         // unregistered or never.
         unsafe {
-            uring.submitter().register_buf_ring_with_flags(
-                buffers.receive.ring_address(),
-                buffers.receive.count() as u16,
-                BUFFER_GROUP,
-                0,
-            )
+            uring.submitter().register_buf_ring_with_flags(ring_address, counts.receive_buffers, BUFFER_GROUP, 0)
         }
         .map_err(register)?;
         // SAFETY: all-zero bytes are a valid msghdr.
@@ -199,7 +193,7 @@ impl Ring {
     /// Starts what always has to be in flight and is not: a multishot receive ends when buffers run out, on errors and on
     /// empty datagrams.
     fn rearm(&mut self) {
-        if !self.receiving && self.buffers.receive.with_kernel() > 0 {
+        if !self.receiving && self.buffers.receive.vacant_count() > 0 {
             let entry = opcode::RecvMsgMulti::new(SOCKET, &raw const self.words.receive, BUFFER_GROUP).build();
             // SAFETY: the message header is in this ring's box; it names no other memory. The kernel writes into
             // buffers of the group, which it has until their completion.
@@ -237,7 +231,10 @@ impl Ring {
         let result = completion.result();
         match completion.user_data() & KIND {
             RECEIVE => return self.complete_receive(result, completion.flags()),
-            SEND => self.complete_send(completion.user_data() as u16, result),
+            SEND => {
+                let error = (result < 0).then_some(-result);
+                send_ended(&mut self.buffers, &self.counters, completion.user_data() as u16, error);
+            }
             WAKE => self.awaiting_wake = false,
             CONTROL => self.waking_control -= 1,
             CANCEL => {}
@@ -264,18 +261,6 @@ impl Ring {
                 }
                 None
             }
-        }
-    }
-
-    fn complete_send(&mut self, slot: u16, result: i32) {
-        let datagrams = self.buffers.sends.done(slot);
-        match result {
-            0.. => {
-                self.counters.add(Counter::SendsCompleted, 1);
-                self.counters.add(Counter::DatagramsSent, datagrams);
-            }
-            _ if -result == libc::EMSGSIZE => self.counters.add(Counter::SendTooLong, datagrams),
-            _ => self.counters.add(Counter::SendFailed, datagrams),
         }
     }
 

@@ -76,7 +76,7 @@ impl Dataplane {
     ) -> Result<(Self, Vec<ShardLink>), StartError> {
         config.check()?;
         let keys = Arc::new(PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, config.own)?);
-        probe()?;
+        probe(config.engine)?;
         let guard = PortGuard::acquire(config.bind)?;
         let sockets = open_sockets(guard.address(), &config)?;
         let mut dataplane = Self {
@@ -241,12 +241,12 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     let parts = EngineParts {
         socket,
         buffers,
-        peers: &config.addresses,
+        peers: config.addresses.iter().map(|&address| address.into()).collect(),
         control: control.clone(),
         control_waker,
         counters: Arc::clone(&counters),
     };
-    let engine = Engine::new(RingDepth { submissions: SUBMISSIONS, completions: COMPLETIONS }, parts)?;
+    let engine = Engine::new(config.engine, RingDepth { submissions: SUBMISSIONS, completions: COMPLETIONS }, parts)?;
     let letterhead = Letterhead::new(config.cluster, config.own, Arc::clone(&keys));
     let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
     let encoder = Encoder::new(config.coding, shredder, SliceSigner::new(&config.identity));

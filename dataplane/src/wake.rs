@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Wakes the control thread out of its wait on the other end of a socketpair.
 ///
-/// Shards do not make a system call for it: they claim the wake-up and write the byte through their own ring.
+/// Shards claim the wake-up and let their engine write the byte: through its ring, or when it has sent what is queued.
 pub struct ControlWaker {
     parked: AtomicBool,
     writer: UnixStream,
@@ -52,9 +52,14 @@ impl ControlWaker {
     /// Wakes control if it is parked. For threads other than shards, after a push: may make a system call.
     pub fn wake(&self) {
         if self.claim() {
-            // A full socketpair is readable already, and a closed one has no reader left to wake.
-            let _ = (&self.writer).write(&[1]);
+            self.write();
         }
+    }
+
+    /// Pays the byte that is owed after [`ControlWaker::claim`], with a system call.
+    pub(crate) fn write(&self) {
+        // A full socketpair is readable already, and a closed one has no reader left to wake.
+        let _ = (&self.writer).write(&[1]);
     }
 
     /// Whether control is parked; then the caller owes it one byte. Call it after the push.
@@ -73,7 +78,7 @@ const RUNNING: u8 = 0;
 const PARKED: u8 = 1;
 const PARKED_UNTIL_ROOM: u8 = 2;
 
-/// Wakes a shard out of the wait for completions: its ring always has a read of this eventfd in flight.
+/// Wakes a shard out of its engine's wait, which ends when this eventfd can be read.
 pub(crate) struct ShardWaker {
     state: AtomicU8,
     event: OwnedFd,

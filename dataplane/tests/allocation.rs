@@ -9,8 +9,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alpenglow_dataplane::datagram::Kind;
-use alpenglow_dataplane::{Counter, MessageBytes, ToShard};
-use common::{Node, configs, leader, run_until, send_slice, slice_id, start};
+use alpenglow_dataplane::{Counter, EngineKind, MessageBytes, ToShard};
+use alpenglow_rotor::parameters::{Code, CodingParameters, DATAGRAM_BYTES_DEFAULT};
+use common::{Node, configs_with, leader, run_until, send_slice, slice_id, start};
 
 /// Counts what threads named `shard-…` allocate and free while `COUNTING`.
 struct CountingAllocator;
@@ -88,13 +89,20 @@ fn exercise(nodes: &mut [Node], slots: std::ops::Range<u64>) {
 
 #[test]
 fn shards_do_not_allocate_after_start_up() {
-    let mut nodes: Vec<Node> = configs(3, 2).into_iter().map(start).collect();
-    COUNTING.store(true, Ordering::SeqCst);
-    exercise(&mut nodes, 1..13);
-    COUNTING.store(false, Ordering::SeqCst);
-    let decoded: u64 = nodes.iter().map(|node| node.counter(Counter::SlicesDecoded)).sum();
-    assert!(decoded >= 12 * 20 * 2);
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), 0, "allocations or frees on shard threads");
+    let wide = CodingParameters::fitting(Code::Leopard16, 32, 320, DATAGRAM_BYTES_DEFAULT).unwrap();
+    // One after the other: what one engine's shards allocate at start-up must not be counted for the other's.
+    for (engine, coding) in
+        EngineKind::ALL.into_iter().flat_map(|engine| [(engine, CodingParameters::default()), (engine, wide)])
+    {
+        let mut nodes: Vec<Node> = configs_with(engine, coding, 3, 2).into_iter().map(start).collect();
+        COUNTING.store(true, Ordering::SeqCst);
+        exercise(&mut nodes, 1..13);
+        COUNTING.store(false, Ordering::SeqCst);
+        let decoded: u64 = nodes.iter().map(|node| node.counter(Counter::SlicesDecoded)).sum();
+        assert!(decoded >= 12 * 20 * 2);
+        let calls = ALLOCATIONS.load(Ordering::SeqCst);
+        assert_eq!(calls, 0, "allocations or frees on shard threads: {}, {coding:?}", engine.name());
+    }
 }
 
 /// The test above could not fail if shard threads were not recognised.

@@ -4,11 +4,23 @@
 mod common;
 
 use alpenglow_dataplane::datagram::Kind;
-use alpenglow_dataplane::{Counter, DataplaneConfig, FromShard, MessageBytes, Poll, ToShard};
+use alpenglow_dataplane::{Counter, DataplaneConfig, EngineKind, FromShard, MessageBytes, Poll, ToShard};
 use alpenglow_rotor::parameters::{Code, CodingParameters};
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::ValidatorIndex;
 use common::{Node, configs, leader, payload, run_until, send_slice, slice_id, start};
+
+for_each_engine! {
+    every_slice_of_every_leader_reaches_everybody,
+    slices_arrive_however_they_are_cut,
+    two_nodes_are_enough,
+    a_spinning_shard_does_the_same,
+    each_shred_is_relayed_once,
+    one_silent_relay_of_five_stops_nothing,
+    silent_relays_stop_everything,
+    messages_reach_those_they_are_for_in_their_order,
+    a_full_slice_queue_stops_reading_and_loses_no_slice,
+}
 
 const SIZES: [usize; 6] = [0, 1, 500, 5_000, 20_001, usize::MAX];
 
@@ -64,13 +76,12 @@ fn disseminate_coded(coding: &CodingParameters, nodes: &mut [Node], slots: &[u64
     }
 }
 
-fn cluster(nodes: usize, shards: usize) -> Vec<Node> {
-    configs(nodes, shards).into_iter().map(start).collect()
+fn cluster(engine: EngineKind, nodes: usize, shards: usize) -> Vec<Node> {
+    configs(engine, nodes, shards).into_iter().map(start).collect()
 }
 
-#[test]
-fn every_slice_of_every_leader_reaches_everybody() {
-    let mut nodes = cluster(5, 2);
+fn every_slice_of_every_leader_reaches_everybody(engine: EngineKind) {
+    let mut nodes = cluster(engine, 5, 2);
     disseminate(&mut nodes, &[1, 2, 4, 8, 12, 16, 17], 12);
     for node in &nodes {
         for counter in
@@ -82,12 +93,11 @@ fn every_slice_of_every_leader_reaches_everybody() {
 }
 
 /// Every code, number of shreds and datagram limit, with slices from empty to full, and nothing dropped.
-#[test]
-fn slices_arrive_however_they_are_cut() {
+fn slices_arrive_however_they_are_cut(engine: EngineKind) {
     for (code, data, total, datagram_bytes, shards) in CODINGS {
         let coding = CodingParameters::fitting(code, data, total, datagram_bytes).unwrap();
         let roomy = |config| start(DataplaneConfig { slice_memory_bytes: 128 << 20, ..config });
-        let mut nodes: Vec<Node> = common::configs_with(coding, 3, shards).into_iter().map(roomy).collect();
+        let mut nodes: Vec<Node> = common::configs_with(engine, coding, 3, shards).into_iter().map(roomy).collect();
         [1, 4].iter().for_each(|&slot| disseminate_coded(&coding, &mut nodes, &[slot], SIZES.len()));
         for counter in Counter::ALL.iter().copied().filter(|counter| counter.is_drop()) {
             let count: u64 = nodes.iter().map(|node| node.counter(counter)).sum();
@@ -96,21 +106,19 @@ fn slices_arrive_however_they_are_cut() {
     }
 }
 
-#[test]
-fn two_nodes_are_enough() {
-    disseminate(&mut cluster(2, 1), &[1, 4], 6);
+fn two_nodes_are_enough(engine: EngineKind) {
+    disseminate(&mut cluster(engine, 2, 1), &[1, 4], 6);
 }
 
-#[test]
-fn a_spinning_shard_does_the_same() {
-    let spinning = configs(2, 1).into_iter().map(|config| start(DataplaneConfig { poll: Poll::Spin, ..config }));
+fn a_spinning_shard_does_the_same(engine: EngineKind) {
+    let spinning =
+        configs(engine, 2, 1).into_iter().map(|config| start(DataplaneConfig { poll: Poll::Spin, ..config }));
     disseminate(&mut spinning.collect::<Vec<_>>(), &[1, 4], 6);
 }
 
 /// Every shred is sent once by the leader and once to each of the others by its relay, and not more.
-#[test]
-fn each_shred_is_relayed_once() {
-    let mut nodes = cluster(5, 1);
+fn each_shred_is_relayed_once(engine: EngineKind) {
+    let mut nodes = cluster(engine, 5, 1);
     disseminate(&mut nodes, &[1], 8);
     run_until(&mut nodes, "all relayed shreds taken in", |nodes| {
         let taken: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsReceived)).sum();
@@ -124,22 +132,20 @@ fn each_shred_is_relayed_once() {
     assert_eq!(sum(Counter::DatagramsSent), relayed + relayed * 3 + by_the_leader * 4);
 }
 
-#[test]
-fn one_silent_relay_of_five_stops_nothing() {
+fn one_silent_relay_of_five_stops_nothing(engine: EngineKind) {
     let silence = |mut config: DataplaneConfig| {
         config.silent_relay = config.own == ValidatorIndex(3);
         start(config)
     };
-    let mut nodes: Vec<Node> = configs(5, 1).into_iter().map(silence).collect();
+    let mut nodes: Vec<Node> = configs(engine, 5, 1).into_iter().map(silence).collect();
     disseminate(&mut nodes, &[1, 4], 8);
     assert_eq!(nodes[3].counter(Counter::ShredsRelayed), 0);
 }
 
 /// With every relay silent a node gets the shreds it relays and those that the leader broadcasts: fewer than gamma.
-#[test]
-fn silent_relays_stop_everything() {
+fn silent_relays_stop_everything(engine: EngineKind) {
     let silent = |config| start(DataplaneConfig { silent_relay: true, ..config });
-    let mut nodes: Vec<Node> = configs(5, 1).into_iter().map(silent).collect();
+    let mut nodes: Vec<Node> = configs(engine, 5, 1).into_iter().map(silent).collect();
     send_slice(&nodes[0], slice_id(1, 0), true, 20_000);
     run_until(&mut nodes, "all shreds taken in", |nodes| {
         let taken: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsReceived)).sum();
@@ -149,9 +155,8 @@ fn silent_relays_stop_everything() {
     assert!(nodes.iter().all(|node| node.slices.is_empty()));
 }
 
-#[test]
-fn messages_reach_those_they_are_for_in_their_order() {
-    let mut nodes = cluster(3, 2);
+fn messages_reach_those_they_are_for_in_their_order(engine: EngineKind) {
+    let mut nodes = cluster(engine, 3, 2);
     let body = |length: usize, fill: u8| MessageBytes::try_from(&vec![fill; length][..]).unwrap();
     let lengths = [100, 100, 40, 1_200, 100, 7, 0, 1_200, 1_200];
     for (index, &length) in lengths.iter().enumerate() {
@@ -174,10 +179,9 @@ fn messages_reach_those_they_are_for_in_their_order() {
 
 /// While control takes nothing a shard stops reading, and goes on when there is room, without having lost a slice. What it
 /// leaves unread meanwhile fits its receive buffers.
-#[test]
-fn a_full_slice_queue_stops_reading_and_loses_no_slice() {
+fn a_full_slice_queue_stops_reading_and_loses_no_slice(engine: EngineKind) {
     let roomy = |config| start(DataplaneConfig { slice_memory_bytes: 64 << 20, ..config });
-    let mut nodes: Vec<Node> = configs(2, 1).into_iter().map(roomy).collect();
+    let mut nodes: Vec<Node> = configs(engine, 2, 1).into_iter().map(roomy).collect();
     let (slices, stops_at) = (440, 385);
     for index in 0..slices {
         send_slice(&nodes[0], slice_id(1, index), false, 10);

@@ -6,14 +6,22 @@ mod common;
 use std::net::UdpSocket;
 
 use alpenglow_dataplane::auth::PairwiseKeys;
-use alpenglow_dataplane::datagram::{self, Header, Kind};
-use alpenglow_dataplane::{Counter, DataplaneConfig};
-use alpenglow_rotor::shred;
-use alpenglow_rotor::shredder::Shredder;
-use alpenglow_rotor::signer::SliceSigner;
+use alpenglow_dataplane::datagram::{Header, Kind};
+use alpenglow_dataplane::{Counter, DataplaneConfig, EngineKind};
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
-use common::{CLUSTER, Node, SHREDS_THROUGH, configs, identity, payload, run_until, slice_id, start};
+use common::{CLUSTER, Node, SHREDS_THROUGH, configs, identity, run_until, slice_id, start};
+
+for_each_engine! {
+    datagrams_are_dropped_by_the_first_reason_that_applies,
+    a_mac_for_another_receiver_or_another_cluster_is_void,
+    shreds_outside_of_the_horizon_are_dropped_before_their_mac_is_checked,
+    shreds_are_taken_only_from_their_relay_or_leader,
+    a_shred_is_relayed_once_however_often_it_comes,
+    shreds_that_their_leader_did_not_sign_or_that_were_spoilt_are_dropped_and_not_relayed,
+    transactions_do_not_crowd_out_votes,
+    an_equivocating_leader_is_reported,
+}
 
 const NODES: usize = 5;
 /// The node under attack.
@@ -37,9 +45,7 @@ impl Attacker {
 
     /// A datagram as it should be.
     fn sealed(&self, kind: Kind, lane: u8, body: &[u8]) -> Vec<u8> {
-        let prefix = Header::prefix(kind, lane, self.sender, CLUSTER);
-        let tag = self.keys.tag_to(VICTIM, &[&prefix, datagram::covered(kind, body)]);
-        [&prefix[..], &tag, body].concat()
+        common::sealed(&self.keys, CLUSTER, VICTIM, kind, lane, body)
     }
 
     fn send(&self, datagram: &[u8]) {
@@ -48,13 +54,8 @@ impl Attacker {
 
     /// The shreds of a slice by validator `leader`, sealed as this attacker's.
     fn shreds(&self, id: SliceId, leader: usize, bytes: usize) -> Vec<Vec<u8>> {
-        let coding = self.config.coding;
-        let mut shredder = Shredder::new(coding, CLUSTER);
-        let wire = shred::wire_bytes(&coding, shredder.shred_len(bytes));
-        let mut out = vec![0; coding.total_shreds() * wire];
-        let offsets: Vec<usize> = (0..coding.total_shreds()).map(|index| index * wire).collect();
-        shredder.shred(id, true, 0, &payload(id, bytes), &SliceSigner::new(&identity(leader)), &mut out, &offsets);
-        out.chunks(wire).map(|shred| self.sealed(Kind::Shred, id.lane(), shred)).collect()
+        let shreds = common::shreds(self.config.coding, id, true, bytes, leader);
+        shreds.iter().map(|shred| self.sealed(Kind::Shred, id.lane(), shred)).collect()
     }
 
     /// Who relays which shred.
@@ -65,8 +66,8 @@ impl Attacker {
     }
 }
 
-fn victim() -> (Vec<Node>, DataplaneConfig) {
-    let config = configs(NODES, 1).swap_remove(usize::from(VICTIM.0));
+fn victim(engine: EngineKind) -> (Vec<Node>, DataplaneConfig) {
+    let config = configs(engine, NODES, 1).swap_remove(usize::from(VICTIM.0));
     (vec![start(config.clone())], config)
 }
 
@@ -79,9 +80,8 @@ fn expect_drops(nodes: &mut [Node], expected: &[(Counter, u64)]) {
     }
 }
 
-#[test]
-fn datagrams_are_dropped_by_the_first_reason_that_applies() {
-    let (mut nodes, config) = victim();
+fn datagrams_are_dropped_by_the_first_reason_that_applies(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     let peer = Attacker::new(&config, 2);
     let good = peer.sealed(Kind::Vote, 2, b"a vote");
     let with = |index: usize, byte: u8| {
@@ -123,9 +123,8 @@ fn datagrams_are_dropped_by_the_first_reason_that_applies() {
     );
 }
 
-#[test]
-fn a_mac_for_another_receiver_or_another_cluster_is_void() {
-    let (mut nodes, config) = victim();
+fn a_mac_for_another_receiver_or_another_cluster_is_void(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     let peer = Attacker::new(&config, 2);
     let prefix = Header::prefix(Kind::Vote, 2, peer.sender, CLUSTER);
     let tag = peer.keys.tag_to(ValidatorIndex(3), &[&prefix, b"a vote"]);
@@ -138,9 +137,8 @@ fn a_mac_for_another_receiver_or_another_cluster_is_void() {
     expect_drops(&mut nodes, &[(Counter::BadMac, 2)]);
 }
 
-#[test]
-fn shreds_outside_of_the_horizon_are_dropped_before_their_mac_is_checked() {
-    let (mut nodes, config) = victim();
+fn shreds_outside_of_the_horizon_are_dropped_before_their_mac_is_checked(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     nodes[0].horizon.closed_through.store(8, std::sync::atomic::Ordering::Relaxed);
     let peer = Attacker::new(&config, 2);
     // The horizon moves between two turns of the loop.
@@ -155,9 +153,8 @@ fn shreds_outside_of_the_horizon_are_dropped_before_their_mac_is_checked() {
 }
 
 /// Slots 8 to 11 are led by validator 2, slots 4 to 7 by the victim.
-#[test]
-fn shreds_are_taken_only_from_their_relay_or_leader() {
-    let (mut nodes, config) = victim();
+fn shreds_are_taken_only_from_their_relay_or_leader(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     let id = slice_id(8, 0);
     let (leader, other) = (Attacker::new(&config, 2), Attacker::new(&config, 3));
     let relays = leader.relays(id);
@@ -176,9 +173,8 @@ fn shreds_are_taken_only_from_their_relay_or_leader() {
 }
 
 /// A leader that repeats its shreds does not make its relays repeat them.
-#[test]
-fn a_shred_is_relayed_once_however_often_it_comes() {
-    let (mut nodes, config) = victim();
+fn a_shred_is_relayed_once_however_often_it_comes(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     let leader = Attacker::new(&config, 2);
     let id = slice_id(8, 0);
     let ours: Vec<usize> = (0..64).filter(|&index| leader.relays(id)[index] == VICTIM).collect();
@@ -192,9 +188,8 @@ fn a_shred_is_relayed_once_however_often_it_comes() {
     assert_eq!(nodes[0].counter(Counter::ShredsRelayed), ours.len() as u64);
 }
 
-#[test]
-fn shreds_that_their_leader_did_not_sign_or_that_were_spoilt_are_dropped_and_not_relayed() {
-    let (mut nodes, config) = victim();
+fn shreds_that_their_leader_did_not_sign_or_that_were_spoilt_are_dropped_and_not_relayed(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     let leader = Attacker::new(&config, 2);
     let id = slice_id(8, 0);
     let ours: Vec<usize> = (0..64).filter(|&index| leader.relays(id)[index] == VICTIM).collect();
@@ -217,9 +212,8 @@ fn shreds_that_their_leader_did_not_sign_or_that_were_spoilt_are_dropped_and_not
 }
 
 /// A flood of transactions, which anyone may send, leaves room for votes.
-#[test]
-fn transactions_do_not_crowd_out_votes() {
-    let (mut nodes, config) = victim();
+fn transactions_do_not_crowd_out_votes(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     let peer = Attacker::new(&config, 2);
     let transaction = [&Header::of_transaction(0, CLUSTER).encode()[..], b"spam"].concat();
     // Control takes nothing meanwhile. In portions, for the socket's buffer is not what is tested.
@@ -238,9 +232,8 @@ fn transactions_do_not_crowd_out_votes() {
 }
 
 /// Two versions of a slice, both signed: control is told, once.
-#[test]
-fn an_equivocating_leader_is_reported() {
-    let (mut nodes, config) = victim();
+fn an_equivocating_leader_is_reported(engine: EngineKind) {
+    let (mut nodes, config) = victim(engine);
     let leader = Attacker::new(&config, 2);
     let id = slice_id(8, 0);
     let ours: Vec<usize> = (0..64).filter(|&index| leader.relays(id)[index] == VICTIM).collect();

@@ -6,9 +6,15 @@ mod common;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
-use alpenglow_dataplane::{ControlWaker, Counter, Dataplane, DataplaneConfig, Horizon, StartError};
+use alpenglow_dataplane::{ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, Horizon, StartError};
 use alpenglow_rotor::types::Slot;
 use common::{configs, run_until, send_slice, slice_id, start};
+
+for_each_engine! {
+    a_second_node_on_the_same_port_is_refused,
+    stopping_in_full_flight_returns_reports_and_frees_the_port,
+    an_address_of_another_machine_is_refused,
+}
 
 fn try_start(config: DataplaneConfig) -> Result<(), StartError> {
     let (waker, _reader) = ControlWaker::pair().unwrap();
@@ -17,9 +23,8 @@ fn try_start(config: DataplaneConfig) -> Result<(), StartError> {
 }
 
 /// The kernel would let both share the port, and each would get some of the datagrams.
-#[test]
-fn a_second_node_on_the_same_port_is_refused() {
-    let config = configs(2, 2).swap_remove(0);
+fn a_second_node_on_the_same_port_is_refused(engine: EngineKind) {
+    let config = configs(engine, 2, 2).swap_remove(0);
     let first = start(config.clone());
     let refusal = try_start(config.clone()).unwrap_err();
     assert!(matches!(refusal, StartError::PortTaken { address } if address == config.bind), "{refusal}");
@@ -28,9 +33,8 @@ fn a_second_node_on_the_same_port_is_refused() {
     try_start(config).unwrap();
 }
 
-#[test]
-fn stopping_in_full_flight_returns_reports_and_frees_the_port() {
-    let configs = configs(3, 2);
+fn stopping_in_full_flight_returns_reports_and_frees_the_port(engine: EngineKind) {
+    let configs = configs(engine, 3, 2);
     let ports: Vec<_> = configs.iter().map(|config| config.bind).collect();
     let mut nodes: Vec<_> = configs.into_iter().map(start).collect();
     for index in 0..40 {
@@ -48,7 +52,7 @@ fn stopping_in_full_flight_returns_reports_and_frees_the_port() {
 
 #[test]
 fn configurations_that_do_not_fit_together_are_refused() {
-    let good = || configs(3, 1).swap_remove(0);
+    let good = || configs(EngineKind::IoUring, 3, 1).swap_remove(0);
     let refused = |config: DataplaneConfig| try_start(config).unwrap_err().to_string();
     let mut short = good();
     short.addresses.pop();
@@ -62,8 +66,7 @@ fn configurations_that_do_not_fit_together_are_refused() {
     assert!(refused(mixed).contains("family"));
 }
 
-#[test]
-fn an_address_of_another_machine_is_refused() {
-    let elsewhere = DataplaneConfig { bind: "192.0.2.1:9000".parse().unwrap(), ..configs(2, 1).swap_remove(0) };
+fn an_address_of_another_machine_is_refused(engine: EngineKind) {
+    let elsewhere = DataplaneConfig { bind: "192.0.2.1:9000".parse().unwrap(), ..configs(engine, 2, 1).swap_remove(0) };
     assert!(matches!(try_start(elsewhere).unwrap_err(), StartError::Bind { .. }));
 }

@@ -6,7 +6,7 @@ mod common;
 use std::process::Command;
 
 use alpenglow_dataplane::datagram::Kind;
-use alpenglow_dataplane::{Counter, MessageBytes, ToShard};
+use alpenglow_dataplane::{Counter, EngineKind, MessageBytes, ToShard};
 use alpenglow_rotor::parameters::{Code, CodingParameters};
 use common::{Node, configs_with, run_until, send_slice, slice_id, start};
 
@@ -38,9 +38,11 @@ fn inside_of_a_namespace() {
     assert!(std::env::var_os(INSIDE).is_some(), "only in a network namespace of its own");
     let narrow = Command::new("ip").args(["link", "set", "lo", "up", "mtu", MTU]).status().unwrap();
     assert!(narrow.success());
-    for (datagram_bytes, fits) in [(1_232, true), (1_472, false)] {
+    for (engine, datagram_bytes, fits) in
+        EngineKind::ALL.into_iter().flat_map(|engine| [(engine, 1_232, true), (engine, 1_472, false)])
+    {
         let coding = CodingParameters::fitting(Code::Rs8, 32, 64, datagram_bytes).unwrap();
-        let mut nodes: Vec<Node> = configs_with(coding, 2, 1).into_iter().map(start).collect();
+        let mut nodes: Vec<Node> = configs_with(engine, coding, 2, 1).into_iter().map(start).collect();
         let full = slice_id(1, 0);
         send_slice(&nodes[0], full, true, coding.slice_payload_bytes());
         if fits {

@@ -17,7 +17,7 @@ use super::coding::CodingArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, Kill, Placement, Plan, Verdict};
-use crate::config::{KernelPolicy, PollPolicy};
+use crate::config::{EnginePolicy, KernelPolicy, PollPolicy};
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 use crate::stakes::StakeDistribution;
@@ -63,6 +63,9 @@ pub(crate) struct ClusterArgs {
     /// How they wait for work; auto spins only if every such thread of all nodes has a core of its own
     #[arg(long, value_enum, default_value_t)]
     poll: PollPolicy,
+    /// How the nodes talk to the kernel
+    #[arg(long, value_enum, default_value_t)]
+    engine: EnginePolicy,
     /// What the nodes compute the erasure code with
     #[arg(long, value_enum, default_value_t)]
     kernel: KernelPolicy,
@@ -142,6 +145,7 @@ impl ClusterArgs {
             placement: Placement::plan(nodes, self.shards, cores, self.poll, &available_cores())
                 .map_err(CliError::usage)?,
             coding: self.coding.parameters()?,
+            engine: self.engine,
             kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
             kills: self.kill,
             silent_relays: self.silent_relay,

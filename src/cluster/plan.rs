@@ -11,7 +11,7 @@ use alpenglow_rotor::types::{Slot, Stake, ValidatorIndex};
 
 use super::placement::Placement;
 use super::table::thousands;
-use crate::config::{KernelPolicy, NewConfig};
+use crate::config::{EnginePolicy, KernelPolicy, NewConfig};
 use crate::encoding::hex;
 use crate::genesis::{ClusterParameters, ScheduleName};
 use crate::new_cluster::NewValidator;
@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) placement: Placement,
     /// How slices are cut.
     pub(crate) coding: CodingParameters,
+    /// How the nodes talk to the kernel.
+    pub(crate) engine: EnginePolicy,
     /// What the nodes compute the erasure code with.
     pub(crate) kernel: KernelPolicy,
     /// Whom to kill when.
@@ -100,6 +102,7 @@ impl Plan {
         let validators = addresses.iter().zip(&self.stakes).zip(0u16..).map(|((&address, &stake), index)| {
             let mut config = NewConfig::at(address);
             self.placement.apply(index.into(), &mut config);
+            config.engine = self.engine;
             config.kernel = self.kernel;
             config.silent_relay = self.silent_relays.contains(&index);
             NewValidator { stake, config }
@@ -127,6 +130,7 @@ impl Plan {
                 "shred_bytes": self.coding.shred_bytes(),
                 "datagram_bytes": self.coding.datagram_bytes(),
             },
+            "engine": self.engine.kind().name(),
             "kernel": self.kernel.name(),
             "kill": kills,
             "silent_relay": self.silent_relays,
@@ -244,6 +248,7 @@ pub(crate) mod tests {
             seed: EpochSeed([7; 32]),
             placement: Placement::plan(5, NonZero::<usize>::MIN, None, PollPolicy::Auto, &[0]).unwrap(),
             coding: CodingParameters::default(),
+            engine: EnginePolicy::IoUring,
             kernel: KernelPolicy::Auto,
             kills: Vec::new(),
             silent_relays: Vec::new(),
@@ -301,15 +306,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn configs_have_silent_relays_and_the_kernel_and_stakes_are_in_order() {
+    fn configs_have_silent_relays_engine_and_kernel_and_stakes_are_in_order() {
         let stakes = vec![Stake(9), Stake(1), Stake(2), Stake(3), Stake(4)];
         let (silent_relays, kernel) = (vec![1, 4], KernelPolicy::Portable);
-        let plan = Plan { silent_relays, kernel, stakes: stakes.clone(), ..plan() };
+        let engine = EnginePolicy::Syscalls;
+        let plan = Plan { silent_relays, engine, kernel, stakes: stakes.clone(), ..plan() };
         let addresses: Vec<SocketAddr> = (1..=5).map(|port| ([127, 0, 0, 1], port).into()).collect();
         let validators = plan.validators(&addresses);
         let silent: Vec<bool> = validators.iter().map(|validator| validator.config.silent_relay).collect();
         assert_eq!(silent, [false, true, false, false, true]);
-        assert!(validators.iter().all(|validator| validator.config.kernel == kernel));
+        assert!(
+            validators.iter().all(|validator| (validator.config.engine, validator.config.kernel) == (engine, kernel))
+        );
         assert_eq!(validators.iter().map(|validator| validator.stake).collect::<Vec<_>>(), stakes);
         assert_eq!(validators.iter().map(|validator| validator.config.bind).collect::<Vec<_>>(), addresses);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::policies::{CorePolicy, KernelPolicy, PollPolicy, Verifiers};
+use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 use super::{ConfigError, NodeConfig, PeerName};
 
 /// How many shards there may be.
@@ -24,7 +24,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 16] = [
     "identity",
     "bls_key",
     "genesis",
@@ -32,6 +32,7 @@ pub(super) const KEYS: [&str; 15] = [
     "bind",
     "shards",
     "cores",
+    "engine",
     "poll",
     "kernel",
     "verifiers",
@@ -56,6 +57,8 @@ pub(super) struct ConfigFile {
     pub(super) shards: u64,
     #[serde(default)]
     pub(super) cores: CorePolicy,
+    #[serde(default)]
+    pub(super) engine: EnginePolicy,
     #[serde(default)]
     pub(super) poll: PollPolicy,
     #[serde(default)]
@@ -146,6 +149,7 @@ impl ConfigFile {
             bind: self.bind,
             shards,
             cores: self.cores,
+            engine: self.engine.kind(),
             poll: self.poll,
             kernel,
             verifiers: self.verifiers.0,

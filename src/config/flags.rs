@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::file::{ConfigFile, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
-use super::policies::{CorePolicy, KernelPolicy, PollPolicy, Verifiers};
+use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 
 /// The flags of a node that override its config file.
 #[derive(Clone, Debug, Default, Args)]
@@ -35,6 +35,9 @@ pub(crate) struct ConfigFlags {
     /// Where threads run: auto, none, or cores as in 2,3 (one for each shard, then control)
     #[arg(long, value_name = "CORES")]
     cores: Option<CorePolicy>,
+    /// How the node talks to the kernel
+    #[arg(long)]
+    engine: Option<EnginePolicy>,
     /// How threads wait for work
     #[arg(long)]
     poll: Option<PollPolicy>,
@@ -74,6 +77,7 @@ impl ConfigFlags {
         set(&mut file.bind, &self.bind);
         set(&mut file.shards, &self.shards);
         set(&mut file.cores, &self.cores);
+        set(&mut file.engine, &self.engine);
         set(&mut file.poll, &self.poll);
         set(&mut file.kernel, &self.kernel);
         set(&mut file.verifiers, &self.verifiers);

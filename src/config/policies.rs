@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::str::FromStr;
 
+use alpenglow_dataplane::EngineKind;
 use alpenglow_rotor::erasure::Kernel;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -53,6 +54,18 @@ pub(crate) enum KernelPolicy {
     Gfni,
     /// GFNI and AVX-512 instructions of x86-64
     Gfni512,
+}
+
+/// How the node talks to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(crate) enum EnginePolicy {
+    /// Through io_uring, shards and control alike
+    #[default]
+    IoUring,
+    /// By plain system calls; nothing in the process uses io_uring
+    Syscalls,
 }
 
 /// Number of verifier threads; `None` for as many as cores are left.
@@ -107,6 +120,16 @@ impl KernelPolicy {
             Self::Avx2 => "avx2",
             Self::Gfni => "gfni",
             Self::Gfni512 => "gfni512",
+        }
+    }
+}
+
+impl EnginePolicy {
+    /// What shards are started with.
+    pub(crate) const fn kind(self) -> EngineKind {
+        match self {
+            Self::IoUring => EngineKind::IoUring,
+            Self::Syscalls => EngineKind::Syscalls,
         }
     }
 }

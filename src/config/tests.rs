@@ -70,6 +70,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
         bind: "[::1]:9".parse().unwrap(),
         shards: NonZero::new(2).unwrap(),
         cores: CorePolicy::List(vec![4, 0, 7]),
+        engine: EnginePolicy::Syscalls,
         poll: PollPolicy::Spin,
         kernel: KernelPolicy::Portable,
         verifiers: NonZero::new(3),
@@ -91,7 +92,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
     assert_eq!(config.data, folder.join("data"));
     assert_eq!((config.bind, config.shards, config.poll), (new.bind, new.shards, new.poll));
     assert_eq!((config.cores, config.verifiers, config.silent_relay), (new.cores, new.verifiers, true));
-    assert_eq!(config.kernel, Kernel::Portable);
+    assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(25), 128 << 20));
 }
 
@@ -116,17 +117,18 @@ fn only_files_addresses_and_peers_must_be_given_and_the_rest_has_the_defaults_of
 fn flags_override_the_file() {
     let written = write(default_text());
     let line = "--identity a --bls-key b --genesis c --data d --bind 127.0.0.1:7 --shards 2 --cores 3,1,2 --poll wait \
-                --kernel portable --verifiers 5 --slice-interval-ms 50 --slice-memory-mib 32 --silent-relay";
+                --engine syscalls --kernel portable --verifiers 5 --slice-interval-ms 50 --slice-memory-mib 32 --silent-relay";
     let config = load(&written.path, &flags(line).unwrap()).unwrap();
     let paths = [&config.identity, &config.bls_key, &config.genesis, &config.data];
     assert_eq!(paths, ["a", "b", "c", "d"].map(Path::new));
     assert_eq!((config.bind, config.shards.get(), config.poll), (address(7), 2, PollPolicy::Wait));
     assert_eq!((config.cores, config.verifiers), (CorePolicy::List(vec![3, 1, 2]), NonZero::new(5)));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(50), 32 << 20));
-    assert!(config.silent_relay && config.kernel == Kernel::Portable);
+    assert!(config.silent_relay);
+    assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     let unset = load(&written.path, &flags("--cores none --verifiers auto").unwrap()).unwrap();
     assert_eq!((unset.cores, unset.verifiers, unset.silent_relay), (CorePolicy::Unpinned, None, false));
-    assert_eq!(unset.kernel, Kernel::best());
+    assert_eq!((unset.engine, unset.kernel), (EngineKind::IoUring, Kernel::best()));
 }
 
 #[test]
@@ -181,6 +183,7 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("cores = \"auto\"", "cores = [1, 1]", "expected auto, none, or a list of different core numbers"),
         ("cores = \"auto\"", "cores = [-1, 1]", "expected a word in quotation marks, a number, or a list of numbers"),
         ("poll = \"auto\"", "poll = \"often\"", "expected one of `spin`, `wait`, `auto`"),
+        ("engine = \"io_uring\"", "engine = \"epoll\"", "expected `io_uring` or `syscalls`"),
         ("kernel = \"auto\"", "kernel = \"mmx\"", "expected one of `auto`, `portable`, `avx2`, `gfni`, `gfni512`"),
         ("verifiers = \"auto\"", "verifiers = 0", "expected auto or a number from 1 to 256"),
         ("bind = \"127.0.0.1:8001\"", "bind = \"127.0.0.1\"", "invalid socket address"),

@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use super::file::{SLICE_INTERVAL_MS_DEFAULT, SLICE_MEMORY_MIB_DEFAULT};
-use super::policies::{CorePolicy, KernelPolicy, PollPolicy};
+use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy};
 
 /// What a new config file says.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct NewConfig {
     pub(crate) shards: NonZero<usize>,
     /// Where threads run.
     pub(crate) cores: CorePolicy,
+    /// How the node talks to the kernel.
+    pub(crate) engine: EnginePolicy,
     /// How threads wait.
     pub(crate) poll: PollPolicy,
     /// What the erasure code is computed with.
@@ -38,6 +40,7 @@ impl NewConfig {
             bind,
             shards: NonZero::<usize>::MIN,
             cores: CorePolicy::default(),
+            engine: EnginePolicy::default(),
             poll: PollPolicy::default(),
             kernel: KernelPolicy::default(),
             verifiers: None,
@@ -73,6 +76,7 @@ impl NewConfig {
                 CorePolicy::Unpinned => "\"none\"".to_owned(),
                 CorePolicy::List(list) => format!("{list:?}"),
             },
+            engine = format_args!("\"{}\"", self.engine.kind().name()),
             poll = match self.poll {
                 PollPolicy::Spin => "\"spin\"",
                 PollPolicy::Wait => "\"wait\"",

@@ -15,6 +15,8 @@ use crate::socket::{ControlMessages, RECEIVE_CONTROL_BYTES};
 const WORDS_BYTES: usize = 16;
 const PAYLOAD_START: usize = WORDS_BYTES + RECEIVE_CONTROL_BYTES;
 const RECEIVE_BUFFER_BYTES: usize = (PAYLOAD_START + UDP_BYTES_MAX).next_multiple_of(PAGE_BYTES);
+/// Bytes of payload that a receive buffer holds: somewhat more than ever come.
+pub(crate) const PAYLOAD_BYTES: usize = RECEIVE_BUFFER_BYTES - PAYLOAD_START;
 
 /// What the kernel put into one receive buffer.
 pub(crate) struct Received<'a> {
@@ -55,65 +57,113 @@ impl BufferId {
     }
 }
 
-/// The buffers that a multishot receive takes from, and the ring through which they are given to the kernel.
+/// Receive buffers. Each is vacant, so that the kernel may fill it, or held by the shard.
 pub(crate) struct ReceiveBuffers {
     memory: Arena,
-    ring: Arena,
-    tail: u16,
-    /// How often the shard holds each buffer; 0: the kernel has it.
+    vacant: Vacant,
+    vacant_count: usize,
+    /// How often the shard holds each buffer; 0: it is vacant.
     holds: Box<[u16]>,
     filled: Box<[u32]>,
-    with_kernel: usize,
+}
+
+/// Where vacant buffers wait.
+enum Vacant {
+    /// In a ring from which the kernel takes them, in their order.
+    Ring { entries: Arena, tail: u16 },
+    /// With us: each receive names those that it may fill. The last one first, which is the likeliest to be in the cache.
+    Stack(Vec<u16>),
+}
+
+/// Where the kernel may put what it receives.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    /// Room for [`RECEIVE_CONTROL_BYTES`] of control messages.
+    pub(crate) control: *mut u8,
+    /// Room for [`PAYLOAD_BYTES`].
+    pub(crate) payload: *mut u8,
 }
 
 impl ReceiveBuffers {
-    /// `count` buffers, all of them in the ring. `count` is a power of two of at most 32,768.
-    pub(crate) fn new(count: u16) -> io::Result<Self> {
+    /// `count` buffers that multishot receives take from a ring, all of them in it, and the address of that ring for its
+    /// registration. `count` is a power of two of at most 32,768.
+    pub(crate) fn in_ring(count: u16) -> io::Result<(Self, u64)> {
         assert!(count.is_power_of_two() && count <= 1 << 15);
+        let ring_bytes = usize::from(count) * size_of::<BufRingEntry>();
+        let entries = Arena::map(1, ring_bytes.next_multiple_of(PAGE_BYTES))?;
+        let address = entries.entry(0) as u64;
+        Ok((Self::new(count, Vacant::Ring { entries, tail: 0 })?, address))
+    }
+
+    /// `count` buffers that are named to the kernel with each receive.
+    pub(crate) fn in_stack(count: u16) -> io::Result<Self> {
+        Self::new(count, Vacant::Stack(Vec::with_capacity(count.into())))
+    }
+
+    fn new(count: u16, vacant: Vacant) -> io::Result<Self> {
         let entries = usize::from(count);
-        let mut buffers = Self {
-            memory: Arena::map(entries, RECEIVE_BUFFER_BYTES)?,
-            ring: Arena::map(1, (entries * size_of::<BufRingEntry>()).next_multiple_of(PAGE_BYTES))?,
-            tail: 0,
-            holds: vec![0; entries].into(),
-            filled: vec![0; entries].into(),
-            with_kernel: 0,
-        };
-        (0..count).for_each(|index| buffers.provide(index));
+        let memory = Arena::map(entries, RECEIVE_BUFFER_BYTES)?;
+        let (holds, filled) = (vec![0; entries].into(), vec![0; entries].into());
+        let mut buffers = Self { memory, vacant, vacant_count: 0, holds, filled };
+        (0..count).rev().for_each(|index| buffers.vacate(index));
         Ok(buffers)
     }
 
-    pub(crate) const fn count(&self) -> usize {
-        self.holds.len()
-    }
-
     /// Buffers that the kernel can fill.
-    pub(crate) const fn with_kernel(&self) -> usize {
-        self.with_kernel
+    pub(crate) const fn vacant_count(&self) -> usize {
+        self.vacant_count
     }
 
-    /// Address of the ring, for its registration.
-    pub(crate) fn ring_address(&self) -> u64 {
-        self.ring.entry(0) as u64
-    }
-
-    fn provide(&mut self, index: u16) {
-        let mask = self.holds.len() as u16 - 1;
-        let entry = self.ring.entry(0).cast::<BufRingEntry>();
-        // SAFETY: the masked position lies inside the ring's mapping. The kernel reads only entries before the tail,
-        // and this one is beyond it: at most as many buffers as the ring has entries are ever provided. The tail
-        // lies in the first entry's reserved bytes, which `set_*` leave alone; it is written with release so that the
-        // entry is visible first. Both stay mapped until the buffer ring is unregistered (`Ring::drop`).
-        unsafe {
-            let slot = &mut *entry.add(usize::from(self.tail & mask));
-            slot.set_addr(self.memory.entry(usize::from(index)) as u64);
-            slot.set_len(RECEIVE_BUFFER_BYTES as u32);
-            slot.set_bid(index);
-            self.tail = self.tail.wrapping_add(1);
-            let tail = BufRingEntry::tail(entry).cast_mut();
-            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+    fn vacate(&mut self, index: u16) {
+        match &mut self.vacant {
+            Vacant::Stack(stack) => stack.push(index),
+            Vacant::Ring { entries, tail } => {
+                let mask = self.holds.len() as u16 - 1;
+                let entry = entries.entry(0).cast::<BufRingEntry>();
+                // SAFETY: the masked position lies inside the ring's mapping. The kernel reads only entries before the
+                // tail, and this one is beyond it: at most as many buffers as the ring has entries are ever vacant. The
+                // tail lies in the first entry's reserved bytes, which `set_*` leave alone; it is written with release so
+                // that the entry is visible first. Both stay mapped until the buffer ring is unregistered (`Ring::drop`).
+                unsafe {
+                    let slot = &mut *entry.add(usize::from(*tail & mask));
+                    slot.set_addr(self.memory.entry(usize::from(index)) as u64);
+                    slot.set_len(RECEIVE_BUFFER_BYTES as u32);
+                    slot.set_bid(index);
+                    *tail = tail.wrapping_add(1);
+                    let shared_tail = BufRingEntry::tail(entry).cast_mut();
+                    AtomicU16::from_ptr(shared_tail).store(*tail, Ordering::Release);
+                }
+            }
         }
-        self.with_kernel += 1;
+        self.vacant_count += 1;
+    }
+
+    /// Vacant buffers in the order in which [`Self::take_next`] takes them. None if they are in a ring.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = Room> {
+        let stack: &[u16] = match &self.vacant {
+            Vacant::Ring { .. } => &[],
+            Vacant::Stack(stack) => stack,
+        };
+        stack.iter().rev().map(|&index| {
+            let start = self.memory.entry(index.into());
+            // SAFETY: both offsets lie inside the entry.
+            unsafe { Room { control: start.add(WORDS_BYTES), payload: start.add(PAYLOAD_START) } }
+        })
+    }
+
+    /// The kernel has filled the first of [`Self::rooms`]: so many bytes of each, and its flags. Now the shard holds it,
+    /// once.
+    pub(crate) fn take_next(&mut self, payload_bytes: usize, control_bytes: usize, flags: i32) -> BufferId {
+        let Vacant::Stack(stack) = &mut self.vacant else {
+            unreachable!("buffers in a ring are the kernel's to choose")
+        };
+        let index = stack.pop().expect("only a vacant buffer can be filled");
+        let words = [0, control_bytes as u32, payload_bytes as u32, flags as u32];
+        let head = &mut self.memory.bytes_mut(index.into())[..WORDS_BYTES];
+        for (place, word) in head.chunks_exact_mut(size_of::<u32>()).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        self.take(index, PAYLOAD_START + payload_bytes)
     }
 
     /// The kernel says that it has put `filled` bytes into this buffer: now the shard holds it, once.
@@ -122,28 +172,28 @@ impl ReceiveBuffers {
         assert!(*hold == 0 && filled <= RECEIVE_BUFFER_BYTES, "the kernel filled a buffer that it was not given");
         *hold = 1;
         self.filled[usize::from(index)] = filled as u32;
-        self.with_kernel -= 1;
+        self.vacant_count -= 1;
         BufferId(index)
     }
 
     /// What the kernel put in.
     pub(crate) fn bytes(&self, buffer: BufferId) -> &[u8] {
-        assert!(self.holds[buffer.index()] > 0, "a returned buffer is the kernel's");
+        assert!(self.holds[buffer.index()] > 0, "a vacant buffer is the kernel's");
         self.memory.bytes(buffer.index(), 0..self.filled[buffer.index()] as usize)
     }
 
     /// Holds it once more.
     pub(crate) fn hold(&mut self, buffer: BufferId) {
-        assert!(self.holds[buffer.index()] > 0, "a returned buffer is the kernel's");
+        assert!(self.holds[buffer.index()] > 0, "a vacant buffer is the kernel's");
         self.holds[buffer.index()] += 1;
     }
 
-    /// Gives up one hold; with the last one the buffer goes back to the kernel.
+    /// Gives up one hold; with the last one the buffer is vacant.
     pub(crate) fn release(&mut self, buffer: BufferId) {
         let hold = &mut self.holds[buffer.index()];
         *hold = hold.checked_sub(1).expect("released as often as held");
         if *hold == 0 {
-            self.provide(buffer.0);
+            self.vacate(buffer.0);
         }
     }
 }
@@ -154,19 +204,19 @@ mod tests {
 
     #[test]
     fn a_buffer_returns_to_the_kernel_with_its_last_hold() {
-        let mut buffers = ReceiveBuffers::new(4).unwrap();
+        let mut buffers = ReceiveBuffers::in_ring(4).unwrap().0;
         let buffer = buffers.take(2, 100);
         buffers.hold(buffer);
         buffers.release(buffer);
-        assert_eq!((buffers.with_kernel(), buffers.bytes(buffer).len()), (3, 100));
+        assert_eq!((buffers.vacant_count(), buffers.bytes(buffer).len()), (3, 100));
         buffers.release(buffer);
-        assert_eq!(buffers.with_kernel(), 4);
+        assert_eq!(buffers.vacant_count(), 4);
     }
 
     #[test]
     #[should_panic(expected = "released as often as held")]
     fn a_buffer_cannot_be_returned_twice() {
-        let mut buffers = ReceiveBuffers::new(4).unwrap();
+        let mut buffers = ReceiveBuffers::in_ring(4).unwrap().0;
         let buffer = buffers.take(0, 1);
         buffers.release(buffer);
         buffers.release(buffer);

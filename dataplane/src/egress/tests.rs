@@ -17,6 +17,7 @@ use ed25519_dalek::SigningKey;
 use super::*;
 use crate::auth::PairwiseKeys;
 use crate::buffers::BufferCounts;
+use crate::config::EngineKind;
 use crate::datagram::{HEADER_BYTES, Kind, PREFIX_BYTES};
 use crate::engine::EngineParts;
 use crate::link::{MessageBytes, ShardLink, link};
@@ -74,12 +75,12 @@ fn fixture() -> Fixture {
     let parts = EngineParts {
         socket: own,
         buffers,
-        peers: &peers,
+        peers: peers.into_iter().map(Into::into).collect(),
         control: control.clone(),
         control_waker,
         counters: Arc::clone(&counters),
     };
-    let engine = Engine::new(RingDepth { submissions: 128, completions: 512 }, parts).unwrap();
+    let engine = Engine::new(EngineKind::IoUring, RingDepth { submissions: 128, completions: 512 }, parts).unwrap();
     let audience = Audience { own: OWN, by_decreasing_stake: validators.by_decreasing_stake().into() };
     let letterhead = Letterhead::new(CLUSTER, OWN, Arc::new(keys));
     let shredder = Shredder::with_kernel(coding, CLUSTER, Kernel::best());

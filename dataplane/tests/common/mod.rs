@@ -2,19 +2,27 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+pub(crate) mod scene;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use alpenglow_dataplane::auth::PairwiseKeys;
+use alpenglow_dataplane::datagram::{self, Header, Kind};
 use alpenglow_dataplane::{
-    ControlWaker, Counter, Dataplane, DataplaneConfig, FromShard, Horizon, InboundMessage, Poll, ShardLink, ToShard,
+    ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, FromShard, Horizon, InboundMessage, Poll, ShardLink,
+    ToShard,
 };
 use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
+use alpenglow_rotor::shred;
+use alpenglow_rotor::shredder::Shredder;
+use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::slice::{Slice, SliceId, SlicePayload};
 use alpenglow_rotor::types::{ClusterId, SliceIndex, Slot, Stake, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
@@ -85,13 +93,31 @@ impl Node {
     }
 }
 
+/// Each of these functions is a test for each engine.
+#[macro_export]
+macro_rules! for_each_engine {
+    ($($name:ident,)*) => {
+        mod io_uring {
+            $(#[test] fn $name() { super::$name(alpenglow_dataplane::EngineKind::IoUring) })*
+        }
+        mod syscalls {
+            $(#[test] fn $name() { super::$name(alpenglow_dataplane::EngineKind::Syscalls) })*
+        }
+    };
+}
+
 /// The configurations of a cluster of equal stakes under a round-robin schedule, with the default coding parameters.
-pub(crate) fn configs(nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
-    configs_with(CodingParameters::default(), nodes, shards)
+pub(crate) fn configs(engine: EngineKind, nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
+    configs_with(engine, CodingParameters::default(), nodes, shards)
 }
 
 /// The same with other parameters.
-pub(crate) fn configs_with(coding: CodingParameters, nodes: usize, shards: usize) -> Vec<DataplaneConfig> {
+pub(crate) fn configs_with(
+    engine: EngineKind,
+    coding: CodingParameters,
+    nodes: usize,
+    shards: usize,
+) -> Vec<DataplaneConfig> {
     let validators = (0..nodes).map(|index| (identity(index).verifying_key().to_bytes(), Stake(100))).collect();
     let validators = Arc::new(ValidatorSet::new(validators).unwrap());
     let seed = EpochSeed([7; 32]);
@@ -112,6 +138,7 @@ pub(crate) fn configs_with(coding: CodingParameters, nodes: usize, shards: usize
         sampler: Arc::clone(&sampler),
         shards,
         cores: vec![None; shards],
+        engine,
         poll: Poll::Wait,
         slice_memory_bytes: 16 << 20,
         socket_buffer_bytes: 4 << 20,
@@ -140,6 +167,36 @@ pub(crate) fn leader(slot: u64, nodes: usize) -> usize {
 pub(crate) fn payload(id: SliceId, bytes: usize) -> Vec<u8> {
     let seed = id.slot.0 as usize * 1_024 + id.index.get();
     (0..bytes).map(|index| (index * 31 + seed * 17 + index / 251) as u8).collect()
+}
+
+/// A datagram as it should be.
+pub(crate) fn sealed(
+    keys: &PairwiseKeys,
+    cluster: ClusterId,
+    to: ValidatorIndex,
+    kind: Kind,
+    lane: u8,
+    body: &[u8],
+) -> Vec<u8> {
+    let prefix = Header::prefix(kind, lane, keys.own(), cluster);
+    let tag = keys.tag_to(to, &[&prefix, datagram::covered(kind, body)]);
+    [&prefix[..], &tag, body].concat()
+}
+
+/// The shreds of a slice with `bytes` of payload, signed by validator `leader`.
+pub(crate) fn shreds(
+    coding: CodingParameters,
+    id: SliceId,
+    is_last: bool,
+    bytes: usize,
+    leader: usize,
+) -> Vec<Vec<u8>> {
+    let mut shredder = Shredder::new(coding, CLUSTER);
+    let wire = shred::wire_bytes(&coding, shredder.shred_len(bytes));
+    let mut out = vec![0; coding.total_shreds() * wire];
+    let offsets: Vec<usize> = (0..coding.total_shreds()).map(|index| index * wire).collect();
+    shredder.shred(id, is_last, 0, &payload(id, bytes), &SliceSigner::new(&identity(leader)), &mut out, &offsets);
+    out.chunks(wire).map(<[u8]>::to_vec).collect()
 }
 
 /// Returns the payload, as control keeps that of its own slices too.
