@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use alpenglow_dataplane::{ControlWaker, Counter, Dataplane, FromShard, Horizon, ShardLink, ToShard};
+use alpenglow_dataplane::{
+    ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, FromShard, Horizon, ShardLink, ToShard,
+};
 use alpenglow_rotor::slice::{SliceId, SlicePayload};
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
@@ -30,41 +32,88 @@ const LOOK: Duration = Duration::from_micros(100);
 /// Nothing takes so long, unless it was lost.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Two rows: the latency of a slice that is alone, and the time that each of many takes. Shards wait, since they are more
-/// than the cores.
+/// Two rows for each engine: the latency of a slice that is alone, and the time that each of many takes. Shards wait, since
+/// they are more than the cores.
 pub(crate) fn disseminate(shards: usize, rounds: usize) -> Vec<Row> {
     let cluster = Cluster::of_five();
-    let mut nodes = start(&cluster, shards);
-    let payload = SlicePayload::from(noise(cluster.coding.slice_payload_bytes()));
-    let (mut latencies_us, mut slice_us) = (Vec::new(), Vec::new());
+    let mut runs = EngineKind::ALL.map(|engine| Run::start(engine, &cluster, shards));
     // The first round touches memory and does not count.
     for round in 0..=rounds {
-        let slot = (round as u64 + 1) * SLOTS_BETWEEN_WINDOWS;
-        let mut alone_us = Vec::new();
-        for index in 0..SLICES {
-            send(&nodes, &payload, slice_id(slot, index));
-            alone_us.extend(receive(&mut nodes, NODES - 1));
-        }
-        let elapsed_us = stream(&mut nodes, &payload, slot);
-        close(&nodes, slot);
-        if round > 0 {
-            latencies_us.extend(alone_us);
-            slice_us.push(elapsed_us / SLICES as f64);
+        for run in &mut runs {
+            run.round(round as u64, round > 0);
         }
     }
-    let reports: Vec<_> = nodes.into_iter().flat_map(|node| node.dataplane.stop()).collect();
-    let decoded: u64 = reports.iter().map(|report| report.counters.get(Counter::SlicesDecoded)).sum();
-    assert!(decoded >= ((rounds + 1) * 2 * SLICES * (NODES - 1)) as u64, "everybody decodes every slice");
-    rows(&cluster, shards, rounds, &latencies_us, median(slice_us))
+    let floors = Floors::measure(&cluster, rounds);
+    runs.into_iter().flat_map(|run| run.end(&cluster, shards, rounds, &floors)).collect()
 }
 
-fn rows(cluster: &Cluster, shards: usize, rounds: usize, latencies_us: &[f64], slice_us: f64) -> Vec<Row> {
-    let lost = &shuffled(cluster.coding.total_shreds(), 1)[cluster.coding.data_shreds()..];
-    let works = [Work::Leaves, Work::InnerNodes, Work::Sign, Work::Verify, Work::Encode, Work::Rebuild];
-    let of = fastest(cluster.coding, lost, &works, rounds);
-    let sum = |works: &[Work]| works.iter().map(|work| of[work]).sum::<f64>();
-    let encode_us = sum(&[Work::Leaves, Work::InnerNodes, Work::Sign, Work::Encode]);
-    let receive_us = sum(&[Work::Leaves, Work::InnerNodes, Work::Verify, Work::Rebuild]);
+/// Nodes with one engine, and what was measured of them.
+struct Run {
+    engine: EngineKind,
+    nodes: Vec<Node>,
+    payload: SlicePayload,
+    latencies_us: Vec<f64>,
+    slice_us: Vec<f64>,
+}
+
+impl Run {
+    fn start(engine: EngineKind, cluster: &Cluster, shards: usize) -> Self {
+        let payload = SlicePayload::from(noise(cluster.coding.slice_payload_bytes()));
+        Self { engine, nodes: start(engine, cluster, shards), payload, latencies_us: Vec::new(), slice_us: Vec::new() }
+    }
+
+    fn round(&mut self, round: u64, counts: bool) {
+        let slot = (round + 1) * SLOTS_BETWEEN_WINDOWS;
+        let mut alone_us = Vec::new();
+        for index in 0..SLICES {
+            send(&self.nodes, &self.payload, slice_id(slot, index));
+            alone_us.extend(receive(&mut self.nodes, NODES - 1));
+        }
+        let elapsed_us = stream(&mut self.nodes, &self.payload, slot);
+        close(&self.nodes, slot);
+        if counts {
+            self.latencies_us.extend(alone_us);
+            self.slice_us.push(elapsed_us / SLICES as f64);
+        }
+    }
+
+    fn end(self, cluster: &Cluster, shards: usize, rounds: usize, floors: &Floors) -> Vec<Row> {
+        let reports: Vec<_> = self.nodes.into_iter().flat_map(|node| node.dataplane.stop()).collect();
+        let decoded: u64 = reports.iter().map(|report| report.counters.get(Counter::SlicesDecoded)).sum();
+        assert!(decoded >= ((rounds + 1) * 2 * SLICES * (NODES - 1)) as u64, "everybody decodes every slice");
+        let mut rows = rows(cluster, shards, floors, &self.latencies_us, median(self.slice_us));
+        if self.engine == EngineKind::Syscalls {
+            // It is there to be compared with, and has no goals.
+            for row in &mut rows {
+                row.name = format!("{}_{}", row.name, self.engine.name());
+                row.goal_us = None;
+            }
+        }
+        rows
+    }
+}
+
+/// What nobody can do without: the leader's computations for a slice, and each of the others'.
+struct Floors {
+    encode_us: f64,
+    receive_us: f64,
+}
+
+impl Floors {
+    fn measure(cluster: &Cluster, rounds: usize) -> Self {
+        let lost = &shuffled(cluster.coding.total_shreds(), 1)[cluster.coding.data_shreds()..];
+        let works = [Work::Leaves, Work::InnerNodes, Work::Sign, Work::Verify, Work::Encode, Work::Rebuild];
+        let of = fastest(cluster.coding, lost, &works, rounds);
+        let sum = |works: &[Work]| works.iter().map(|work| of[work]).sum::<f64>();
+        Self {
+            encode_us: sum(&[Work::Leaves, Work::InnerNodes, Work::Sign, Work::Encode]),
+            receive_us: sum(&[Work::Leaves, Work::InnerNodes, Work::Verify, Work::Rebuild]),
+        }
+    }
+}
+
+fn rows(cluster: &Cluster, shards: usize, floors: &Floors, latencies_us: &[f64], slice_us: f64) -> Vec<Row> {
+    let &Floors { encode_us, receive_us } = floors;
     let cores = thread::available_parallelism().map_or(1, usize::from).min(NODES * shards);
     let latency = |percent| percentile(latencies_us, percent, f64::ceil);
     let alone = Row {
@@ -102,12 +151,13 @@ struct Node {
     _reader: UnixStream,
 }
 
-fn start(cluster: &Cluster, shards: usize) -> Vec<Node> {
+fn start(engine: EngineKind, cluster: &Cluster, shards: usize) -> Vec<Node> {
     let addresses = free_addresses();
     let start = |index: usize| {
         let (waker, reader) = ControlWaker::pair().expect("a pair of sockets");
         let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot(u64::MAX)));
         let config = cluster.config(ValidatorIndex(index as u16), addresses.clone(), shards);
+        let config = DataplaneConfig { engine, ..config };
         let (dataplane, links) = Dataplane::start(config, waker, Arc::clone(&horizon)).expect("a free port");
         Node { dataplane, links, horizon, _reader: reader }
     };

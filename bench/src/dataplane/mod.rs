@@ -28,12 +28,13 @@ pub(crate) enum Step {
     Receive,
     /// The MAC of one shred's datagram, and those of eight to one peer.
     Mac,
-    /// 13 shreds into a running shard over loopback, each to 4, 16 and 64 peers: a hop's latency, and time per batch.
+    /// 13 shreds into a running shard over loopback, each to 4, 16 and 64 peers, with each engine: a hop's latency, and time
+    /// per batch.
     Relay,
     /// One shred into a running shard over loopback, and to 1,499 others.
     #[value(name = "broadcast_1499")]
     Broadcast,
-    /// Slices through five dataplanes in this process, with 1, 2 and 3 shards each: latency and goodput.
+    /// Slices through five dataplanes in this process, with 1, 2 and 3 shards each, with each engine: latency and goodput.
     Dissemination,
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use alpenglow_dataplane::{ControlWaker, Counter, Dataplane, DataplaneConfig, Horizon, Poll};
+use alpenglow_dataplane::{ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, Horizon, Poll};
 use alpenglow_rotor::types::Slot;
 
 use super::cores::{Cores, on_core};
@@ -49,8 +49,8 @@ struct Times {
     batch_us: f64,
 }
 
-/// Two rows: latency of a hop, and time per batch on one busy core. The floor is the fastest bare program, and the checks
-/// that whoever relays has to make first, or garbage would be amplified: one signature and the shreds' leaves.
+/// Two rows for each engine: latency of a hop, and time per batch on one busy core. The floor is the fastest bare program,
+/// and the checks that whoever relays has to make first, or garbage would be amplified: one signature and the shreds' leaves.
 pub(crate) fn relay(name: &str, traffic: Traffic, rounds: usize) -> Vec<Row> {
     let cores = Cores::choose();
     let cluster = cluster(traffic);
@@ -58,9 +58,11 @@ pub(crate) fn relay(name: &str, traffic: Traffic, rounds: usize) -> Vec<Row> {
     let driver = Driver::new(&cluster, traffic);
     let warm_up = batches(&cluster, &mut senders, WARM_UP_SLOT, traffic.shreds, traffic.warm_up);
     let measured = batches(&cluster, &mut senders, MEASURED_SLOT, traffic.shreds, 2 * traffic.batches);
-    let (mut ours, mut bare) = (Vec::new(), Way::ALL.map(|_| Vec::new()));
+    let (mut ours, mut bare) = (EngineKind::ALL.map(|_| Vec::new()), Way::ALL.map(|_| Vec::new()));
     for _ in 0..rounds {
-        ours.push(relayed_by_shard(&cluster, &cores, &driver, &warm_up, &measured));
+        for (engine, times) in EngineKind::ALL.into_iter().zip(&mut ours) {
+            times.push(relayed_by_shard(engine, &cluster, &cores, &driver, &warm_up, &measured));
+        }
         for (way, times) in Way::ALL.into_iter().zip(&mut bare) {
             times.push(relayed_bare(way, traffic.peers, &cores, &driver, &measured));
         }
@@ -68,31 +70,51 @@ pub(crate) fn relay(name: &str, traffic: Traffic, rounds: usize) -> Vec<Row> {
     let checks = fastest(cluster.coding, &[], &[Work::Leaves, Work::Verify], rounds);
     let leaf_us = checks[&Work::Leaves] / cluster.coding.total_shreds() as f64;
     let checks_us = checks[&Work::Verify] + leaf_us * traffic.shreds as f64;
-    let packets = (traffic.shreds * traffic.peers) as f64;
-    let row = |what: &str, time: fn(&Times) -> f64| {
-        let median = |times: &Vec<Times>| median(times.iter().map(time).collect());
-        let ours_us = median(&ours);
+    let measurement = Measurement { bare, checks_us, packets: traffic.shreds * traffic.peers };
+    let rows = EngineKind::ALL.into_iter().zip(ours).flat_map(|(engine, ours)| match engine {
+        EngineKind::IoUring => measurement.rows(name, &ours, Some(1.25)),
+        // It is there to be compared with, and has no goals.
+        EngineKind::Syscalls => measurement.rows(&format!("{name}_{}", engine.name()), &ours, None),
+    });
+    rows.collect()
+}
+
+/// What an engine's times are compared with.
+struct Measurement {
+    bare: [Vec<Times>; Way::ALL.len()],
+    checks_us: f64,
+    packets: usize,
+}
+
+impl Measurement {
+    fn rows(&self, name: &str, ours: &[Times], ratio_goal: Option<f64>) -> Vec<Row> {
+        let hop = self.row(format!("{name}_hop"), ours, |times| times.hop_us);
+        let mut rate = self.row(format!("{name}_rate"), ours, |times| times.batch_us);
+        let times = [("packets_per_s_core", Some(rate.ours_us)), ("floor_packets_per_s_core", rate.floor_us)];
+        for (name, batch_us) in times {
+            rate.details.insert(name.into(), batch_us.map_or(0.0, |batch_us| self.packets as f64 * 1e6 / batch_us));
+        }
+        [hop, rate].map(|row| Row { ratio_goal, ..row }).into()
+    }
+
+    fn row(&self, name: String, ours: &[Times], time: fn(&Times) -> f64) -> Row {
+        let median = |times: &[Times]| median(times.iter().map(time).collect());
+        let ours_us = median(ours);
         let by_way: BTreeMap<_, _> =
-            Way::ALL.iter().zip(&bare).map(|(way, times)| (way.name(), median(times))).collect();
+            Way::ALL.iter().zip(&self.bare).map(|(way, times)| (way.name(), median(times))).collect();
         let unconnected = by_way.iter().filter(|(name, _)| **name != Way::Connected.name());
         let bare_us = unconnected.map(|(_, time)| *time).fold(f64::INFINITY, f64::min);
         let mut details: BTreeMap<String, f64> =
             by_way.into_iter().map(|(name, time)| (format!("bare_{name}_us"), time)).collect();
         details.extend([
-            ("ns_per_packet".into(), ours_us * 1e3 / packets),
-            ("bare_ns_per_packet".into(), bare_us * 1e3 / packets),
-            ("checks_us".into(), checks_us),
+            ("ns_per_packet".into(), ours_us * 1e3 / self.packets as f64),
+            ("bare_ns_per_packet".into(), bare_us * 1e3 / self.packets as f64),
+            ("checks_us".into(), self.checks_us),
             ("ratio_to_bare".into(), ours_us / bare_us),
         ]);
-        let name = format!("{name}_{what}");
-        Row { name, ours_us, floor_us: Some(bare_us + checks_us), ratio_goal: Some(1.25), goal_us: None, details }
-    };
-    let hop = row("hop", |times| times.hop_us);
-    let mut rate = row("rate", |times| times.batch_us);
-    for (name, batch_us) in [("packets_per_s_core", Some(rate.ours_us)), ("floor_packets_per_s_core", rate.floor_us)] {
-        rate.details.insert(name.into(), batch_us.map_or(0.0, |batch_us| packets * 1e6 / batch_us));
+        let floor_us = Some(bare_us + self.checks_us);
+        Row { name, ours_us, floor_us, ratio_goal: None, goal_us: None, details }
     }
-    vec![hop, rate]
 }
 
 /// A cluster of leader, node and peers in which the node relays at least so many shreds of every slice.
@@ -120,6 +142,7 @@ fn batches(cluster: &Cluster, senders: &mut Senders, slot: u64, shreds: usize, c
 
 /// A node that is started anew: what it has of a core, the bare programs get in turns with it.
 fn relayed_by_shard(
+    engine: EngineKind,
     cluster: &Cluster,
     cores: &Cores,
     driver: &Driver,
@@ -129,6 +152,7 @@ fn relayed_by_shard(
     let mut addresses = vec![driver.sink_address(); cluster.validators.len()];
     addresses[NODE.get()].set_port(0);
     let config = DataplaneConfig {
+        engine,
         poll: if cores.relay.is_some() { Poll::Spin } else { Poll::Wait },
         cores: vec![cores.relay],
         slice_memory_bytes: 64 << 20,
