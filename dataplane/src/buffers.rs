@@ -8,6 +8,7 @@
 //! an entry that the kernel may write are never lent out, those of an entry that it may read never mutably.
 
 mod arena;
+mod handed_over;
 mod receive;
 mod send;
 
@@ -16,6 +17,8 @@ use std::ops::Range;
 
 use socket2::SockAddr;
 
+pub(crate) use self::handed_over::HANDED_OVER_BUFFERS;
+use self::handed_over::HandedOverBuffers;
 pub(crate) use self::receive::{BufferId, PAYLOAD_BYTES, ReceiveBuffers, Received};
 pub(crate) use self::send::{Draft, SendSlot, SliceBuffer};
 use self::send::{Outgoing, SendBuffers};
@@ -39,11 +42,21 @@ pub(crate) struct BufferCounts {
     pub(crate) slice_buffers: u16,
     /// Bytes that the datagrams of one slice take.
     pub(crate) slice_buffer_bytes: usize,
+    /// Bytes of the datagrams that other shards hand over; 0 if there are no others.
+    pub(crate) handed_over_bytes: usize,
+}
+
+fn received<'a>(receive: &'a ReceiveBuffers, handed_over: &'a HandedOverBuffers, buffer: BufferId) -> Received<'a> {
+    match buffer.as_handed_over() {
+        None => Received::parse(receive.bytes(buffer)),
+        Some(index) => Received::handed_over(handed_over.bytes(index)),
+    }
 }
 
 /// All of a shard's buffers: what both engines let the shard do with them.
 pub(crate) struct Buffers {
     pub(crate) receive: ReceiveBuffers,
+    handed_over: HandedOverBuffers,
     pub(crate) sends: SendBuffers,
     /// Receivers' addresses by validator; the kernel reads them in place.
     peers: Box<[SockAddr]>,
@@ -53,22 +66,38 @@ impl Buffers {
     /// Sends go to `peers`, which are addressed by their index.
     pub(crate) fn new(counts: BufferCounts, receive: ReceiveBuffers, peers: Box<[SockAddr]>) -> io::Result<Self> {
         let sends = SendBuffers::new(counts.send_slots, counts.slice_buffers, counts.slice_buffer_bytes)?;
-        Ok(Self { receive, sends, peers })
+        Ok(Self { receive, handed_over: HandedOverBuffers::new(counts.handed_over_bytes), sends, peers })
     }
 
     /// What a held buffer contains.
     pub(crate) fn received(&self, buffer: BufferId) -> Received<'_> {
-        Received::parse(self.receive.bytes(buffer))
+        received(&self.receive, &self.handed_over, buffer)
     }
 
     /// Keeps a held buffer for one more user.
     pub(crate) fn hold(&mut self, buffer: BufferId) {
-        self.receive.hold(buffer);
+        match buffer.as_handed_over() {
+            None => self.receive.hold(buffer),
+            Some(index) => self.handed_over.hold(index),
+        }
     }
 
-    /// Gives up one hold; with the last one the kernel may fill the buffer again.
+    /// Gives up one hold; with the last one the buffer may be filled again.
     pub(crate) fn release(&mut self, buffer: BufferId) {
-        self.receive.release(buffer);
+        match buffer.as_handed_over() {
+            None => self.receive.release(buffer),
+            Some(index) => self.handed_over.release(index),
+        }
+    }
+
+    /// Whether [`Self::admit`] takes a datagram.
+    pub(crate) const fn can_admit(&self) -> bool {
+        self.handed_over.has_room()
+    }
+
+    /// Copies a datagram that another shard has received; `None` if too many are held.
+    pub(crate) fn admit(&mut self, datagram: &[u8]) -> Option<BufferId> {
+        self.handed_over.admit(datagram)
     }
 
     /// A slot to send with; `None` when all are in flight.
@@ -94,7 +123,7 @@ impl Buffers {
         draft: Draft,
     ) -> (Received<'_>, &mut [u8], bool) {
         let (out, in_place) = self.sends.slot_bytes(slot, draft);
-        (Received::parse(self.receive.bytes(buffer)), out, in_place)
+        (received(&self.receive, &self.handed_over, buffer), out, in_place)
     }
 
     /// See [`SendBuffers::take_slice_buffer`].

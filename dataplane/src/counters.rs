@@ -52,6 +52,10 @@ counters! {
     MessagesReceived = "messages_received" fact,
     /// Messages sent, counted once for each receiver.
     MessagesSent = "messages_sent" fact,
+    /// Shreds that came to this shard, belong to another one and were handed over to it.
+    HandedOver = "handed_over" fact,
+    /// Shreds that another shard has handed over; they are among the datagrams received here once more.
+    HandedOverReceived = "handed_over_received" fact,
     /// Datagrams sent.
     DatagramsSent = "datagrams_sent" fact,
     /// Send operations; each carried one or more datagrams to one peer.
@@ -73,8 +77,8 @@ counters! {
     WrongCluster = "wrong_cluster" drop,
     /// The lane does not follow from the sender or the slice.
     WrongLane = "wrong_lane" drop,
-    /// Belongs to another shard of this node.
-    WrongShard = "wrong_shard" drop,
+    /// A shred of another shard of this node, in whose inbox there is no room.
+    InboxFull = "inbox_full" drop,
     /// No validator has this index.
     UnknownSender = "unknown_sender" drop,
     /// Claims to come from this node.

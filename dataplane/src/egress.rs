@@ -119,7 +119,7 @@ impl Egress {
     ) {
         for _ in 0..BURSTS_PER_TURN {
             self.queue_burst(engine, control);
-            engine.reap(None, received);
+            engine.recycle(received);
             if !self.can_forward(engine) {
                 break;
             }

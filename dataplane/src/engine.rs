@@ -12,7 +12,7 @@ use socket2::{SockAddr, Socket};
 use crate::buffers::{BufferCounts, BufferId, Buffers, SendSlot, SliceBuffer};
 use crate::config::{EngineKind, StartError};
 use crate::counters::{Counter, Counters};
-use crate::link::ControlLink;
+use crate::link::{ControlLink, Neighbour};
 use crate::ring::{Ring, RingDepth};
 use crate::syscalls::Syscalls;
 use crate::wake::ControlWaker;
@@ -26,6 +26,8 @@ pub(crate) struct EngineParts {
     /// Whose waker ends a wait.
     pub(crate) control: ControlLink,
     pub(crate) control_waker: Arc<ControlWaker>,
+    /// All shards of the node, which it wakes.
+    pub(crate) neighbours: Arc<[Neighbour]>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -76,10 +78,27 @@ impl Engine {
         }
     }
 
+    /// Wakes another shard with the next submission, if it is parked. Call it after handing something over.
+    pub(crate) fn wake_shard(&mut self, shard: usize) {
+        match self {
+            Self::IoUring(ring) => ring.wake_shard(shard),
+            Self::Syscalls(syscalls) => syscalls.wake_shard(shard),
+        }
+    }
+
     /// Tells the kernel what was queued, without waiting. No system call if there is nothing to tell and nothing to fetch.
     pub(crate) fn submit(&mut self) {
         match self {
             Self::IoUring(ring) => ring.submit(),
+            Self::Syscalls(syscalls) => syscalls.submit(),
+        }
+    }
+
+    /// Submits and takes back the slots of sends that are done. What has arrived in the meantime may be appended to
+    /// `received`.
+    pub(crate) fn recycle(&mut self, received: &mut impl Extend<BufferId>) {
+        match self {
+            Self::IoUring(ring) => ring.reap(None, received),
             Self::Syscalls(syscalls) => syscalls.submit(),
         }
     }

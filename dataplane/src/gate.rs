@@ -11,7 +11,7 @@ use crate::counters::Counter;
 use crate::datagram::{self, Header, HeaderError, Kind, PREFIX_BYTES};
 
 /// One datagram and its place in the receive buffer.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Datagram<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) position: usize,
@@ -25,8 +25,8 @@ pub(crate) struct Authentic<'a> {
     pub(crate) sender: Option<ValidatorIndex>,
     pub(crate) lane: u8,
     pub(crate) body: &'a [u8],
-    /// Its place in the receive buffer.
-    pub(crate) position: usize,
+    /// All of it, and its place in the receive buffer.
+    pub(crate) datagram: Datagram<'a>,
 }
 
 /// A datagram that is wanted if it comes from whom it says. Its MAC is not checked.
@@ -62,24 +62,28 @@ impl Gate {
         }
     }
 
-    /// Checks everything about a datagram but its MAC, the cheapest first. `closed_through` is closed, as are the slots before it; shreds of
-    /// slots after `shreds_through` are not wanted yet.
+    /// The shard that a shred belongs to, if it is another one. Messages other than shreds belong to whichever shard they
+    /// come to.
+    pub(crate) fn other_shard(&self, shred: &Authentic<'_>) -> Option<usize> {
+        let shard = usize::from(shred.lane) % self.shards;
+        (shard != self.shard).then_some(shard)
+    }
+
+    /// Checks everything about a datagram but its MAC, the cheapest first. `closed_through` is closed, as are the slots
+    /// before it; shreds of slots after `shreds_through` are not wanted yet.
     pub(crate) fn admit<'a>(
         &self,
         datagram: Datagram<'a>,
         closed_through: Slot,
         shreds_through: Slot,
     ) -> Result<Claimed<'a>, Counter> {
-        let Datagram { bytes, position } = datagram;
+        let bytes = datagram.bytes;
         if bytes.len() > self.datagram_bytes {
             return Err(Counter::TooLong);
         }
         let (header, body) = Header::parse(bytes).map_err(reason)?;
         if !header.is_of(self.cluster) {
             return Err(Counter::WrongCluster);
-        }
-        if usize::from(header.lane) % self.shards != self.shard {
-            return Err(Counter::WrongShard);
         }
         let sender = (header.kind != Kind::Transaction).then_some(ValidatorIndex(header.sender));
         if sender.is_some_and(|sender| sender.get() >= self.validators) {
@@ -92,7 +96,7 @@ impl Gate {
             within_horizon(body, closed_through, shreds_through)?;
         }
         Ok(Claimed {
-            contents: Authentic { kind: header.kind, sender, lane: header.lane, body, position },
+            contents: Authentic { kind: header.kind, sender, lane: header.lane, body, datagram },
             prefix: bytes.first_chunk().expect("a header begins with the prefix"),
             covered: datagram::covered(header.kind, body),
             tag: header.tag,

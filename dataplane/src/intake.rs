@@ -19,7 +19,7 @@ use crate::counters::{Counter, Counters};
 use crate::datagram::Kind;
 use crate::gate::{Authentic, Claimed, Datagram, Gate};
 use crate::lineup::{Lineups, Role};
-use crate::link::{ControlLink, FromShard, Horizon, InboundMessage, MessageBytes};
+use crate::link::{ControlLink, FromShard, Horizon, InboundMessage, MessageBytes, Neighbour};
 use crate::relay::FanOut;
 use crate::stages::{Stage, Stages};
 
@@ -50,6 +50,8 @@ pub(crate) struct Intake {
     closed_through: Slot,
     silent_relay: bool,
     control: ControlLink,
+    neighbours: Arc<[Neighbour]>,
+    handed_over: u64,
     counters: Arc<Counters>,
     /// When the buffer at hand was taken from the ring, and how far its datagrams lie apart.
     received: Time,
@@ -70,6 +72,8 @@ pub(crate) struct IntakeParts {
     pub(crate) horizon: Arc<Horizon>,
     pub(crate) silent_relay: bool,
     pub(crate) control: ControlLink,
+    /// All shards of the node.
+    pub(crate) neighbours: Arc<[Neighbour]>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -87,6 +91,8 @@ impl Intake {
             closed_through: Slot::GENESIS,
             silent_relay: parts.silent_relay,
             control: parts.control,
+            neighbours: parts.neighbours,
+            handed_over: 0,
             counters: parts.counters,
             received: Time::default(),
             datagram_bytes: 0,
@@ -158,6 +164,10 @@ impl Intake {
             self.pass_on(authentic);
             return None;
         };
+        if let Some(shard) = self.gate.other_shard(authentic) {
+            self.hand_over(shard, authentic.datagram.bytes);
+            return None;
+        }
         let Ok(view) = ShredView::parse(authentic.body, &self.coding) else {
             return self.drop_one(Counter::MalformedShred);
         };
@@ -166,9 +176,25 @@ impl Intake {
         }
         let lineup = self.lineups.of(view.slice());
         match lineup.role(view.index().get(), sender, self.own) {
-            Ok(role) => Some(Shred { view, sender, role, leader: lineup.leader, position: authentic.position }),
+            Ok(role) => {
+                Some(Shred { view, sender, role, leader: lineup.leader, position: authentic.datagram.position })
+            }
             Err(reason) => self.drop_one(reason),
         }
+    }
+
+    fn hand_over(&mut self, shard: usize, datagram: &[u8]) {
+        if self.neighbours[shard].hand_over(datagram) {
+            self.counters.add(Counter::HandedOver, 1);
+            self.handed_over |= 1 << shard;
+        } else {
+            self.counters.add(Counter::InboxFull, 1);
+        }
+    }
+
+    /// The shards, as bits, to which something was handed over since the last call. They are to be woken.
+    pub(crate) const fn take_handed_over(&mut self) -> u64 {
+        std::mem::replace(&mut self.handed_over, 0)
     }
 
     fn pass_on(&mut self, authentic: &Authentic<'_>) {

@@ -16,6 +16,7 @@ mod encode;
 mod engine;
 mod gate;
 mod guard;
+mod inbox;
 mod intake;
 mod letterhead;
 mod lineup;

@@ -1,4 +1,5 @@
-//! What passes between a shard and the control thread: three bounded queues for each shard, none of which ever blocks.
+//! What passes between a shard and the control thread: three bounded queues for each shard, none of which ever blocks. A
+//! fourth one holds what other shards have received for it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,6 +15,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::counters::Counter;
 use crate::datagram::{HEADER_BYTES, Kind};
+use crate::inbox::Inbox;
 use crate::wake::ShardWaker;
 
 /// Most bytes in the body of a message that is not a shred: what the default datagram limit leaves, whatever the
@@ -171,6 +173,7 @@ struct Queues {
     /// Messages queued, by sender.
     messages_of: Box<[AtomicU16]>,
     orders: ArrayQueue<ToShard>,
+    inbox: Inbox,
     waker: ShardWaker,
 }
 
@@ -268,18 +271,46 @@ impl ControlLink {
         !self.queues.orders.is_empty()
     }
 
+    /// What other shards have received for this one.
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.queues.inbox
+    }
+
+    pub(crate) fn waker(&self) -> &ShardWaker {
+        &self.queues.waker
+    }
+
+    /// What the other shards of the node have of this one.
+    pub(crate) fn neighbour(&self) -> Neighbour {
+        Neighbour { queues: Arc::clone(&self.queues) }
+    }
+}
+
+/// Another shard of the node.
+pub(crate) struct Neighbour {
+    queues: Arc<Queues>,
+}
+
+impl Neighbour {
+    /// Copies a datagram that belongs to that shard into its inbox; `false` if there is no room. The shard may not see it
+    /// before it was woken.
+    pub(crate) fn hand_over(&self, datagram: &[u8]) -> bool {
+        self.queues.inbox.put(datagram)
+    }
+
     pub(crate) fn waker(&self) -> &ShardWaker {
         &self.queues.waker
     }
 }
 
-/// The two ends of one shard's queues.
-pub(crate) fn link(waker: ShardWaker) -> (ShardLink, ControlLink) {
+/// The two ends of one shard's queues. Its inbox takes datagrams of up to `datagram_bytes` from its neighbours.
+pub(crate) fn link(waker: ShardWaker, datagram_bytes: usize) -> (ShardLink, ControlLink) {
     let queues = Arc::new(Queues {
         slices: ArrayQueue::new(SLICE_QUEUE),
         messages: ArrayQueue::new(MESSAGE_QUEUE),
         messages_of: (0..VALIDATORS_MAX).map(|_| AtomicU16::new(0)).collect(),
         orders: ArrayQueue::new(ORDER_QUEUE),
+        inbox: Inbox::new(datagram_bytes),
         waker,
     });
     (ShardLink { queues: Arc::clone(&queues), pushed: Cell::new(false) }, ControlLink { queues })
@@ -297,7 +328,7 @@ mod tests {
     /// However many messages a validator sends, those of others get through, and its own again when control has read.
     #[test]
     fn a_flooding_validator_leaves_room_for_others() {
-        let (shard_link, control) = link(ShardWaker::new().unwrap());
+        let (shard_link, control) = link(ShardWaker::new().unwrap(), 0);
         let flood = |sender| (0..2 * MESSAGE_QUEUE).filter(|_| control.push_message(vote_of(sender)).is_ok()).count();
         let taken: Vec<usize> = (1..=20).map(flood).collect();
         assert!(taken[0] < MESSAGE_QUEUE / 4 && taken.iter().all(|&taken| taken > 0), "{taken:?}");

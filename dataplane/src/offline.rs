@@ -80,7 +80,7 @@ impl OfflineReceiver {
         config.check()?;
         let keys = Arc::new(PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, config.own)?);
         let waker = ShardWaker::new().map_err(|error| StartError::system("make an eventfd", error))?;
-        let (link, control) = link(waker);
+        let (link, control) = link(waker, 0);
         let counters = Arc::new(Counters::new());
         let intake = Intake::new(IntakeParts {
             lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
@@ -92,6 +92,7 @@ impl OfflineReceiver {
             horizon,
             silent_relay: config.silent_relay,
             control,
+            neighbours: Arc::default(),
             counters: Arc::clone(&counters),
         });
         Ok(Self { intake, link, counters })

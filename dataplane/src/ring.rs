@@ -21,6 +21,7 @@ use crate::buffers::{BufferId, Buffers, ReceiveBuffers, SendSlot, SliceBuffer};
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
 use crate::engine::{EngineParts, send_ended};
+use crate::link::Neighbour;
 use crate::socket::RECEIVE_CONTROL_BYTES;
 use crate::wake::ControlWaker;
 
@@ -37,6 +38,8 @@ const BUFFER_GROUP: u16 = 0;
 const SOCKET: Fixed = Fixed(0);
 const WAKE_EVENT: Fixed = Fixed(1);
 const CONTROL_WAKER: Fixed = Fixed(2);
+/// Where the events of all shards begin.
+const NEIGHBOURS: u32 = 3;
 
 // What a completion belongs to: the upper half of its user data. The lower half is a send's slot.
 const RECEIVE: u64 = 1 << 32;
@@ -44,6 +47,7 @@ const SEND: u64 = 2 << 32;
 const WAKE: u64 = 3 << 32;
 const CONTROL: u64 = 4 << 32;
 const CANCEL: u64 = 5 << 32;
+const SHARD: u64 = 6 << 32;
 const KIND: u64 = 0xFFFF_FFFF << 32;
 
 /// How long dropping a ring waits for the kernel to give everything back. A send that waits for a full socket buffer is
@@ -58,10 +62,11 @@ pub(crate) struct Ring {
     words: ManuallyDrop<Box<Words>>,
     socket: ManuallyDrop<Socket>,
     control_waker: Arc<ControlWaker>,
+    neighbours: Arc<[Neighbour]>,
     counters: Arc<Counters>,
     receiving: bool,
     awaiting_wake: bool,
-    waking_control: usize,
+    waking: usize,
     /// The kernel demands that one thread submits.
     _stays_on_its_thread: PhantomData<*const ()>,
 }
@@ -70,17 +75,20 @@ struct Words {
     receive: libc::msghdr,
     wake_count: u64,
     control_byte: u8,
+    one: u64,
 }
 
 impl Ring {
     /// Sets everything up on the calling thread, which must be the one that uses it.
     pub(crate) fn new(depth: RingDepth, parts: EngineParts) -> Result<Self, StartError> {
-        let EngineParts { socket, buffers: counts, peers, control, control_waker, counters } = parts;
+        let EngineParts { socket, buffers: counts, peers, control, control_waker, neighbours, counters } = parts;
         let uring = build(depth.submissions, depth.completions).map_err(StartError::ring)?;
         let memory = |error| StartError::system("map buffers", error);
         let (receive, ring_address) = ReceiveBuffers::in_ring(counts.receive_buffers).map_err(memory)?;
         let buffers = Buffers::new(counts, receive, peers).map_err(memory)?;
-        let files = [socket.as_raw_fd(), control.waker().event().as_raw_fd(), control_waker.writer().as_raw_fd()];
+        let mut files =
+            vec![socket.as_raw_fd(), control.waker().event().as_raw_fd(), control_waker.writer().as_raw_fd()];
+        files.extend(neighbours.iter().map(|neighbour| neighbour.waker().event().as_raw_fd()));
         let register = |error| StartError::system("register socket and buffers with io_uring", error);
         uring.submitter().register_files(&files).map_err(register)?;
         // SAFETY: the ring's memory is mapped for so many entries and is unmapped only in `drop`, after the ring was
@@ -95,13 +103,14 @@ impl Ring {
         Ok(Self {
             uring: ManuallyDrop::new(uring),
             buffers: ManuallyDrop::new(buffers),
-            words: ManuallyDrop::new(Box::new(Words { receive: layout, wake_count: 0, control_byte: 1 })),
+            words: ManuallyDrop::new(Box::new(Words { receive: layout, wake_count: 0, control_byte: 1, one: 1 })),
             socket: ManuallyDrop::new(socket),
             control_waker,
+            neighbours,
             counters,
             receiving: false,
             awaiting_wake: false,
-            waking_control: 0,
+            waking: 0,
             _stays_on_its_thread: PhantomData,
         })
     }
@@ -149,7 +158,19 @@ impl Ring {
         let entry = opcode::Write::new(CONTROL_WAKER, byte, 1).build().user_data(CONTROL);
         // SAFETY: the byte is in this ring's box and never changes.
         unsafe { self.push(&entry) };
-        self.waking_control += 1;
+        self.waking += 1;
+    }
+
+    /// Counts up the event that wakes another shard, if it is parked. Call it after handing something over.
+    pub(crate) fn wake_shard(&mut self, shard: usize) {
+        if !self.neighbours[shard].waker().claim(true) {
+            return;
+        }
+        let count: *const u64 = &raw const self.words.one;
+        let entry = opcode::Write::new(Fixed(NEIGHBOURS + shard as u32), count.cast(), size_of::<u64>() as u32).build();
+        // SAFETY: the count is in this ring's box and never changes.
+        unsafe { self.push(&entry.user_data(SHARD)) };
+        self.waking += 1;
     }
 
     /// # Safety
@@ -236,7 +257,7 @@ impl Ring {
                 send_ended(&mut self.buffers, &self.counters, completion.user_data() as u16, error);
             }
             WAKE => self.awaiting_wake = false,
-            CONTROL => self.waking_control -= 1,
+            CONTROL | SHARD => self.waking -= 1,
             CANCEL => {}
             other => unreachable!("no operation has user data {other:#x}"),
         }
@@ -265,10 +286,7 @@ impl Ring {
     }
 
     fn in_flight(&self) -> usize {
-        self.buffers.sends.in_flight()
-            + self.waking_control
-            + usize::from(self.receiving)
-            + usize::from(self.awaiting_wake)
+        self.buffers.sends.in_flight() + self.waking + usize::from(self.receiving) + usize::from(self.awaiting_wake)
     }
 
     /// Cancels and waits until the kernel holds nothing of ours. `false` if it did not give everything back in time.

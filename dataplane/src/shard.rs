@@ -10,7 +10,7 @@ use alpenglow_rotor::types::Time;
 use crate::buffers::{BufferId, SEGMENTS_MAX};
 use crate::clock;
 use crate::config::Poll;
-use crate::counters::Counters;
+use crate::counters::{Counter, Counters};
 use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::intake::Intake;
@@ -81,7 +81,19 @@ impl Shard {
         };
         self.engine.reap(sleepy.then_some(SLEEP), &mut self.received);
         waker.unpark();
+        self.take_handed_over();
         self.turn = 0;
+    }
+
+    /// Takes what other shards have received for this one.
+    fn take_handed_over(&mut self) {
+        let (engine, inbox) = (&mut self.engine, self.control.inbox());
+        while engine.can_admit()
+            && let Some(admitted) = inbox.take(|datagram| engine.admit(datagram))
+        {
+            self.received.extend(admitted);
+            self.counters.add(Counter::HandedOverReceived, 1);
+        }
     }
 
     /// Whether anything can be done without a completion. Asked after the shard has called itself parked.
@@ -89,7 +101,8 @@ impl Shard {
         let buffers = !self.received.is_empty() && self.has_room();
         let orders = self.egress.accepts_orders() && self.control.has_orders();
         let sends = self.egress.can_forward(&self.engine) || self.egress.can_encode(&self.control);
-        buffers || orders || sends || self.stop.load(Ordering::Relaxed)
+        let handed_over = self.engine.can_admit() && !self.control.inbox().is_empty();
+        buffers || orders || sends || handed_over || self.stop.load(Ordering::Relaxed)
     }
 
     /// A buffer yields at most one slice or report for each of its datagrams; without room for them it is left alone, and
@@ -119,7 +132,16 @@ impl Shard {
         }
         self.engine.release(buffer);
         self.engine.wake_control();
+        self.wake_neighbours();
         self.egress.forward(&mut self.engine, &self.control, &mut self.intake.stages, &mut self.received);
+    }
+
+    fn wake_neighbours(&mut self) {
+        let mut shards = self.intake.take_handed_over();
+        while shards != 0 {
+            self.engine.wake_shard(shards.trailing_zeros() as usize);
+            shards &= shards - 1;
+        }
     }
 
     /// Gives control a slice or a report about one.

@@ -19,7 +19,7 @@ use crate::buffers::{BufferId, Buffers, PAYLOAD_BYTES, ReceiveBuffers, SendSlot,
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
 use crate::engine::{EngineParts, send_ended};
-use crate::link::ControlLink;
+use crate::link::{ControlLink, Neighbour};
 use crate::socket::RECEIVE_CONTROL_BYTES;
 use crate::wake::ControlWaker;
 
@@ -48,6 +48,7 @@ pub(crate) struct Syscalls {
     receives: Box<Receives>,
     control: ControlLink,
     control_waker: Arc<ControlWaker>,
+    neighbours: Arc<[Neighbour]>,
     counters: Arc<Counters>,
 }
 
@@ -59,7 +60,7 @@ struct Receives {
 
 impl Syscalls {
     pub(crate) fn new(parts: EngineParts) -> Result<Self, StartError> {
-        let EngineParts { socket, buffers: counts, peers, control, control_waker, counters } = parts;
+        let EngineParts { socket, buffers: counts, peers, control, control_waker, neighbours, counters } = parts;
         let slots = usize::from(counts.send_slots);
         let receive = ReceiveBuffers::in_stack(counts.receive_buffers);
         let buffers = receive
@@ -80,6 +81,7 @@ impl Syscalls {
             receives: Box::new(unsafe { std::mem::zeroed() }),
             control,
             control_waker,
+            neighbours,
             counters,
         })
     }
@@ -123,6 +125,11 @@ impl Syscalls {
     /// See [`crate::engine::Engine::wake_control`].
     pub(crate) fn wake_control(&mut self) {
         self.waking_control |= self.control_waker.claim();
+    }
+
+    /// See [`crate::engine::Engine::wake_shard`].
+    pub(crate) fn wake_shard(&mut self, shard: usize) {
+        self.neighbours[shard].waker().wake(true);
     }
 
     /// See [`crate::engine::Engine::submit`].

@@ -3,11 +3,14 @@
 //! ```text
 //!  socket 0 ─ shard 0 ─┬─ slices (512) ────►┐
 //!                      ├─ messages (4,096) ─►├─ control: one ShardLink for each shard, one ControlWaker for all
-//!                      └◄─ orders (512) ─────┘
+//!               ▲      └◄─ orders (512) ─────┘
+//!               inbox (256): shreds of this shard that another one has received
+//!               ▼
 //!  socket 1 ─ shard 1 ─ the same
 //! ```
-//! Every queue has one producer and one consumer and none of them blocks: a full queue of slices stops its shard's reading,
-//! a full queue of messages drops, a full queue of orders gives the order back to control.
+//! Every queue has one consumer and, but for the inboxes, one producer, and none of them blocks: a full queue of slices stops
+//! its shard's reading, a full queue of messages or a full inbox drops, a full queue of orders gives the order back to
+//! control.
 
 use std::net::SocketAddr;
 use std::panic;
@@ -23,7 +26,7 @@ use core_affinity::CoreId;
 use socket2::Socket;
 
 use crate::auth::PairwiseKeys;
-use crate::buffers::BufferCounts;
+use crate::buffers::{BufferCounts, HANDED_OVER_BUFFERS};
 use crate::config::{DataplaneConfig, StartError};
 use crate::counters::Counters;
 use crate::egress::Egress;
@@ -34,7 +37,7 @@ use crate::guard::PortGuard;
 use crate::intake::{Intake, IntakeParts};
 use crate::letterhead::Letterhead;
 use crate::lineup::Lineups;
-use crate::link::{ControlLink, Horizon, ShardLink, link};
+use crate::link::{ControlLink, Horizon, Neighbour, ShardLink, link};
 use crate::probe::probe;
 use crate::relay::Audience;
 use crate::ring::RingDepth;
@@ -88,12 +91,17 @@ impl Dataplane {
         };
         let mut shard_links = Vec::with_capacity(config.shards);
         let mut set_up = Vec::with_capacity(config.shards);
-        for (index, socket) in sockets.into_iter().enumerate() {
+        let handed_over_bytes = if config.shards > 1 { config.coding.datagram_bytes() } else { 0 };
+        for _ in 0..config.shards {
             let waker = ShardWaker::new().map_err(|error| StartError::system("make an eventfd", error))?;
-            let (shard_link, control) = link(waker);
-            let counters = Arc::new(Counters::new());
+            let (shard_link, control) = link(waker, handed_over_bytes);
             shard_links.push(shard_link);
-            dataplane.links.push(control.clone());
+            dataplane.links.push(control);
+        }
+        let neighbours: Arc<[Neighbour]> = dataplane.links.iter().map(ControlLink::neighbour).collect();
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let control = dataplane.links[index].clone();
+            let counters = Arc::new(Counters::new());
             dataplane.counters.push(Arc::clone(&counters));
             let parts = ShardParts {
                 index,
@@ -102,6 +110,8 @@ impl Dataplane {
                 socket,
                 control,
                 control_waker: Arc::clone(&control_waker),
+                neighbours: Arc::clone(&neighbours),
+                handed_over_bytes,
                 horizon: Arc::clone(&horizon),
                 counters,
                 stop: Arc::clone(&dataplane.stop),
@@ -181,6 +191,8 @@ struct ShardParts {
     socket: Socket,
     control: ControlLink,
     control_waker: Arc<ControlWaker>,
+    neighbours: Arc<[Neighbour]>,
+    handed_over_bytes: usize,
     horizon: Arc<Horizon>,
     counters: Arc<Counters>,
     stop: Arc<AtomicBool>,
@@ -230,13 +242,16 @@ fn pin(core: usize) -> Result<(), StartError> {
 
 /// Runs on the shard's thread, which the ring is bound to, after it was pinned, so that memory is taken near its core.
 fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
-    let ShardParts { index, config, keys, socket, control, control_waker, horizon, counters, stop } = parts;
+    let handed_over_bytes = parts.handed_over_bytes;
+    let ShardParts { index, config, keys, socket, control, control_waker, neighbours, horizon, counters, stop, .. } =
+        parts;
     config.cores[index].map_or(Ok(()), pin)?;
     let buffers = BufferCounts {
         receive_buffers: RECEIVE_BUFFERS,
         send_slots: SEND_SLOTS,
         slice_buffers: SLICE_BUFFERS,
         slice_buffer_bytes: Encoder::buffer_bytes(&config.coding),
+        handed_over_bytes,
     };
     let parts = EngineParts {
         socket,
@@ -244,6 +259,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
         peers: config.addresses.iter().map(|&address| address.into()).collect(),
         control: control.clone(),
         control_waker,
+        neighbours: Arc::clone(&neighbours),
         counters: Arc::clone(&counters),
     };
     let engine = Engine::new(config.engine, RingDepth { submissions: SUBMISSIONS, completions: COMPLETIONS }, parts)?;
@@ -262,6 +278,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
         horizon,
         silent_relay: config.silent_relay,
         control: control.clone(),
+        neighbours,
         counters: Arc::clone(&counters),
     });
     Ok(Shard {
@@ -273,8 +290,11 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
         egress: Egress::new(audience, letterhead, encoder, Arc::clone(&counters)),
         control,
         counters,
-        received: std::collections::VecDeque::with_capacity(RECEIVE_BUFFERS.into()),
+        received: std::collections::VecDeque::with_capacity((RECEIVE_BUFFERS + HANDED_OVER_BUFFERS).into()),
         received_at: clock::now(),
         turn: 0,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,13 +102,23 @@ impl ShardWaker {
 
     /// Wakes the shard if it is parked and `pushed` or waiting for room. Call it after the pushes and pops.
     pub(crate) fn wake(&self, pushed: bool) {
+        if self.claim(pushed) {
+            self.write();
+        }
+    }
+
+    /// Whether the shard is parked for this; then the caller owes its event a count. Call it after the pushes and pops.
+    pub(crate) fn claim(&self, pushed: bool) -> bool {
         fence(Ordering::SeqCst);
         let state = self.state.load(Ordering::Relaxed);
         let waits_for_this = state == PARKED_UNTIL_ROOM || (state == PARKED && pushed);
-        if waits_for_this && self.state.swap(RUNNING, Ordering::Relaxed) != RUNNING {
-            // It fails only when the count would overflow, and then the event is readable already.
-            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
-        }
+        waits_for_this && self.state.swap(RUNNING, Ordering::Relaxed) != RUNNING
+    }
+
+    /// Pays the count that is owed after [`ShardWaker::claim`], with a system call.
+    pub(crate) fn write(&self) {
+        // It fails only when the count would overflow, and then the event is readable already.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 
     pub(crate) fn event(&self) -> BorrowedFd<'_> {

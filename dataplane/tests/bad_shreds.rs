@@ -202,8 +202,8 @@ const ELSEWHERE: &[Counter] = &[
     // Below.
     Counter::TooManySegments,
     Counter::ShredMalformedSlice,
-    // Steering, in the tests of the ring.
-    Counter::WrongShard,
+    // Shreds of other shards, in the tests of topology.
+    Counter::InboxFull,
     // What the two are counted for has been refused by the gate already, unless a slot is closed in between: assembler.
     Counter::ShredLate,
     Counter::ShredEvicted,

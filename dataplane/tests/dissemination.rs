@@ -85,7 +85,7 @@ fn every_slice_of_every_leader_reaches_everybody(engine: EngineKind) {
     disseminate(&mut nodes, &[1, 2, 4, 8, 12, 16, 17], 12);
     for node in &nodes {
         for counter in
-            [Counter::BadMac, Counter::WrongShard, Counter::WrongRelay, Counter::Misdirected, Counter::ShredWrongPath]
+            [Counter::BadMac, Counter::HandedOver, Counter::WrongRelay, Counter::Misdirected, Counter::ShredWrongPath]
         {
             assert_eq!(node.counter(counter), 0, "{}\n{}", counter.name(), common::describe(&nodes));
         }

@@ -31,6 +31,11 @@ pub(crate) struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
+    /// A datagram that another shard has received.
+    pub(super) fn handed_over(datagram: &'a [u8]) -> Self {
+        Self { payload: datagram, segment_bytes: datagram.len().max(1), stamp_ns: None, truncated: false }
+    }
+
     pub(super) fn parse(bytes: &'a [u8]) -> Self {
         let Some((head, payload)) = bytes.split_at_checked(PAYLOAD_START) else {
             return Self { payload: &[], segment_bytes: 1, stamp_ns: None, truncated: true };
@@ -47,13 +52,26 @@ impl<'a> Received<'a> {
     }
 }
 
-/// A receive buffer that the kernel has filled and the shard holds.
+/// A buffer that the kernel, or another shard, has filled and the shard holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BufferId(u16);
+
+/// Set in the number of a buffer that another shard has filled.
+const HANDED_OVER: u16 = 1 << 15;
 
 impl BufferId {
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// A buffer of [`super::HandedOverBuffers`].
+    pub(super) const fn handed_over(index: u16) -> Self {
+        Self(index | HANDED_OVER)
+    }
+
+    /// Its index if it is one of [`super::HandedOverBuffers`].
+    pub(super) const fn as_handed_over(self) -> Option<usize> {
+        if self.0 & HANDED_OVER == 0 { None } else { Some((self.0 & !HANDED_OVER) as usize) }
     }
 }
 
@@ -86,9 +104,9 @@ pub(crate) struct Room {
 
 impl ReceiveBuffers {
     /// `count` buffers that multishot receives take from a ring, all of them in it, and the address of that ring for its
-    /// registration. `count` is a power of two of at most 32,768.
+    /// registration. `count` is a power of two of at most 16,384.
     pub(crate) fn in_ring(count: u16) -> io::Result<(Self, u64)> {
-        assert!(count.is_power_of_two() && count <= 1 << 15);
+        assert!(count.is_power_of_two() && count <= 1 << 14);
         let ring_bytes = usize::from(count) * size_of::<BufRingEntry>();
         let entries = Arena::map(1, ring_bytes.next_multiple_of(PAGE_BYTES))?;
         let address = entries.entry(0) as u64;

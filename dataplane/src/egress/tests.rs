@@ -64,12 +64,13 @@ fn fixture() -> Fixture {
     let keys = PairwiseKeys::derive(&identity(OWN.get()), &validators, CLUSTER, OWN).unwrap();
     let counters = Arc::new(Counters::new());
 
-    let (link, control) = link(ShardWaker::new().unwrap());
+    let (link, control) = link(ShardWaker::new().unwrap(), 0);
     let buffers = BufferCounts {
         receive_buffers: 8,
         send_slots: 64,
         slice_buffers: 2,
         slice_buffer_bytes: Encoder::buffer_bytes(&coding),
+        handed_over_bytes: 0,
     };
     let (control_waker, _) = ControlWaker::pair().unwrap();
     let parts = EngineParts {
@@ -78,6 +79,7 @@ fn fixture() -> Fixture {
         peers: peers.into_iter().map(Into::into).collect(),
         control: control.clone(),
         control_waker,
+        neighbours: Arc::default(),
         counters: Arc::clone(&counters),
     };
     let engine = Engine::new(EngineKind::IoUring, RingDepth { submissions: 128, completions: 512 }, parts).unwrap();

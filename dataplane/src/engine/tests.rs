@@ -13,8 +13,13 @@ use crate::{socket, steer};
 
 /// Far beyond what any machine needs; only a defect reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-const BUFFERS: BufferCounts =
-    BufferCounts { receive_buffers: 8, send_slots: 8, slice_buffers: 1, slice_buffer_bytes: 1 << 17 };
+const BUFFERS: BufferCounts = BufferCounts {
+    receive_buffers: 8,
+    send_slots: 8,
+    slice_buffers: 1,
+    slice_buffer_bytes: 1 << 17,
+    handed_over_bytes: 0,
+};
 
 /// Each of these functions is a test for each engine.
 macro_rules! for_each_engine {
@@ -57,10 +62,18 @@ fn open() -> (Socket, SocketAddr) {
 }
 
 fn parts_of(socket: Socket) -> EngineParts {
-    let (_, control) = link(ShardWaker::new().unwrap());
+    let (_, control) = link(ShardWaker::new().unwrap(), 0);
     let (control_waker, _) = ControlWaker::pair().unwrap();
     let counters = Arc::new(Counters::new());
-    EngineParts { socket, buffers: BUFFERS, peers: Box::new([]), control, control_waker, counters }
+    EngineParts {
+        socket,
+        buffers: BUFFERS,
+        peers: Box::new([]),
+        control,
+        control_waker,
+        neighbours: Arc::default(),
+        counters,
+    }
 }
 
 /// What an engine is made of that receives at this address of loopback.
@@ -307,7 +320,7 @@ fn control_is_woken_only_when_it_is_parked(kind: EngineKind) {
 }
 
 fn a_waiting_engine_is_woken_by_its_event(kind: EngineKind) {
-    let (link, control) = link(ShardWaker::new().unwrap());
+    let (link, control) = link(ShardWaker::new().unwrap(), 0);
     let mut engine = engine(kind, EngineParts { control: control.clone(), ..parts().0 });
     control.waker().park(false);
     let pusher = thread::spawn(move || {

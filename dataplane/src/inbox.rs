@@ -1,0 +1,69 @@
+//! Datagrams that came to a shard and belong to another one of this node.
+//!
+//! The kernel steers joined datagrams as a whole, by the first one's lane; where a network card has joined shreds of several
+//! slices, or steering is not what it should be, the others land on the wrong shard. That shard copies them here.
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::buffers::SEGMENTS_MAX;
+
+/// Datagrams that can wait for their shard: two whole receive buffers of them.
+const DATAGRAMS: usize = 2 * SEGMENTS_MAX;
+
+/// One shard's. Every other shard puts in, this one takes out, and nobody ever waits. The memory of all entries is there from
+/// the start and goes back and forth.
+pub(crate) struct Inbox {
+    vacant: ArrayQueue<Box<[u8]>>,
+    filled: ArrayQueue<(Box<[u8]>, usize)>,
+}
+
+impl Inbox {
+    /// For datagrams of up to `datagram_bytes`.
+    pub(crate) fn new(datagram_bytes: usize) -> Self {
+        let vacant = ArrayQueue::new(DATAGRAMS);
+        for _ in 0..DATAGRAMS {
+            assert!(vacant.push(vec![0; datagram_bytes].into()).is_ok(), "room for all");
+        }
+        Self { vacant, filled: ArrayQueue::new(DATAGRAMS) }
+    }
+
+    /// Copies a datagram in; `false` if there is no room.
+    pub(crate) fn put(&self, datagram: &[u8]) -> bool {
+        let Some(mut entry) = self.vacant.pop() else { return false };
+        entry[..datagram.len()].copy_from_slice(datagram);
+        assert!(self.filled.push((entry, datagram.len())).is_ok(), "there are no more entries than places");
+        true
+    }
+
+    /// Shows the next datagram to `reader`.
+    pub(crate) fn take<T>(&self, reader: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let (entry, bytes) = self.filled.pop()?;
+        let result = reader(&entry[..bytes]);
+        assert!(self.vacant.push(entry).is_ok(), "there are no more entries than places");
+        Some(result)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filled.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_inbox_refuses_and_takes_again_when_one_is_out() {
+        let inbox = Inbox::new(100);
+        for number in 0..DATAGRAMS {
+            assert!(inbox.put(&vec![number as u8; 1 + number % 100]));
+        }
+        assert!(!inbox.put(&[9; 50]));
+        assert_eq!(inbox.take(<[u8]>::to_vec), Some(vec![0; 1]));
+        assert!(inbox.put(&[9; 50]));
+        assert_eq!(inbox.take(<[u8]>::to_vec), Some(vec![1; 2]));
+        let rest: Vec<usize> = std::iter::from_fn(|| inbox.take(<[u8]>::len)).collect();
+        assert_eq!((rest.len(), rest.last()), (DATAGRAMS - 1, Some(&50)));
+        assert!(inbox.is_empty());
+    }
+}
