@@ -38,6 +38,10 @@ bench *FLAGS:
 bench-dataplane *FLAGS:
     cargo run --release -p alpenglow-bench -- dataplane {{FLAGS}}
 
+# What votes take, from datagrams to certificates, beside bare calls of blst.
+bench-votes *FLAGS:
+    cargo run --release -p alpenglow-bench -- votes {{FLAGS}}
+
 # Licences, bans and sources of all dependencies.
 deny:
     cargo deny check bans licenses sources

@@ -1,8 +1,10 @@
 //! Benchmarks that measure what they name.
 #![allow(clippy::print_stdout, reason = "reports go to standard output")]
 
+mod counting_allocator;
 mod dataplane;
 mod floors;
+mod votes;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -33,6 +35,19 @@ enum Benchmark {
         #[arg(long, value_enum, value_delimiter = ',')]
         steps: Vec<dataplane::Step>,
     },
+    /// Votes from their datagrams to certificates: what control and verifiers use of a core for a slot, how soon they act on
+    /// the vote that decides, and what memory they hold, beside bare calls of blst.
+    Votes {
+        /// Validators, besides the sizes that are always measured.
+        #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u16).range(20..=2_000))]
+        validators: u16,
+        /// Percent of them that sign something else.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=25))]
+        invalid: u8,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -54,6 +69,13 @@ fn main() {
             let report = dataplane::measure(&steps);
             match output {
                 Output::Table => println!("{}\n{}", report.machine(), report.table()),
+                Output::Json => println!("{}", report.json()),
+            }
+        }
+        Benchmark::Votes { validators, invalid, output } => {
+            let report = votes::measure(validators.into(), invalid.into());
+            match output {
+                Output::Table => println!("{}\n{}\nmemory {}", report.machine(), report.table(), report.memory()),
                 Output::Json => println!("{}", report.json()),
             }
         }

@@ -9,13 +9,13 @@ use std::fmt;
 use std::ptr;
 
 use blst::{
-    BLST_ERROR, blst_aggregated_in_g1, blst_bendian_from_scalar, blst_fp12, blst_fp12_finalverify, blst_hash_to_g1,
-    blst_keygen, blst_miller_loop, blst_p1, blst_p1_add_or_double, blst_p1_add_or_double_affine, blst_p1_affine,
-    blst_p1_affine_in_g1, blst_p1_affine_is_inf, blst_p1_affine_serialize, blst_p1_cneg, blst_p1_deserialize,
-    blst_p1_from_affine, blst_p1_is_inf, blst_p1_to_affine, blst_p1s_add, blst_p2, blst_p2_add_or_double,
-    blst_p2_affine, blst_p2_affine_compress, blst_p2_affine_in_g2, blst_p2_affine_is_inf, blst_p2_cneg, blst_p2_is_inf,
-    blst_p2_to_affine, blst_p2_uncompress, blst_p2s_add, blst_scalar, blst_scalar_from_bendian, blst_sign_pk_in_g2,
-    blst_sk_check, blst_sk_to_pk_in_g2,
+    BLS12_381_NEG_G2, BLST_ERROR, blst_bendian_from_scalar, blst_fp12, blst_fp12_finalverify, blst_fp12_one,
+    blst_hash_to_g1, blst_keygen, blst_miller_loop_n, blst_p1, blst_p1_add_or_double, blst_p1_add_or_double_affine,
+    blst_p1_affine, blst_p1_affine_in_g1, blst_p1_affine_is_inf, blst_p1_affine_serialize, blst_p1_cneg,
+    blst_p1_deserialize, blst_p1_from_affine, blst_p1_is_inf, blst_p1_to_affine, blst_p1s_add, blst_p2,
+    blst_p2_add_or_double, blst_p2_affine, blst_p2_affine_compress, blst_p2_affine_in_g2, blst_p2_affine_is_inf,
+    blst_p2_cneg, blst_p2_is_inf, blst_p2_to_affine, blst_p2_uncompress, blst_p2s_add, blst_scalar,
+    blst_scalar_from_bendian, blst_sign_pk_in_g2, blst_sk_check, blst_sk_to_pk_in_g2,
 };
 use zeroize::Zeroizing;
 
@@ -405,6 +405,13 @@ impl PublicKeySum {
         self.plus(&Self(negative))
     }
 
+    fn affine(&self) -> blst_p2_affine {
+        let mut affine = blst_p2_affine::default();
+        // SAFETY: both points are live.
+        unsafe { blst_p2_to_affine(&mut affine, &self.0) };
+        affine
+    }
+
     /// Whether the keys cancel out.
     #[must_use]
     pub fn is_infinity(&self) -> bool {
@@ -431,27 +438,19 @@ pub fn verify_terms(terms: &[(&HashedPayload, &PublicKeySum)], signatures: &Sign
     if !unsafe { blst_p1_affine_in_g1(&signature) } {
         return false;
     }
-    let mut left = blst_fp12::default();
-    for (payload, keys) in terms {
-        left *= miller_loop(keys, payload);
-    }
-    let mut right = blst_fp12::default();
-    // SAFETY: inputs and outputs are live; the second call reads what the first one filled in.
+    let mut products = blst_fp12::default();
+    let mut key_points: Vec<blst_p2_affine> = terms.iter().map(|(_, keys)| keys.affine()).collect();
+    let mut points: Vec<blst_p1_affine> = terms.iter().map(|(payload, _)| payload.affine).collect();
+    points.push(signature);
+    // SAFETY: the static is a constant of the library; the others are filled in, and each list is as long as said. A list of
+    // pointers that ends with null after the first one stands for points that lie side by side.
     unsafe {
-        blst_aggregated_in_g1(&mut right, &signature);
-        blst_fp12_finalverify(&left, &right)
+        key_points.push(BLS12_381_NEG_G2);
+        let keys = [key_points.as_ptr(), ptr::null()];
+        let points_at = [points.as_ptr(), ptr::null()];
+        blst_miller_loop_n(&mut products, keys.as_ptr(), points_at.as_ptr(), points.len());
+        blst_fp12_finalverify(&products, blst_fp12_one())
     }
-}
-
-fn miller_loop(keys: &PublicKeySum, payload: &HashedPayload) -> blst_fp12 {
-    let mut key = blst_p2_affine::default();
-    let mut product = blst_fp12::default();
-    // SAFETY: inputs and outputs are live; the second call reads what the first one filled in.
-    unsafe {
-        blst_p2_to_affine(&mut key, &keys.0);
-        blst_miller_loop(&mut product, &key, &payload.affine);
-    }
-    product
 }
 
 #[cfg(test)]

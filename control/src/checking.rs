@@ -40,9 +40,9 @@ const CERTIFICATES_PER_SENDER_MAX: usize = 64;
 const CERTIFICATES_MAX: usize = 1_024;
 /// Conflicting votes that may wait, one of each validator and slot. None of it is urgent.
 const CONFLICTS_MAX: usize = 256;
-/// Adding up so many signatures and keys takes half as long as a pairing check. More are not left for the moment when
-/// they decide something.
-const LARGE_BATCH: usize = 256;
+/// Adding up so many signatures and keys takes a fifth of a pairing check. More are not left for the moment when they decide
+/// something.
+const LARGE_BATCH: usize = 128;
 
 /// How much is checked at a time.
 #[derive(Clone, Copy, Debug)]

@@ -184,6 +184,10 @@ pub struct ShardLink {
 }
 
 impl ShardLink {
+    pub(crate) fn another(&self) -> Self {
+        Self { queues: Arc::clone(&self.queues), pushed: Cell::new(false) }
+    }
+
     /// The next slice or report about one.
     #[must_use]
     pub fn pop_slice(&self) -> Option<FromShard> {

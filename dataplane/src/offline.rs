@@ -130,6 +130,12 @@ impl OfflineReceiver {
         &self.link
     }
 
+    /// The same end of the queues once more, for a thread that takes messages while this one receives.
+    #[must_use]
+    pub fn another_link(&self) -> ShardLink {
+        self.link.another()
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counters(&self) -> &Counters {

@@ -18,7 +18,7 @@ use alpenglow_rotor::types::{ClusterId, SliceIndex, Slot, Stake, ValidatorIndex}
 use alpenglow_rotor::validators::ValidatorSet;
 use ed25519_dalek::SigningKey;
 
-const CLUSTER: ClusterId = ClusterId([0xb5; 32]);
+pub(crate) const CLUSTER: ClusterId = ClusterId([0xb5; 32]);
 /// The leader of the slots below 4.
 pub(crate) const LEADER: ValidatorIndex = ValidatorIndex(0);
 /// The node that is measured, where it is not the leader.

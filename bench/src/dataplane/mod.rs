@@ -1,13 +1,13 @@
 //! A shred's way, step by step: what our code takes, and its floor, the least that any code must do, measured in the same run.
 
 mod computation;
-mod cores;
+pub(crate) mod cores;
 mod dissemination;
 pub(crate) mod fixture;
 mod kernels;
 mod relay;
-mod report;
-mod rounds;
+pub(crate) mod report;
+pub(crate) mod rounds;
 mod udp_offload;
 
 use clap::ValueEnum;
@@ -54,7 +54,7 @@ impl Report {
     }
 
     pub(crate) fn json(&self) -> Value {
-        report::json(&self.rows, &self.machine)
+        report::json("alpenglow.dataplane/1", &self.rows, &self.machine)
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn table(rows: &[Row]) -> comfy_table::Table {
 }
 
 /// For programs: one object.
-pub(crate) fn json(rows: &[Row], machine: &Value) -> Value {
+pub(crate) fn json(schema: &str, rows: &[Row], machine: &Value) -> Value {
     let steps: serde_json::Map<String, Value> = rows
         .iter()
         .map(|row| {
@@ -89,7 +89,7 @@ pub(crate) fn json(rows: &[Row], machine: &Value) -> Value {
             (row.name.clone(), step)
         })
         .collect();
-    json!({"schema": "alpenglow.dataplane/1", "machine": machine, "steps": steps})
+    json!({"schema": schema, "machine": machine, "steps": steps})
 }
 
 /// The machine's features that decide how fast any of this can be.
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_object_has_the_published_shape() {
-        let json = json(&[row()], &json!({"cores": 4}));
+        let json = json("alpenglow.dataplane/1", &[row()], &json!({"cores": 4}));
         assert_eq!(json["schema"], "alpenglow.dataplane/1");
         assert_eq!(json["machine"]["cores"], 4);
         let step = &json["steps"]["encode"];
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_step_without_floor_has_no_ratio() {
-        let json = json(&[Row { floor_us: None, ..row() }], &json!({}));
+        let json = json("alpenglow.dataplane/1", &[Row { floor_us: None, ..row() }], &json!({}));
         assert!(json["steps"]["encode"]["ratio"].is_null());
     }
 

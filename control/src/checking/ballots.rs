@@ -48,6 +48,10 @@ impl Ballots {
         if is_first {
             self.since = now;
         }
+        if self.votes.is_empty() {
+            // Most payloads that there can be, at worst one of each vote, have a single one.
+            self.votes.reserve_exact(1);
+        }
         self.votes.push((vote.signer, vote.signature));
         self.waiting += stake;
         is_first
