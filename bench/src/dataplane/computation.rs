@@ -6,18 +6,18 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use alpenglow_dataplane::auth::{PairwiseKeys, TAGS_AT_ONCE};
-use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
+use alpenglow_dataplane::datagram::{Header, PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_dataplane::offline::{OfflineEncoder, OfflineReceiver};
 use alpenglow_dataplane::{Counter, FromShard, Horizon};
 use alpenglow_rotor::slice::SlicePayload;
-use alpenglow_rotor::types::Slot;
+use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
 use super::fixture::{Cluster, LEADER, NODE, Senders, noise, shuffled, slice_id};
 use super::kernels::{Work, candidates, least_of_each};
 use super::report::Row;
 use super::rounds::{Sampler, medians, repeated};
 
-/// Datagrams in one receive buffer: what a relay sends at once, about.
+/// Most datagrams in one receive buffer: what a relay sends at once, about. The kernel joins those of one sender only.
 const JOINED: usize = 16;
 /// Slices in each sample of receiving.
 const SLICES: usize = 4;
@@ -37,6 +37,29 @@ pub(crate) enum Arrival {
     HalfLost,
     /// All of them, and a fifth of everything is garbage.
     Garbage,
+}
+
+/// What is wrong with a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Garbage {
+    /// Bytes without meaning.
+    Noise,
+    /// A stranger's: the header is right, the MAC is not.
+    ForgedMac,
+    /// A lying validator's: the MAC is right, the data is not under the leader's root.
+    WrongPath,
+}
+
+impl Garbage {
+    pub(crate) const ALL: [Self; 3] = [Self::Noise, Self::ForgedMac, Self::WrongPath];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Noise => "reject_noise",
+            Self::ForgedMac => "reject_forged_mac",
+            Self::WrongPath => "reject_wrong_path",
+        }
+    }
 }
 
 /// The leader's part.
@@ -63,6 +86,33 @@ pub(crate) fn receive(arrival: Arrival, rounds: usize) -> Row {
     let cluster = Cluster::of_five();
     let works = [Work::Leaves, Work::InnerNodes, Work::Verify, Work::Rebuild];
     compare(name, receiver(&cluster, arrival), &cluster, &works, 1.25, rounds)
+}
+
+/// What it takes to reject one datagram, when a receive buffer is full of them.
+pub(crate) fn reject(kind: Garbage, rounds: usize) -> Row {
+    let cluster = Cluster::of_five();
+    let mut senders = Senders::new(&cluster, &others(&cluster));
+    let shreds = senders.slice(slice_id(1, 1));
+    let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot(u64::MAX)));
+    let mut receiver = OfflineReceiver::new(&cluster.offline_config(NODE), horizon).expect("a sound configuration");
+    let segment_bytes = cluster.datagram_bytes();
+    // The slice is known: its signature is not checked again.
+    receiver.receive(&shreds[0], segment_bytes, |event| panic!("{event:?}"));
+    let buffers: Vec<_> = by_sender(shreds[1..].to_vec())
+        .iter()
+        .flat_map(|of_sender| of_sender.chunks(JOINED))
+        .map(|joined| joined.iter().flat_map(|datagram| spoilt(datagram, kind)).collect::<Vec<u8>>())
+        .collect();
+    let datagrams = shreds.len() - 1;
+    let mut pass = move || {
+        let before = garbage(&receiver);
+        buffers.iter().for_each(|buffer| receiver.receive(buffer, segment_bytes, |event| panic!("{event:?}")));
+        assert_eq!(garbage(&receiver) - before, datagrams as u64, "all of it is dropped");
+    };
+    pass();
+    let mut sampler = repeated(pass);
+    let ours_us = medians(&mut [Box::new(move || sampler() / datagrams as f64)], rounds)[0];
+    Row { name: kind.name().into(), ours_us, ..Row::default() }
 }
 
 /// The tag of a shred's datagram: AES-CMAC over the 96 bytes that it covers.
@@ -118,8 +168,7 @@ fn compare(name: &str, ours: Sampler<'_>, cluster: &Cluster, works: &[Work], rat
 /// Receives [`SLICES`] slices in each sample. Slots only ever close, so every sample has slices of its own, made before its
 /// time begins.
 fn receiver(cluster: &Cluster, arrival: Arrival) -> Sampler<'static> {
-    let others: Vec<_> = cluster.validators.indices().filter(|validator| *validator != NODE).collect();
-    let mut senders = Senders::new(cluster, &others);
+    let mut senders = Senders::new(cluster, &others(cluster));
     let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot(u64::MAX)));
     let mut receiver =
         OfflineReceiver::new(&cluster.offline_config(NODE), Arc::clone(&horizon)).expect("a sound configuration");
@@ -146,6 +195,10 @@ fn receiver(cluster: &Cluster, arrival: Arrival) -> Sampler<'static> {
     })
 }
 
+fn others(cluster: &Cluster) -> Vec<ValidatorIndex> {
+    cluster.validators.indices().filter(|validator| *validator != NODE).collect()
+}
+
 fn garbage(receiver: &OfflineReceiver) -> u64 {
     let drops = Counter::ALL.iter().filter(|counter| counter.is_drop());
     drops.map(|counter| receiver.counters().get(*counter)).sum()
@@ -157,24 +210,44 @@ fn arriving(senders: &mut Senders, slot: u64, arrival: Arrival) -> Vec<Vec<u8>> 
     let shreds = senders.slice(id);
     let order = shuffled(shreds.len(), ORDER_SEED);
     let kept = if arrival == Arrival::HalfLost { shreds.len() / 2 } else { shreds.len() };
-    let mut datagrams = Vec::new();
-    for (position, index) in order[..kept].iter().enumerate() {
-        if arrival == Arrival::Garbage && position % GOOD_PER_GARBAGE == 0 {
-            datagrams.push(spoilt(&shreds[*index], position / GOOD_PER_GARBAGE));
+    let mut buffers = Vec::new();
+    let mut position = 0;
+    for of_sender in by_sender(order[..kept].iter().map(|index| shreds[*index].clone()).collect()) {
+        for joined in of_sender.chunks(JOINED) {
+            let mut buffer = Vec::new();
+            for datagram in joined {
+                if arrival == Arrival::Garbage && position % GOOD_PER_GARBAGE == 0 {
+                    let kind = Garbage::ALL[position / GOOD_PER_GARBAGE % Garbage::ALL.len()];
+                    buffer.extend(spoilt(datagram, kind));
+                }
+                buffer.extend(datagram);
+                position += 1;
+            }
+            buffers.push(buffer);
         }
-        datagrams.push(shreds[*index].clone());
     }
-    datagrams.chunks(JOINED).map(<[Vec<u8>]>::concat).collect()
+    buffers
 }
 
-/// A third of the garbage is noise, a third has a forged MAC, and a third comes from a lying validator: the MAC is right, the
-/// data is not under the leader's root.
-fn spoilt(datagram: &[u8], number: usize) -> Vec<u8> {
+/// The datagrams of each sender together, otherwise in their order.
+fn by_sender(datagrams: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let mut groups: Vec<(u16, Vec<Vec<u8>>)> = Vec::new();
+    for datagram in datagrams {
+        let sender = Header::parse(&datagram).expect("a header").0.sender;
+        match groups.iter_mut().find(|(of, _)| *of == sender) {
+            Some((_, group)) => group.push(datagram),
+            None => groups.push((sender, vec![datagram])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+fn spoilt(datagram: &[u8], kind: Garbage) -> Vec<u8> {
     let mut spoilt = datagram.to_vec();
-    match number % 3 {
-        0 => spoilt = noise(datagram.len()),
-        1 => spoilt[20] ^= 1,
-        _ => *spoilt.last_mut().expect("a datagram has bytes") ^= 1,
+    match kind {
+        Garbage::Noise => spoilt = noise(datagram.len()),
+        Garbage::ForgedMac => spoilt[20] ^= 1,
+        Garbage::WrongPath => *spoilt.last_mut().expect("a datagram has bytes") ^= 1,
     }
     spoilt
 }

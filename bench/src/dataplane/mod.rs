@@ -13,7 +13,7 @@ mod udp_offload;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use self::computation::Arrival;
+use self::computation::{Arrival, Garbage};
 use self::cores::{Cores, on_core};
 use self::relay::{BROADCAST, thirteen_shreds_to};
 use self::report::Row;
@@ -24,7 +24,8 @@ use self::rounds::{ROUNDS, ROUNDS_OVER_LOOPBACK};
 pub(crate) enum Step {
     /// A slice becomes signed shreds in datagrams.
     Encode,
-    /// Datagrams in memory become a slice again: all 64 of them, 32 of them, and with a fifth of garbage among them.
+    /// Datagrams in memory become a slice again: all 64 of them, 32 of them, and with a fifth of garbage among them; and what
+    /// it takes to reject one datagram.
     Receive,
     /// The MAC of one shred's datagram, and those of eight to one peer.
     Mac,
@@ -69,7 +70,10 @@ fn rows(step: Step) -> Vec<Row> {
         Step::Encode => vec![on_core(Cores::last(), || computation::encode(ROUNDS))],
         Step::Receive => {
             let arrivals = [Arrival::All, Arrival::HalfLost, Arrival::Garbage];
-            on_core(Cores::last(), || arrivals.map(|arrival| computation::receive(arrival, ROUNDS)).into())
+            on_core(Cores::last(), || {
+                let slices = arrivals.map(|arrival| computation::receive(arrival, ROUNDS));
+                slices.into_iter().chain(Garbage::ALL.map(|kind| computation::reject(kind, ROUNDS))).collect()
+            })
         }
         Step::Mac => on_core(Cores::last(), || vec![computation::mac(ROUNDS), computation::macs(ROUNDS)]),
         Step::Relay => {
@@ -99,6 +103,7 @@ mod tests {
     fn what_is_computed_from_memory_runs() {
         check(&[computation::encode(1), computation::mac(1), computation::macs(1)]);
         check(&[Arrival::All, Arrival::HalfLost, Arrival::Garbage].map(|arrival| computation::receive(arrival, 1)));
+        check(&Garbage::ALL.map(|kind| computation::reject(kind, 1)));
     }
 
     #[test]
