@@ -16,7 +16,8 @@ use super::{ConfigError, NodeConfig, PeerName};
 pub(super) const SHARDS: RangeInclusive<u64> = 1..=64;
 /// How long a slice may be held back.
 pub(super) const SLICE_INTERVAL_MS: RangeInclusive<u64> = 1..=10_000;
-/// Memory for slices: from a few slots ahead with the largest shreds to more than it can use.
+/// Memory for slices: from a few slots ahead with the default shreds to more than it can use. What the cluster's slices
+/// need at least is checked when the node starts.
 pub(super) const SLICE_MEMORY_MIB: RangeInclusive<u64> = 4..=65_536;
 /// Default of `slice_interval_ms`.
 pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
