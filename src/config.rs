@@ -60,6 +60,8 @@ pub(crate) struct NodeConfig {
     pub(crate) slice_memory_bytes: usize,
     /// Never relay.
     pub(crate) silent_relay: bool,
+    /// Drop every shred received.
+    pub(crate) drop_shreds: bool,
     /// Where validators receive.
     peers: Vec<(PeerName, SocketAddr)>,
     /// Where this was read, for messages.

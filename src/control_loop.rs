@@ -12,15 +12,16 @@ use alpenglow_control::input::Input;
 use alpenglow_control::message::{self, Message};
 use alpenglow_control::output::{Decision, Event, Output};
 use alpenglow_control::production::SliceSent;
+use alpenglow_control::repair::{self, RepairMessage};
 use alpenglow_control::transactions::TransactionSource;
 use alpenglow_dataplane::datagram::Kind;
 use alpenglow_dataplane::{FromShard, Horizon, InboundMessage, MessageBytes, ShardLink, ToShard, clock};
-use alpenglow_rotor::types::{Slot, Time};
+use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
 use crossbeam::channel::Sender;
 
 use crate::application::Finalized;
 use crate::block_times::BlockTimes;
-use crate::report::{How, NodeEvent, Stage};
+use crate::report::{How, NodeEvent, RepairCounts, Stage};
 use crate::telemetry::Events;
 use crate::verifier::Verifiers;
 
@@ -29,12 +30,18 @@ const ROUND_INPUTS: usize = 64;
 /// Times that each queue has its turn before a timer that is due fires, unless all are empty before: what came before the
 /// timer is taken (the longest queue holds as much), and what goes on coming cannot put it off.
 const TURNS_BEFORE_TIMER: usize = 64;
+/// Messages of repair that may wait to be sent: all answers to the requests that one node has under way. Others are lost,
+/// as on the way.
+const REPAIR_BACKLOG: usize = 2_048;
 /// Longest wait. Nothing depends on it: every input wakes and every timer is waited for; it bounds what a defect costs.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// What the control thread works with.
 pub(crate) struct ControlParts {
     /// What decides.
     pub(crate) control: Control,
+    /// Whether the shards are never told that any shred is wanted, so that they drop them all.
+    pub(crate) drop_shreds: bool,
     /// Validators in the set.
     pub(crate) validators: usize,
     /// The shards, in order.
@@ -55,6 +62,8 @@ pub(crate) struct ControlReport {
     pub(crate) times: BlockTimes,
     /// What it dropped, by reason.
     pub(crate) drops: BTreeMap<&'static str, u64>,
+    /// Blocks fetched from others and given to them.
+    pub(crate) repair: RepairCounts,
 }
 
 /// See the module.
@@ -63,6 +72,8 @@ pub(crate) struct ControlLoop {
     /// Orders that found a shard's queue full, with the shard. While there are any, nothing is decided, so they are those
     /// of one input and one tick at most.
     backlog: VecDeque<(usize, ToShard)>,
+    /// Messages of repair, which leave when a shard has little else to send.
+    repair_backlog: VecDeque<(ValidatorIndex, RepairMessage)>,
     /// The shard that sends the next message.
     next_shard: usize,
     times: BlockTimes,
@@ -71,7 +82,14 @@ pub(crate) struct ControlLoop {
 
 impl ControlLoop {
     pub(crate) fn new(parts: ControlParts) -> Self {
-        Self { parts, backlog: VecDeque::new(), next_shard: 0, times: BlockTimes::default(), drops: BTreeMap::new() }
+        Self {
+            parts,
+            backlog: VecDeque::new(),
+            repair_backlog: VecDeque::new(),
+            next_shard: 0,
+            times: BlockTimes::default(),
+            drops: BTreeMap::new(),
+        }
     }
 
     /// One round of all duties; how much there was to do. Timers come last: a thread that was held up must not skip a slot
@@ -92,6 +110,7 @@ impl ControlLoop {
                 self.decide(clock::now(), Input::Tick);
                 done += 1;
             }
+            done += self.send_repair();
         }
         for link in &self.parts.links {
             link.flush();
@@ -102,6 +121,7 @@ impl ControlLoop {
     /// Whether the next round has something to take. Asked after the thread has called itself parked.
     pub(crate) fn has_input(&self) -> bool {
         !self.backlog.is_empty()
+            || !self.repair_backlog.is_empty()
             || !self.parts.verifiers.is_empty()
             || self.parts.links.iter().any(|link| !link.is_empty())
     }
@@ -197,11 +217,19 @@ impl ControlLoop {
                 let shard = self.any_shard();
                 self.order(shard, ToShard::SendTo { to, kind: Kind::ForwardedTransaction, body });
             }
+            Output::Repair { to, message } => {
+                if self.repair_backlog.len() < REPAIR_BACKLOG {
+                    self.repair_backlog.push_back((to, message));
+                } else {
+                    self.count("repair_backlog_full");
+                }
+            }
             Output::SendSlice(slice) => {
                 let shard = usize::from(slice.id.lane()) % self.parts.links.len();
                 self.order(shard, ToShard::SendSlice { id: slice.id, is_last: slice.is_last, payload: slice.payload });
             }
             Output::Check { id, job } => self.parts.verifiers.push(id, job),
+            Output::Horizon(_) if self.parts.drop_shreds => {}
             Output::Horizon(horizon) => {
                 self.parts.horizon.closed_through.store(horizon.closed_through.0, Ordering::Relaxed);
                 self.parts.horizon.shreds_through.store(horizon.shreds_through.0, Ordering::Relaxed);
@@ -223,6 +251,10 @@ impl ControlLoop {
             Event::BlockComplete { block, own } => {
                 tracing::debug!(block = %block.id, parent = %block.parent, own, "complete");
                 self.times.complete(now, block.id.slot, block.id.hash, block.leader_stamp_ns(), !own);
+            }
+            Event::BlockRepaired { block, took, requests } => {
+                tracing::debug!(%block, ?took, requests, "repaired");
+                self.times.stages.record_ns(Stage::Repair, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
             }
             Event::Notarized(block) => self.times.reached(now, Stage::Notarized, block.slot, block.hash),
             Event::Decided { slot, decision } => self.decided(now, slot, decision),
@@ -280,6 +312,24 @@ impl ControlLoop {
         offered
     }
 
+    fn send_repair(&mut self) -> usize {
+        let mut sent = 0;
+        while sent < ROUND_INPUTS && !self.repair_backlog.is_empty() {
+            let shard = self.any_shard();
+            if !self.parts.links[shard].is_idle() {
+                break;
+            }
+            let (to, message) = self.repair_backlog.pop_front().expect("it is not empty");
+            let kind = match message {
+                RepairMessage::Request(_) => Kind::RepairRequest,
+                RepairMessage::Answer(_) => Kind::RepairAnswer,
+            };
+            self.order(shard, ToShard::SendTo { to, kind, body: body(&message.encode()) });
+            sent += 1;
+        }
+        sent
+    }
+
     /// Messages take turns through the shards: none is burdened with all of them.
     fn any_shard(&mut self) -> usize {
         self.next_shard = (self.next_shard + 1) % self.parts.links.len();
@@ -300,7 +350,14 @@ impl ControlLoop {
             self.drops.insert("event_queue_full", events_dropped);
         }
         self.parts.verifiers.stop();
-        ControlReport { times: self.times, drops: self.drops }
+        let statistics = self.parts.control.repair_statistics();
+        let repair = RepairCounts {
+            requests: statistics.requests,
+            not_held: statistics.not_held,
+            blocks: statistics.blocks,
+            served: self.parts.control.repair_requests_served(),
+        };
+        ControlReport { times: self.times, drops: self.drops, repair }
     }
 }
 
@@ -315,6 +372,14 @@ fn read(message: &InboundMessage, validators: usize) -> Result<Input, &'static s
         }
         Kind::Transaction => Ok(transaction(&message.body, TransactionSource::Client)),
         Kind::ForwardedTransaction => Ok(transaction(&message.body, TransactionSource::Validator(sender()?))),
+        Kind::RepairRequest => {
+            let request = repair::decode_request(&message.body).map_err(|error| error.name())?;
+            Ok(Input::Repair { message: RepairMessage::Request(request), sender: sender()? })
+        }
+        Kind::RepairAnswer => {
+            let answer = repair::decode_answer(&message.body).map_err(|error| error.name())?;
+            Ok(Input::Repair { message: RepairMessage::Answer(answer), sender: sender()? })
+        }
         Kind::Shred => Err("shred_among_messages"),
     }
 }
@@ -332,5 +397,5 @@ fn write(message: &Message) -> (Kind, MessageBytes) {
 }
 
 fn body(bytes: &[u8]) -> MessageBytes {
-    MessageBytes::try_from(bytes).expect("votes, certificates and transactions fit the smallest datagram limit")
+    MessageBytes::try_from(bytes).expect("every message fits the smallest datagram limit")
 }

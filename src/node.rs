@@ -157,6 +157,7 @@ impl Node {
         first_start::claim(&self.config.data, self.genesis.cluster)?;
         let parts = ControlParts {
             control,
+            drop_shreds: self.config.drop_shreds,
             validators: self.genesis.validators.len(),
             links,
             horizon,
@@ -184,6 +185,8 @@ impl Node {
         config.delta_block = genesis.delta_block;
         config.delta_timeout = genesis.delta_timeout;
         config.slice_interval = self.config.slice_interval;
+        getrandom::fill(&mut config.repair.seed)
+            .map_err(|error| NodeError::System { what: "draw a seed", source: io::Error::other(error.to_string()) })?;
         // One job for each verifier: further votes wait in control and become one larger batch.
         config.checking.jobs_max = self.layout.verifiers;
         config.checking.patience = genesis.delta_block;
@@ -287,6 +290,7 @@ fn report(own: ValidatorIndex, control: ControlReport, shards: &[ShardReport], f
     report.block_dissemination = control.times.block_dissemination;
     report.finalized = control.times.finalized;
     report.transactions = found.transactions;
+    report.repair = control.repair;
     report.drops = control.drops.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
     for shard in shards {
         for stage in alpenglow_dataplane::Stage::ALL {

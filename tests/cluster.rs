@@ -39,7 +39,7 @@ struct Run {
     report: Value,
     log: Vec<Value>,
     stderr: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Run {
@@ -56,7 +56,7 @@ impl Run {
         });
         let log = fs::read_to_string(out.join("events.jsonl")).unwrap();
         let log = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        Self { code: status.code(), report, log, stderr, _folder: folder }
+        Self { code: status.code(), report, log, stderr, folder }
     }
 
     fn number(&self, pointer: &str) -> u64 {
@@ -206,6 +206,20 @@ fn without_any_relay_nothing_is_finalized() {
     assert_eq!(run.report["agreement"], true, "{run}");
 }
 
+/// Every block reaches it by repair; in its own windows it leads like any other.
+#[test]
+fn a_node_that_drops_every_shred_follows_by_repair() {
+    let run = Run::of("--nodes 5 --slots 24 --tx-rate 200 --drop-shreds 3");
+    run.assert_valid();
+    assert!(run.number("/slots/finalized") > 0, "{run}");
+    let report = fs::read(run.folder.path().join("run/node-3/data/report.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    let count = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64).unwrap();
+    assert_eq!((count("/shreds/from_relays"), count("/shreds/decoded_slices")), (0, 0), "{report}");
+    assert!(count("/repair/blocks") >= 10, "{report}");
+    assert!(report["drops"].get("finalized_gap").is_none(), "{report}");
+}
+
 #[test]
 fn a_folder_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -230,6 +244,7 @@ fn wrong_flags_exit_2_with_a_message() {
         "--kill 1@41",
         "--kill 1",
         "--silent-relay 5",
+        "--drop-shreds 5",
         "--cores 3-1",
         "--stakes 1,2",
         "--schedule lottery",

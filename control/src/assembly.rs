@@ -14,7 +14,7 @@ use alpenglow_rotor::types::{BlockId, Hash, SliceIndex, Slot};
 use crate::block::{Block, InvalidBlock, ParentStatement, SliceContent, TransactionId, check_parent_slot};
 
 /// Bytes of bookkeeping that a slice costs beside its memory and its transactions' identities.
-const SLICE_OVERHEAD_BYTES: usize = 512;
+pub(crate) const SLICE_OVERHEAD_BYTES: usize = 512;
 
 /// How a block ended.
 #[derive(Debug)]
@@ -68,6 +68,11 @@ impl Assembly {
     /// Memory held, also by the block that was made of it: slices, identities of transactions, bookkeeping.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// A slice that waits for others of its block.
+    pub(crate) fn slice(&self, index: SliceIndex) -> Option<&Slice> {
+        self.contents.get(&index)?.as_ref().ok().map(|content| &content.slice)
     }
 
     /// Lets go of everything but what the leader signed. No verdict comes any more.

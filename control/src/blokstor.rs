@@ -1,8 +1,9 @@
 //! Blokstor: the blocks that this node holds (paper §2.5), and their hand-over to the application in chain order.
 //!
-//! **Which version.** A leader may sign several blocks for one slot. Held is the first that is complete; the others
-//! are evidence. Every block ends complete or dead, by a verdict that is the same on every node (see
-//! [`crate::block`]), or its slot falls behind the hand-over point and takes it along.
+//! **Which version.** A leader may sign several blocks for one slot. Of those that Rotor brings the first that is
+//! complete is held, and the others are evidence; those that repair brings because they are needed are held beside it.
+//! Every block ends complete or dead, by a verdict that is the same on every node (see [`crate::block`]), or its slot
+//! falls behind the hand-over point and takes it along.
 //!
 //! **Hand-over.** Finalized blocks go to the application one after the other, each the child of the one before. If
 //! one is missing, those after it wait, but at most until the highest finalized slot is
@@ -10,10 +11,10 @@
 //! application is told of the gap, and goes on after it.
 //!
 //! **Memory.** Slices stay in the memory they were decoded into, which their owner needs back soon. When more than
-//! [`BlokstorConfig::bytes_max`] is held, this goes first: blocks handed over, oldest first; then slots past the
-//! current window, farthest first, so that what lies ahead never costs what is at hand; then older blocks of windows
-//! that went by, lowest first, so that a chain which grows without finalizing is not stopped by its own past; then
-//! the farthest.
+//! [`BlokstorConfig::bytes_max`] is held, this goes first: slots past the current window, farthest first, so that what
+//! lies ahead never costs what is at hand; then older blocks of windows that went by, lowest first, so that a chain
+//! which grows without finalizing is not stopped by its own past; then the farthest. What repair brings has memory of
+//! its own, as have copies of the blocks handed over, which are kept for others to repair: the latest ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,19 +24,25 @@ use alpenglow_rotor::signature::SignedRoot;
 use alpenglow_rotor::slice::{Slice, SliceId};
 use alpenglow_rotor::types::{BlockId, Hash, SLICES_MAX, Slot};
 
-use crate::assembly::{Assembly, Stated, Verdict};
+use crate::assembly::{Assembly, SLICE_OVERHEAD_BYTES, Stated, Verdict};
 use crate::block::{Block, InvalidBlock, TransactionId};
+use crate::repair::{BlockSource, SliceSource};
 
 /// Slots of which anything is kept, whatever it costs: far more than are in flight while the chain finalizes.
 const SLOTS_MAX: usize = 1_024;
+
+/// Finalized blocks that are looked at for those that are missing. More are fetched when these were handed over.
+const MISSING_MAX: usize = 4;
 
 /// Bounds of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct BlokstorConfig {
     /// Memory that one slice takes, however short its payload is.
     pub slice_memory_bytes: usize,
-    /// Most memory held in all.
+    /// Most memory held of what Rotor brings.
     pub bytes_max: usize,
+    /// Most memory of repaired blocks that are not handed over yet.
+    pub repaired_bytes: usize,
     /// A block stays at most this many slots after it was handed over.
     pub retained_slots: u64,
     /// Most memory of blocks that were handed over.
@@ -81,8 +88,10 @@ impl SliceRefusal {
 /// What happened in the store.
 #[derive(Clone, Debug)]
 pub enum BlokstorEvent {
-    /// A block is complete and held.
+    /// A block that Rotor brought is complete and held.
     Complete(Arc<Block>),
+    /// A block that repair brought is held.
+    Repaired(Arc<Block>),
     /// A slot's block is dead. Its hash is unknown if it has no last slice.
     Dead {
         /// The slot.
@@ -115,7 +124,6 @@ pub enum BlokstorEvent {
 struct SlotState {
     assembly: Assembly,
     block: Option<Arc<Block>>,
-    handed_over: bool,
     evicted: bool,
     equivocated: bool,
 }
@@ -123,7 +131,7 @@ struct SlotState {
 impl SlotState {
     const fn new(slot: Slot, slice_memory_bytes: usize) -> Self {
         let assembly = Assembly::new(slot, slice_memory_bytes);
-        Self { assembly, block: None, handed_over: false, evicted: false, equivocated: false }
+        Self { assembly, block: None, evicted: false, equivocated: false }
     }
 }
 
@@ -133,6 +141,12 @@ pub struct Blokstor {
     config: BlokstorConfig,
     slots: BTreeMap<Slot, SlotState>,
     bytes: usize,
+    /// Blocks that repair brought, of slots after the last one handed over.
+    repaired: BTreeMap<BlockId, Arc<Block>>,
+    repaired_bytes: usize,
+    /// The latest blocks handed over.
+    retained: BTreeMap<BlockId, Arc<Block>>,
+    retained_bytes: usize,
     /// Finalized and not handed over yet.
     finalized: BTreeMap<Slot, Hash>,
     highest_finalized: Slot,
@@ -153,6 +167,10 @@ impl Blokstor {
             config,
             slots: BTreeMap::new(),
             bytes: 0,
+            repaired: BTreeMap::new(),
+            repaired_bytes: 0,
+            retained: BTreeMap::new(),
+            retained_bytes: 0,
             finalized: BTreeMap::new(),
             highest_finalized: Slot::GENESIS,
             handed_over: BlockId::GENESIS,
@@ -223,9 +241,7 @@ impl Blokstor {
                 Some(block) if block.parent == self.handed_over => {
                     self.finalized.pop_first();
                     self.handed_over = id;
-                    if let Some(state) = self.slots.get_mut(&slot) {
-                        state.handed_over = true;
-                    }
+                    self.retain(&block);
                     self.events.push_back(BlokstorEvent::HandOver(block));
                 }
                 Some(block) if block.parent.slot <= self.handed_over.slot => {
@@ -249,7 +265,32 @@ impl Blokstor {
     /// The block, if it is held.
     #[must_use]
     pub fn block(&self, id: BlockId) -> Option<&Arc<Block>> {
-        self.slots.get(&id.slot)?.block.as_ref().filter(|block| block.id == id)
+        let from_rotor = self.slots.get(&id.slot).and_then(|state| state.block.as_ref()).filter(|block| block.id == id);
+        from_rotor.or_else(|| self.repaired.get(&id)).or_else(|| self.retained.get(&id))
+    }
+
+    /// Takes in a block that repair brought. It need not be the first one of its slot.
+    pub fn insert_repaired(&mut self, block: Arc<Block>) {
+        let id = block.id;
+        if id.slot <= self.handed_over.slot || self.block(id).is_some() {
+            return;
+        }
+        self.repaired_bytes += own_bytes(&block);
+        self.repaired.insert(id, block.clone());
+        self.events.push_back(BlokstorEvent::Repaired(block));
+        // The lowest ones are handed over first; the others can be fetched once more.
+        while self.repaired_bytes > self.config.repaired_bytes
+            && let Some((_, farthest)) = self.repaired.pop_last()
+        {
+            self.repaired_bytes -= own_bytes(&farthest);
+        }
+    }
+
+    /// The lowest finalized blocks that the hand-over waits for and that are not held: they never came, or had to make
+    /// room.
+    pub fn missing(&self) -> impl Iterator<Item = BlockId> + '_ {
+        let finalized = self.finalized.iter().take(MISSING_MAX).map(|(&slot, &hash)| BlockId { slot, hash });
+        finalized.filter(|id| self.block(*id).is_none())
     }
 
     /// Transactions in the blocks held on the chain that ends with `tip`, back to the last one that was handed over.
@@ -274,7 +315,7 @@ impl Blokstor {
     /// Memory held, by the reckoning of the bounds.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.repaired_bytes + self.retained_bytes
     }
 
     /// Slots of which anything is kept.
@@ -316,14 +357,18 @@ impl Blokstor {
         let before = state.assembly.bytes();
         let Some(verdict) = state.assembly.verdict() else { return };
         self.bytes = self.bytes - before + state.assembly.bytes();
-        self.events.push_back(match verdict {
+        match verdict {
             Verdict::Complete(block) => {
                 let block = Arc::new(block);
                 state.block = Some(block.clone());
-                BlokstorEvent::Complete(block)
+                if let Some(known) = self.repaired.remove(&block.id) {
+                    self.repaired_bytes -= own_bytes(&known);
+                } else {
+                    self.events.push_back(BlokstorEvent::Complete(block));
+                }
             }
-            Verdict::Dead(block, reason) => BlokstorEvent::Dead { slot, block, reason },
-        });
+            Verdict::Dead(block, reason) => self.events.push_back(BlokstorEvent::Dead { slot, block, reason }),
+        }
     }
 
     fn report_equivocation(&mut self, equivocation: Equivocation) {
@@ -340,24 +385,31 @@ impl Blokstor {
         self.handed_over = through;
     }
 
-    /// Drops what the hand-over left behind, but for the latest blocks handed over.
+    /// Keeps a block handed over, in memory of its own.
+    fn retain(&mut self, block: &Arc<Block>) {
+        let copy = if self.repaired.contains_key(&block.id) { block.clone() } else { Arc::new(copy(block)) };
+        self.retained_bytes += own_bytes(&copy);
+        self.retained.insert(copy.id, copy);
+        let oldest = self.handed_over.slot.0.saturating_sub(self.config.retained_slots);
+        while let Some(entry) = self.retained.first_entry()
+            && (entry.key().slot.0 <= oldest || self.retained_bytes > self.config.retained_bytes)
+        {
+            self.retained_bytes -= own_bytes(&entry.remove());
+        }
+    }
+
+    /// Drops what the hand-over left behind.
     fn let_go(&mut self) {
         let handed_over = self.handed_over.slot;
-        let retained_after = handed_over.0.saturating_sub(self.config.retained_slots);
-        let behind = self.slots.range(..=handed_over);
-        let stale: Vec<Slot> = behind
-            .filter(|(slot, state)| !state.handed_over || slot.0 <= retained_after)
-            .map(|(&slot, _)| slot)
-            .collect();
-        for slot in stale {
+        while let Some((&slot, _)) = self.slots.first_key_value()
+            && slot <= handed_over
+        {
             self.remove(slot);
         }
-        let mut retained: usize = self.slots.range(..=handed_over).map(|(_, state)| state.assembly.bytes()).sum();
-        while retained > self.config.retained_bytes
-            && let Some((&oldest, state)) = self.slots.first_key_value()
+        while let Some(entry) = self.repaired.first_entry()
+            && entry.key().slot <= handed_over
         {
-            retained -= state.assembly.bytes();
-            self.remove(oldest);
+            self.repaired_bytes -= own_bytes(&entry.remove());
         }
     }
 
@@ -369,11 +421,7 @@ impl Blokstor {
         while self.bytes > self.config.bytes_max
             && let Some(slot) = self.least_needed()
         {
-            if slot <= self.handed_over.slot {
-                self.remove(slot);
-            } else {
-                self.evict(slot);
-            }
+            self.evict(slot);
         }
     }
 
@@ -381,13 +429,11 @@ impl Blokstor {
     fn least_needed(&self) -> Option<Slot> {
         let holds = |state: &SlotState| state.assembly.bytes() > 0;
         let unfinalized = |slot: &Slot| !self.finalized.contains_key(slot);
-        let mut handed_over = self.slots.range(..=self.handed_over.slot);
         let mut ahead = self.slots.range(self.window_first.window_last().next()..).rev();
         let mut past =
             self.slots.range(self.handed_over.slot.next()..).take_while(|(slot, _)| **slot < self.window_first);
-        handed_over
-            .next()
-            .or_else(|| ahead.find(|(slot, state)| holds(state) && unfinalized(slot)))
+        ahead
+            .find(|(slot, state)| holds(state) && unfinalized(slot))
             .or_else(|| past.find(|(slot, state)| holds(state) && unfinalized(slot)))
             .or_else(|| self.slots.iter().rev().find(|(_, state)| holds(state)))
             .map(|(&slot, _)| slot)
@@ -410,6 +456,33 @@ impl Blokstor {
     }
 }
 
+impl BlockSource for Blokstor {
+    fn block(&self, id: BlockId) -> Option<Arc<Block>> {
+        self.block(id).cloned()
+    }
+}
+
+impl SliceSource for Blokstor {
+    fn slice(&self, id: SliceId, root: Hash) -> Option<Slice> {
+        let state = self.slots.get(&id.slot)?;
+        let of_block = state.block.as_ref().and_then(|block| block.slices.get(id.index.get()));
+        of_block.or_else(|| state.assembly.slice(id.index)).filter(|slice| slice.root == root).cloned()
+    }
+}
+
+/// Memory of a block that shares none with what its slices were decoded into.
+fn own_bytes(block: &Block) -> usize {
+    let payloads: usize = block.slices.iter().map(|slice| slice.payload.len()).sum();
+    payloads + block.slices.len() * SLICE_OVERHEAD_BYTES + size_of_val(block.transaction_ids.as_slice())
+}
+
+/// The block, with its payloads in memory that is no longer than they are.
+fn copy(block: &Block) -> Block {
+    let slices = block.slices.iter().map(|slice| Slice { payload: slice.payload.to_vec().into(), ..slice.clone() });
+    let Block { id, parent, first_counted, ref transaction_ids, .. } = *block;
+    Block { id, parent, slices: slices.collect(), first_counted, transaction_ids: transaction_ids.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use alpenglow_rotor::slice::SliceSignature;
@@ -421,6 +494,7 @@ mod tests {
     const CONFIG: BlokstorConfig = BlokstorConfig {
         slice_memory_bytes: 10_000,
         bytes_max: 1_000_000,
+        repaired_bytes: 100_000,
         retained_slots: 4,
         retained_bytes: 500_000,
         handover_slots: 8,
@@ -568,10 +642,13 @@ mod tests {
                 store.finalized(parent);
                 assert_eq!(handed(&mut store), [slot]);
             }
-            (store.slots(), store.bytes())
+            assert_eq!(store.slots(), 0);
+            assert!(store.retained.values().all(|block| store.block(block.id).is_some()));
+            (store.retained.len(), store.bytes())
         };
-        assert_eq!(grow(CONFIG).0, 4);
-        assert_eq!(grow(BlokstorConfig { retained_bytes: 50_000, ..CONFIG }).0, 2);
+        let (blocks, bytes) = grow(CONFIG);
+        assert_eq!(blocks, 4);
+        assert_eq!(grow(BlokstorConfig { retained_bytes: bytes - 1, ..CONFIG }).0, 3);
         assert_eq!(grow(BlokstorConfig { retained_slots: 0, ..CONFIG }), (0, 0));
     }
 

@@ -385,6 +385,12 @@ impl Consensus {
         voted.into_iter().chain(self.pool.next_certified_slot(slot)).min()
     }
 
+    /// Whether this node has cast a vote in an open slot.
+    #[must_use]
+    pub fn has_voted(&self, slot: Slot) -> bool {
+        self.own_votes.contains_key(&slot)
+    }
+
     /// The certificates held for an open slot, then the own votes cast in it.
     #[must_use]
     pub fn messages_of(&self, slot: Slot) -> Vec<Message> {

@@ -8,7 +8,7 @@ use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::schedule::LeaderSchedule;
 use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex};
 
-use crate::block::{Block, SLICE_PAYLOAD_BYTES_MIN};
+use crate::block::{Block, InvalidBlock, SLICE_PAYLOAD_BYTES_MIN};
 use crate::blokstor::{Blokstor, BlokstorConfig, BlokstorEvent};
 use crate::bls::SecretKey;
 use crate::certificate::{Certificate, Statement};
@@ -19,6 +19,7 @@ use crate::input::Input;
 use crate::message::Message;
 use crate::output::{Decision, Event, Output, ShredHorizon};
 use crate::production::{Production, ProductionConfig, SliceSent};
+use crate::repair::{RepairConfig, RepairMessage, RepairStatistics, Repaired, RequestLimits, Requester, Responder};
 use crate::stakes::Stakes;
 use crate::standstill::Standstill;
 use crate::transactions::{Selection, TransactionLimits, Transactions};
@@ -27,6 +28,9 @@ use crate::vote::Vote;
 /// Blocks whose notarization is remembered, so that it is reported once: more than can be notarized and not yet
 /// final.
 const NOTARIZED_REMEMBERED: usize = 256;
+
+/// Slots that the application waits for a missing block: what repair catches up with after a partition of some windows.
+const HANDOVER_SLOTS: u64 = 64;
 
 /// What a control core is told at its start.
 pub struct ControlConfig {
@@ -58,11 +62,13 @@ pub struct ControlConfig {
     pub blokstor: BlokstorConfig,
     /// Bounds of checks under way.
     pub checking: CheckingLimits,
+    /// Bounds of what is fetched from others and given to them, and whom to ask.
+    pub repair: RepairConfig,
 }
 
 impl ControlConfig {
-    /// With the cluster's parameters and the default bounds: 32 MiB of slices held, of which 4 MiB of finalized
-    /// blocks.
+    /// With the cluster's parameters and the default bounds: 32 MiB of slices held in the memory they were decoded
+    /// into, 64 MiB of repaired blocks, 32 MiB of finalized ones.
     #[must_use]
     pub fn new(
         own: ValidatorIndex,
@@ -88,15 +94,18 @@ impl ControlConfig {
             blokstor: BlokstorConfig {
                 slice_memory_bytes: coding.data_shreds() * coding.shred_bytes(),
                 bytes_max: 32 << 20,
-                retained_slots: 16,
-                retained_bytes: 4 << 20,
-                handover_slots: 32,
+                repaired_bytes: 64 << 20,
+                // Who is as far behind as can be may need a while to catch up.
+                retained_slots: 2 * HANDOVER_SLOTS,
+                retained_bytes: 32 << 20,
+                handover_slots: HANDOVER_SLOTS,
             },
             checking: CheckingLimits {
                 jobs_max: 2,
                 bar: Duration::from_secs(10),
                 patience: Duration::from_millis(400),
             },
+            repair: RepairConfig::default(),
         }
     }
 }
@@ -127,6 +136,8 @@ pub struct Control {
     production: Production,
     checking: Checking,
     standstill: Standstill,
+    requester: Requester,
+    responder: Responder,
     counters: Counters,
     outputs: VecDeque<Output>,
     /// First slot of the highest window that is ready.
@@ -160,6 +171,9 @@ impl Control {
             delta_timeout: config.delta_timeout,
         };
         let consensus = Consensus::new(consensus_config, start);
+        let RepairConfig { bytes_max, asking, serving, seed } = config.repair;
+        let requests =
+            RequestLimits { grace: config.delta_block / 4, answer_timeout: config.delta_block / 2, bytes_max, asking };
         let mut control = Self {
             own,
             schedule,
@@ -168,6 +182,8 @@ impl Control {
             transactions: Transactions::new(own, config.transactions),
             production,
             standstill: Standstill::new(config.standstill_interval, stakes.len(), start),
+            requester: Requester::new(requests, config.coding, config.cluster, own, &stakes, seed),
+            responder: Responder::new(serving, config.coding, config.cluster, stakes.len()),
             checking: Checking::new(config.checking, stakes),
             counters: Counters::default(),
             outputs: VecDeque::new(),
@@ -184,7 +200,10 @@ impl Control {
     /// Takes in one thing that happened at `now`, which never goes back. Fetch the outputs afterwards.
     pub fn handle(&mut self, now: Time, input: Input) {
         let result = match input {
-            Input::Slice(slice) => self.blokstor.insert(slice).map_err(|refusal| refusal.name()),
+            Input::Slice(slice) => {
+                self.requester.slice_came(now, slice.id.slot);
+                self.blokstor.insert(slice).map_err(|refusal| refusal.name())
+            }
             Input::SliceSent(sent) => self.slice_sent(&sent),
             Input::MalformedSlice(malformed) => {
                 self.blokstor.insert_malformed(malformed.signed).map_err(|refusal| refusal.name())
@@ -197,6 +216,7 @@ impl Control {
             Input::Certificate { certificate, sender } => {
                 self.checking.certificate(now, certificate, sender, &self.consensus)
             }
+            Input::Repair { message, sender } => self.repair_message(now, message, sender),
             Input::Transaction { bytes, source } => {
                 self.transactions.add(now, bytes, source).map(drop).map_err(|refusal| refusal.name())
             }
@@ -227,6 +247,7 @@ impl Control {
             self.production.next_timeout(),
             self.transactions.next_timeout(),
             self.checking.next_timeout(),
+            self.requester.next_timeout(),
             Some(self.standstill.next_timeout()),
         ]
         .into_iter()
@@ -258,6 +279,35 @@ impl Control {
         self.blokstor.bytes()
     }
 
+    /// What repair fetched since the start.
+    #[must_use]
+    pub const fn repair_statistics(&self) -> RepairStatistics {
+        self.requester.statistics()
+    }
+
+    /// Requests of others that were answered since the start.
+    #[must_use]
+    pub const fn repair_requests_served(&self) -> u64 {
+        self.responder.served()
+    }
+
+    fn repair_message(
+        &mut self,
+        now: Time,
+        message: RepairMessage,
+        sender: ValidatorIndex,
+    ) -> Result<(), &'static str> {
+        match message {
+            RepairMessage::Request(request) => {
+                let answers = self.responder.answer(now, &request, sender, &self.blokstor)?;
+                let answers = answers.into_iter().map(RepairMessage::Answer);
+                self.outputs.extend(answers.map(|message| Output::Repair { to: sender, message }));
+                Ok(())
+            }
+            RepairMessage::Answer(answer) => self.requester.answer(now, answer, sender, &self.blokstor),
+        }
+    }
+
     fn slice_sent(&mut self, sent: &SliceSent) -> Result<(), &'static str> {
         let slice = self.production.slice_sent(sent).ok_or("slice_sent_unknown")?;
         self.blokstor.insert(slice).map_err(|refusal| refusal.name())
@@ -279,12 +329,15 @@ impl Control {
                 self.blokstor_event(now, event);
             } else if let Some(event) = self.consensus.poll() {
                 self.consensus_event(now, event);
+            } else if let Some(repaired) = self.requester.poll_repaired() {
+                self.repaired(repaired);
             } else {
                 self.blokstor.hand_over();
                 let Some(event) = self.blokstor.poll() else { break };
                 self.blokstor_event(now, event);
             }
         }
+        self.advance_repair(now);
         self.transactions.advance(now);
         let expired = self.transactions.expired();
         self.counters.add("transaction_expired", expired - self.expired_before);
@@ -302,16 +355,44 @@ impl Control {
         self.update_horizon();
     }
 
+    fn advance_repair(&mut self, now: Time) {
+        for block in self.blokstor.missing() {
+            self.requester.need(now, block, true, &mut self.counters);
+        }
+        self.requester.forget_through(self.blokstor.closed_through());
+        self.requester.advance(now, &mut self.counters);
+        while let Some((to, request)) = self.requester.poll_request() {
+            self.outputs.push_back(Output::Repair { to, message: RepairMessage::Request(request) });
+        }
+    }
+
+    fn repaired(&mut self, Repaired { id, outcome, took, requests }: Repaired) {
+        match outcome {
+            Ok(block) => {
+                self.observe(Event::BlockRepaired { block: id, took, requests });
+                self.blokstor.insert_repaired(block);
+            }
+            Err(reason) => self.block_dead(id.slot, Some(id), reason),
+        }
+    }
+
+    fn block_dead(&mut self, slot: Slot, block: Option<BlockId>, reason: InvalidBlock) {
+        self.counters.count(reason.name());
+        if let Some(block) = block {
+            self.consensus.block_dead(block);
+            self.requester.satisfied(block);
+        }
+        self.observe(Event::BlockDead { slot, block, reason });
+    }
+
     fn blokstor_event(&mut self, now: Time, event: BlokstorEvent) {
         match event {
             BlokstorEvent::Complete(block) => self.block_complete(now, block),
-            BlokstorEvent::Dead { slot, block, reason } => {
-                self.counters.count(reason.name());
-                if let Some(block) = block {
-                    self.consensus.block_dead(block);
-                }
-                self.observe(Event::BlockDead { slot, block, reason });
+            BlokstorEvent::Repaired(block) => {
+                self.consensus.block_held(now, block.id, block.parent);
+                self.observe(Event::BlockComplete { block, own: false });
             }
+            BlokstorEvent::Dead { slot, block, reason } => self.block_dead(slot, block, reason),
             BlokstorEvent::Equivocation(equivocation) => {
                 self.counters.count("leader_equivocation");
                 self.consensus.equivocation(equivocation.first.id.slot);
@@ -336,6 +417,7 @@ impl Control {
 
     fn block_complete(&mut self, now: Time, block: Arc<Block>) {
         let own = self.schedule.leader(block.id.slot) == self.own;
+        self.requester.satisfied(block.id);
         self.consensus.block_held(now, block.id, block.parent);
         if own {
             self.production.block_complete(now, block.id);
@@ -346,7 +428,7 @@ impl Control {
 
     fn consensus_event(&mut self, now: Time, event: ConsensusEvent) {
         match event {
-            ConsensusEvent::Vote(vote) => self.vote_cast(vote),
+            ConsensusEvent::Vote(vote) => self.vote_cast(now, vote),
             ConsensusEvent::Certificate(certificate) => self.certificate_stored(certificate),
             ConsensusEvent::BlockNotarized(block) => self.notarized(block),
             ConsensusEvent::ParentReady { slot, parent } => {
@@ -362,11 +444,18 @@ impl Control {
                     self.observe(Event::Decided { slot, decision: Decision::Skipped });
                 }
             }
-            ConsensusEvent::RepairNeeded(block) => self.observe(Event::RepairNeeded(block)),
+            ConsensusEvent::RepairNeeded(block) => {
+                // Votes are cast when a slot's first block is there, or when its time is over.
+                let urgent =
+                    block.slot <= self.consensus.highest_finalized().slot || self.consensus.has_voted(block.slot);
+                self.requester.need(now, block, urgent, &mut self.counters);
+                self.observe(Event::RepairNeeded(block));
+            }
             ConsensusEvent::Evidence(evidence) => self.observe(Event::Evidence(evidence)),
             ConsensusEvent::Recheck(votes) => self.checking.recheck(now, &votes, &self.consensus),
             ConsensusEvent::Horizon(Horizon { closed_through, .. }) => {
                 self.checking.close(closed_through);
+                self.requester.close(now, closed_through);
                 self.notarized = self.notarized.split_off(&BlockId { slot: closed_through.next(), ..BlockId::GENESIS });
             }
             ConsensusEvent::Contradiction { block, other } => {
@@ -376,7 +465,8 @@ impl Control {
         }
     }
 
-    fn vote_cast(&mut self, vote: Vote) {
+    fn vote_cast(&mut self, now: Time, vote: Vote) {
+        self.requester.hurry(now, vote.payload.slot());
         self.checking.own_vote(vote.payload, self.own, &self.consensus);
         self.outputs.push_back(Output::Broadcast(Message::Vote(vote)));
         self.observe(Event::VoteCast(vote.payload));

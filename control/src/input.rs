@@ -10,6 +10,7 @@ use alpenglow_rotor::types::ValidatorIndex;
 use crate::certificate::UnverifiedCertificate;
 use crate::checker::CheckVerdict;
 use crate::production::SliceSent;
+use crate::repair::RepairMessage;
 use crate::transactions::TransactionSource;
 use crate::vote::UnverifiedVote;
 
@@ -35,6 +36,13 @@ pub enum Input {
     Certificate {
         /// The certificate.
         certificate: UnverifiedCertificate,
+        /// Who sent it.
+        sender: ValidatorIndex,
+    },
+    /// A question or an answer of repair, and the validator that authenticated its datagram.
+    Repair {
+        /// What it says.
+        message: RepairMessage,
         /// Who sent it.
         sender: ValidatorIndex,
     },

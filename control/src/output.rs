@@ -1,6 +1,7 @@
 //! What the control core asks of the world, and what it tells observers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alpenglow_rotor::assembler::Equivocation;
 use alpenglow_rotor::types::{BlockId, Slot, Time, ValidatorIndex};
@@ -12,6 +13,7 @@ use crate::consensus::{Evidence, Finalization};
 use crate::input::JobId;
 use crate::message::Message;
 use crate::production::OutgoingSlice;
+use crate::repair::RepairMessage;
 use crate::vote::VotePayload;
 
 /// One thing to do, in this order.
@@ -25,6 +27,13 @@ pub enum Output {
         to: ValidatorIndex,
         /// The transaction.
         bytes: Arc<[u8]>,
+    },
+    /// Send a question or an answer of repair, when nothing more urgent is to be sent. There may be many at once.
+    Repair {
+        /// The validator.
+        to: ValidatorIndex,
+        /// What it says.
+        message: RepairMessage,
     },
     /// Shred and send a slice of an own block, then answer with [`crate::input::Input::SliceSent`].
     SendSlice(OutgoingSlice),
@@ -121,6 +130,15 @@ pub enum Event {
     },
     /// A block is needed that is not held.
     RepairNeeded(BlockId),
+    /// A block was fetched from others. [`Event::BlockComplete`] follows, if it did not come through Rotor meanwhile.
+    BlockRepaired {
+        /// The block.
+        block: BlockId,
+        /// Since it became needed.
+        took: Duration,
+        /// Requests sent for it.
+        requests: u32,
+    },
     /// A validator signed votes that exclude each other.
     Evidence(Evidence),
     /// A validator's messages are dropped until then, for a wrong signature.

@@ -44,6 +44,10 @@ pub enum Kind {
     Transaction = 4,
     /// A transaction that a validator passes on to a leader.
     ForwardedTransaction = 5,
+    /// A question about a block, from a validator that misses it.
+    RepairRequest = 6,
+    /// A part of a block, to the validator that asked for it.
+    RepairAnswer = 7,
 }
 
 impl Kind {
@@ -56,6 +60,8 @@ impl Kind {
             3 => Self::Certificate,
             4 => Self::Transaction,
             5 => Self::ForwardedTransaction,
+            6 => Self::RepairRequest,
+            7 => Self::RepairAnswer,
             _ => return None,
         })
     }
@@ -152,7 +158,12 @@ impl Header {
 pub fn covered(kind: Kind, body: &[u8]) -> &[u8] {
     match kind {
         Kind::Shred => &body[..body.len().min(SHRED_COVERED_BYTES)],
-        Kind::Vote | Kind::Certificate | Kind::Transaction | Kind::ForwardedTransaction => body,
+        Kind::Vote
+        | Kind::Certificate
+        | Kind::Transaction
+        | Kind::ForwardedTransaction
+        | Kind::RepairRequest
+        | Kind::RepairAnswer => body,
     }
 }
 
@@ -188,7 +199,7 @@ mod tests {
         };
         assert_eq!(Header::parse(&good[..HEADER_BYTES - 1]), Err(HeaderError::TooShort));
         assert_eq!(with(0, 2), HeaderError::Version);
-        assert_eq!((with(1, 0), with(1, 6)), (HeaderError::Kind, HeaderError::Kind));
+        assert_eq!((with(1, 0), with(1, 8)), (HeaderError::Kind, HeaderError::Kind));
         assert_eq!([with(3, 1), with(6, 1), with(7, 1)], [HeaderError::Reserved; 3]);
     }
 
@@ -210,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_header_survives_the_wire(kind in 1..=5_u8, lane: u8, sender: u16, cluster: [u8; 8], tag: [u8; 16], body: Vec<u8>) {
+        fn a_header_survives_the_wire(kind in 1..=7_u8, lane: u8, sender: u16, cluster: [u8; 8], tag: [u8; 16], body: Vec<u8>) {
             let kind = Kind::from_byte(kind).unwrap();
             let (sender, tag) = if kind == Kind::Transaction { (NO_SENDER, [0; 16]) } else { (sender, tag) };
             let header = Header { kind, lane, sender, cluster, tag };
@@ -219,7 +230,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_parses_is_what_its_header_encodes(datagram in prop::collection::vec(prop_oneof![0..6_u8, any::<u8>()], 0..100)) {
+        fn whatever_parses_is_what_its_header_encodes(datagram in prop::collection::vec(prop_oneof![0..8_u8, any::<u8>()], 0..100)) {
             if let Ok((header, body)) = Header::parse(&datagram) {
                 prop_assert_eq!([&header.encode()[..], body].concat(), datagram);
             }

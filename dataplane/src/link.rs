@@ -221,6 +221,12 @@ impl ShardLink {
         Ok(())
     }
 
+    /// Whether so few orders wait that one of no urgency may be added without delaying those that come after it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queues.orders.len() < ORDER_QUEUE / 8
+    }
+
     /// Wakes the shard if it sleeps and there is something for it: an order, or room that it waits for. Call it once after
     /// a round of pops and pushes; it is a load unless the shard sleeps.
     pub fn flush(&self) {
@@ -244,11 +250,13 @@ impl ControlLink {
         self.queues.slices.capacity() - self.queues.slices.len()
     }
 
-    /// Hands over a message, or says why it is lost. Transactions may fill half of the queue only, for anyone can send those,
-    /// and votes and certificates must get through. The sender, if any, is a validator of the set.
+    /// Hands over a message, or says why it is lost. Transactions, which anyone can send, and repair, which comes in bursts,
+    /// may fill half of the queue only: votes and certificates must get through. The sender, if any, is a validator of the set.
     pub(crate) fn push_message(&self, message: InboundMessage) -> Result<(), Counter> {
         let share = match message.kind {
-            Kind::Transaction | Kind::ForwardedTransaction => MESSAGE_QUEUE / 2,
+            Kind::Transaction | Kind::ForwardedTransaction | Kind::RepairRequest | Kind::RepairAnswer => {
+                MESSAGE_QUEUE / 2
+            }
             _ => MESSAGE_QUEUE,
         };
         let room = share.saturating_sub(self.queues.messages.len());

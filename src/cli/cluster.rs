@@ -82,6 +82,9 @@ pub(crate) struct ClusterArgs {
     /// Node I never relays a shred; repeatable
     #[arg(long, value_name = "I")]
     silent_relay: Vec<u16>,
+    /// Node I drops every shred that it receives, and follows by repair; repeatable
+    #[arg(long, value_name = "I")]
+    drop_shreds: Vec<u16>,
     /// Form of the report on standard output
     #[arg(long, value_enum, default_value_t = OutputForm::Text)]
     output: OutputForm,
@@ -149,6 +152,7 @@ impl ClusterArgs {
             kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
             kills: self.kill,
             silent_relays: self.silent_relay,
+            drop_shreds: self.drop_shreds,
             out: self.out.unwrap_or_else(|| default_folder(SystemTime::now())),
         };
         plan.check().map_err(CliError::usage)?;

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) kills: Vec<Kill>,
     /// Who never relays.
     pub(crate) silent_relays: Vec<u16>,
+    /// Who drops every shred.
+    pub(crate) drop_shreds: Vec<u16>,
     /// Folder for everything.
     pub(crate) out: PathBuf,
 }
@@ -59,7 +61,9 @@ impl Plan {
     pub(crate) fn check(&self) -> Result<(), PlanError> {
         let (nodes, slots, kills) = (self.nodes, self.slots, &self.kills);
         let named = kills.iter().map(|kill| ("--kill", kill.node.0));
-        for (flag, index) in named.chain(self.silent_relays.iter().map(|&index| ("--silent-relay", index))) {
+        let silent = self.silent_relays.iter().map(|&index| ("--silent-relay", index));
+        let dropping = self.drop_shreds.iter().map(|&index| ("--drop-shreds", index));
+        for (flag, index) in named.chain(silent).chain(dropping) {
             if usize::from(index) >= nodes {
                 return Err(PlanError::NoSuchNode { flag, index, nodes });
             }
@@ -105,6 +109,7 @@ impl Plan {
             config.engine = self.engine;
             config.kernel = self.kernel;
             config.silent_relay = self.silent_relays.contains(&index);
+            config.drop_shreds = self.drop_shreds.contains(&index);
             NewValidator { stake, config }
         });
         validators.collect()
@@ -134,6 +139,7 @@ impl Plan {
             "kernel": self.kernel.name(),
             "kill": kills,
             "silent_relay": self.silent_relays,
+            "drop_shreds": self.drop_shreds,
             "out": self.out,
         })
     }
@@ -252,6 +258,7 @@ pub(crate) mod tests {
             kernel: KernelPolicy::Auto,
             kills: Vec::new(),
             silent_relays: Vec::new(),
+            drop_shreds: Vec::new(),
             out: "runs/1".into(),
         }
     }
@@ -299,6 +306,8 @@ pub(crate) mod tests {
         assert_eq!(check(5, &[kill(5, 1)], &[]), Err(PlanError::NoSuchNode { flag: "--kill", index: 5, nodes: 5 }));
         let silent = check(5, &[], &[9]);
         assert_eq!(silent, Err(PlanError::NoSuchNode { flag: "--silent-relay", index: 9, nodes: 5 }));
+        let dropping = Plan { drop_shreds: vec![5], ..plan() }.check();
+        assert_eq!(dropping, Err(PlanError::NoSuchNode { flag: "--drop-shreds", index: 5, nodes: 5 }));
         assert!(matches!(check(5, &[kill(1, 0)], &[]), Err(PlanError::KillSlot { .. })));
         assert!(matches!(check(5, &[kill(1, 41)], &[]), Err(PlanError::KillSlot { .. })));
         assert_eq!(check(5, &[kill(1, 1), kill(1, 2)], &[]), Err(PlanError::KilledTwice(1)));
@@ -310,11 +319,13 @@ pub(crate) mod tests {
         let stakes = vec![Stake(9), Stake(1), Stake(2), Stake(3), Stake(4)];
         let (silent_relays, kernel) = (vec![1, 4], KernelPolicy::Portable);
         let engine = EnginePolicy::Syscalls;
-        let plan = Plan { silent_relays, engine, kernel, stakes: stakes.clone(), ..plan() };
+        let plan = Plan { silent_relays, drop_shreds: vec![2], engine, kernel, stakes: stakes.clone(), ..plan() };
         let addresses: Vec<SocketAddr> = (1..=5).map(|port| ([127, 0, 0, 1], port).into()).collect();
         let validators = plan.validators(&addresses);
         let silent: Vec<bool> = validators.iter().map(|validator| validator.config.silent_relay).collect();
         assert_eq!(silent, [false, true, false, false, true]);
+        let dropping: Vec<bool> = validators.iter().map(|validator| validator.config.drop_shreds).collect();
+        assert_eq!(dropping, [false, false, true, false, false]);
         assert!(
             validators.iter().all(|validator| (validator.config.engine, validator.config.kernel) == (engine, kernel))
         );

@@ -25,7 +25,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 16] = [
+pub(super) const KEYS: [&str; 17] = [
     "identity",
     "bls_key",
     "genesis",
@@ -41,6 +41,7 @@ pub(super) const KEYS: [&str; 16] = [
     "slice_memory_mib",
     "testing",
     "testing.silent_relay",
+    "testing.drop_shreds",
     "peers",
 ];
 
@@ -81,6 +82,8 @@ pub(super) struct ConfigFile {
 pub(super) struct Testing {
     #[serde(default)]
     pub(super) silent_relay: bool,
+    #[serde(default)]
+    pub(super) drop_shreds: bool,
 }
 
 fn default_data() -> PathBuf {
@@ -157,6 +160,7 @@ impl ConfigFile {
             slice_interval: Duration::from_millis(slice_interval_ms as u64),
             slice_memory_bytes: slice_memory_mib << 20,
             silent_relay: self.testing.silent_relay,
+            drop_shreds: self.testing.drop_shreds,
             path: path.to_owned(),
         })
     }

@@ -56,6 +56,9 @@ pub(crate) struct ConfigFlags {
     /// Never relay shreds; for experiments
     #[arg(long)]
     silent_relay: bool,
+    /// Drop every shred received; for experiments
+    #[arg(long)]
+    drop_shreds: bool,
 }
 
 fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser {
@@ -84,5 +87,6 @@ impl ConfigFlags {
         set(&mut file.slice_interval_ms, &self.slice_interval_ms);
         set(&mut file.slice_memory_mib, &self.slice_memory_mib);
         file.testing.silent_relay |= self.silent_relay;
+        file.testing.drop_shreds |= self.drop_shreds;
     }
 }

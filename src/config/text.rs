@@ -31,6 +31,8 @@ pub(crate) struct NewConfig {
     pub(crate) slice_memory_mib: u64,
     /// Never relay.
     pub(crate) silent_relay: bool,
+    /// Drop every shred received.
+    pub(crate) drop_shreds: bool,
 }
 
 impl NewConfig {
@@ -47,6 +49,7 @@ impl NewConfig {
             slice_interval_ms: SLICE_INTERVAL_MS_DEFAULT,
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
             silent_relay: false,
+            drop_shreds: false,
         }
     }
 
@@ -87,6 +90,7 @@ impl NewConfig {
             slice_interval_ms = self.slice_interval_ms,
             slice_memory_mib = self.slice_memory_mib,
             silent_relay = self.silent_relay,
+            drop_shreds = self.drop_shreds,
             peers = peers.trim_end(),
         )
     }

@@ -8,7 +8,7 @@ mod stages;
 mod usage;
 
 pub(crate) use event::{How, NodeEvent};
-pub(crate) use node_report::{BlockSamples, FinalizedTransactions, NodeReport, ReportError, ShredCounts};
+pub(crate) use node_report::{BlockSamples, FinalizedTransactions, NodeReport, RepairCounts, ReportError, ShredCounts};
 pub(crate) use sequences::SequenceRanges;
 pub(crate) use stages::{Stage, StageHistograms};
 pub(crate) use usage::ProcessUsage;

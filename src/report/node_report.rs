@@ -35,6 +35,8 @@ pub(crate) struct NodeReport {
     pub(crate) finalized: BlockSamples,
     /// Shreds and slices received.
     pub(crate) shreds: ShredCounts,
+    /// Blocks fetched from others and given to them.
+    pub(crate) repair: RepairCounts,
     /// Datagrams, shreds and messages dropped, by reason.
     pub(crate) drops: BTreeMap<String, u64>,
     /// Load found in finalized blocks.
@@ -62,6 +64,19 @@ pub(crate) struct ShredCounts {
     pub(crate) from_relays: u64,
     /// Slices rebuilt from shreds.
     pub(crate) decoded_slices: u64,
+}
+
+/// What repair did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RepairCounts {
+    /// Requests sent.
+    pub(crate) requests: u64,
+    /// Requests to nodes that did not hold the block.
+    pub(crate) not_held: u64,
+    /// Blocks fetched.
+    pub(crate) blocks: u64,
+    /// Requests of others answered.
+    pub(crate) served: u64,
 }
 
 /// Load transactions (`load.rs`) in finalized blocks whose leader is another node: proof that they travelled.
@@ -152,6 +167,7 @@ impl NodeReport {
             block_dissemination: BlockSamples::default(),
             finalized: BlockSamples::default(),
             shreds: ShredCounts::default(),
+            repair: RepairCounts::default(),
             drops: BTreeMap::new(),
             transactions: FinalizedTransactions::default(),
             rss_mib_max: usage.rss_mib_max,
@@ -198,6 +214,7 @@ mod tests {
         report.stages.record_ns(Stage::Finalized, 12_000_000);
         report.finalized.record_ns(Slot(5), 12_000_000);
         report.shreds = ShredCounts { from_leader: 1, from_relays: 2, decoded_slices: 3 };
+        report.repair = RepairCounts { requests: 1, not_held: 2, blocks: 3, served: 4 };
         report.drops.insert("bad_tag".to_owned(), 4);
         for sequence in [0, 1, 2, 9, 1] {
             report.transactions.count(sequence);

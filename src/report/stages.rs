@@ -48,11 +48,13 @@ pub(crate) enum Stage {
     FinalizedLast,
     /// A transaction's intended send → the block with it finalized at a node other than the block's leader.
     TransactionFinalized,
+    /// A block became needed that did not come through Rotor → it was fetched from others.
+    Repair,
 }
 
 impl Stage {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::RxQueue,
         Self::ShredVerify,
         Self::Relay,
@@ -68,6 +70,7 @@ impl Stage {
         Self::Finalized,
         Self::FinalizedLast,
         Self::TransactionFinalized,
+        Self::Repair,
     ];
 
     /// The name in reports.
@@ -88,6 +91,7 @@ impl Stage {
             Self::Finalized => "finalized",
             Self::FinalizedLast => "finalized_last",
             Self::TransactionFinalized => "transaction_finalized",
+            Self::Repair => "repair",
         }
     }
 

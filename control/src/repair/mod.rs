@@ -48,12 +48,21 @@ use crate::block::{Block, InvalidBlock};
 /// How a node repairs and serves.
 #[derive(Clone, Copy, Debug)]
 pub struct RepairConfig {
-    /// What it asks for.
-    pub requests: RequestLimits,
+    /// Most memory of blocks on their way; a single larger one is not fetched.
+    pub bytes_max: usize,
+    /// What a peer is asked for.
+    pub asking: AskingLimits,
     /// What it answers.
     pub serving: ServingLimits,
     /// Decides whom it asks.
     pub seed: [u8; 32],
+}
+
+impl Default for RepairConfig {
+    /// 64 MiB on their way, and the default limits. A node should draw a seed of its own.
+    fn default() -> Self {
+        Self { bytes_max: 64 << 20, asking: AskingLimits::default(), serving: ServingLimits::default(), seed: [0; 32] }
+    }
 }
 
 /// A block that repair has come to an end with.

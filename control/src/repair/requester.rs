@@ -22,7 +22,7 @@ use crate::stakes::Stakes;
 
 /// Requests under way. At most [`super::wire::SHREDS_PER_REQUEST`] datagrams answer each, which the receive buffers of a
 /// node have room for.
-const REQUESTS_MAX: usize = 128;
+const REQUESTS_MAX: usize = 64;
 /// Blocks that may be needed at a time. The Pool asks for a few in a slot, and slots past the hand-over are forgotten.
 const BLOCKS_MAX: usize = 1_024;
 /// Blocks that are asked for at a time.

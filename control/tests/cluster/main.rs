@@ -9,6 +9,7 @@ mod garbage;
 mod hostile;
 mod oracle;
 mod paths;
+mod repair;
 mod world;
 
 /// The seeds of a random test, or what the environment asks for instead.

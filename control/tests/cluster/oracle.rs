@@ -8,9 +8,11 @@ use alpenglow_control::consensus::Finalization;
 use alpenglow_control::output::{Decision, Event, Output};
 use alpenglow_control::vote::VotePayload;
 use alpenglow_rotor::merkle;
+use alpenglow_rotor::recoder::Recoder;
+use alpenglow_rotor::slice::Slice;
 use alpenglow_rotor::types::{BlockId, Hash, Slot, Time};
 
-use crate::world::stand_in_root;
+use crate::world::recoder;
 
 /// How a slot ended, as tests ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +49,18 @@ pub(crate) struct Oracle {
     /// What slots hold, by whoever said so first.
     slots: BTreeMap<Slot, Option<Hash>>,
     pub(crate) events: Vec<(usize, Time, Event)>,
+    recoder: Recoder,
 }
 
 impl Oracle {
     pub(crate) fn new(nodes: usize, seed: u64) -> Self {
-        Self { seed, nodes: vec![Seen::default(); nodes], slots: BTreeMap::new(), events: Vec::new() }
+        Self {
+            seed,
+            nodes: vec![Seen::default(); nodes],
+            slots: BTreeMap::new(),
+            events: Vec::new(),
+            recoder: recoder(),
+        }
     }
 
     /// How to see the run again.
@@ -108,7 +117,8 @@ impl Oracle {
         let seen = &mut self.nodes[node];
         assert_eq!(block.parent, seen.tip.unwrap_or(BlockId::GENESIS), "node {node}, {replay}");
         assert!(block.parent.slot < block.id.slot, "node {node}, {replay}");
-        let roots: Vec<Hash> = block.slices.iter().map(|slice| stand_in_root(slice.id, &slice.payload)).collect();
+        let root = |slice: &Slice| self.recoder.root(slice.leader_stamp_ns, &slice.payload);
+        let roots: Vec<Hash> = block.slices.iter().map(root).collect();
         assert_eq!(merkle::block_hash(&roots), block.id.hash, "node {node}, {replay}");
         let decided = seen.decided.get(&block.id.slot).and_then(|(_, hash, _)| *hash);
         assert_eq!(decided, Some(block.id.hash), "node {node} handed over what is not final, {replay}");

@@ -1,27 +1,27 @@
 //! Nodes' control cores in virtual time: time goes from one happening to the next, and every delay comes from a seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alpenglow_control::block::Block;
 use alpenglow_control::bls::{SecretKey, SignatureBytes};
 use alpenglow_control::certificate::VerifiedCertificate;
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::control::{Control, ControlConfig};
 use alpenglow_control::input::Input;
 use alpenglow_control::message::{Message, decode_certificate, decode_vote};
-use alpenglow_control::output::{Event, Output};
+use alpenglow_control::output::Output;
 use alpenglow_control::production::{OutgoingSlice, SliceSent};
+use alpenglow_control::repair::{RepairAnswer, RepairMessage, decode_answer, decode_request};
 use alpenglow_control::stakes::Stakes;
 use alpenglow_control::transactions::TransactionSource;
 use alpenglow_control::vote::VerifiedVotes;
 use alpenglow_control::voting_keys::VotingKeys;
-use alpenglow_rotor::merkle;
 use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
 use alpenglow_rotor::slice::{Slice, SliceId, SliceSignature};
-use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, Stake, Time, ValidatorIndex};
+use alpenglow_rotor::types::{ClusterId, Slot, Stake, Time, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
 use ed25519_dalek::SigningKey;
 
@@ -35,9 +35,6 @@ const CLUSTER: ClusterId = ClusterId([42; 32]);
 const SENDING: Duration = Duration::from_micros(100);
 /// From a job to its verdict.
 const CHECKING: Duration = Duration::from_millis(1);
-
-/// From the need of a block to its arrival, or the next attempt.
-const REPAIR: Duration = Duration::from_millis(50);
 
 /// SplitMix64: small, seeded, and good enough to shuffle delays.
 pub(crate) struct Random(pub u64);
@@ -93,6 +90,9 @@ impl Network {
     }
 }
 
+/// What a node really answers in repair; nothing, if it gives `None`.
+pub(crate) type RepairLie = fn(RepairAnswer) -> Option<RepairAnswer>;
+
 /// What a leader really sends to a node instead of a slice.
 pub(crate) type Tamper = fn(to: usize, OutgoingSlice) -> Vec<OutgoingSlice>;
 
@@ -103,15 +103,13 @@ pub(crate) struct Setup {
     pub(crate) network: Network,
     /// Check real signatures; otherwise they are taken for good.
     pub(crate) real_checks: bool,
-    /// Somebody brings blocks that a node needs and another one holds, if they can reach each other.
-    pub(crate) repair: bool,
     /// Changes to each node's configuration.
     pub(crate) configure: fn(&mut ControlConfig),
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { nodes: 5, seed: 1, network: Network::default(), real_checks: true, repair: false, configure: |_| {} }
+        Self { nodes: 5, seed: 1, network: Network::default(), real_checks: true, configure: |_| {} }
     }
 }
 
@@ -120,10 +118,17 @@ struct Node {
     checker: Checker,
 }
 
+#[derive(Clone, Copy)]
+enum Kind {
+    Vote,
+    Certificate,
+    RepairRequest,
+    RepairAnswer,
+}
+
 enum Happening {
-    Input(Input),
-    Message { from: usize, vote: bool, body: Arc<[u8]> },
-    Repair(BlockId),
+    Input(Box<Input>),
+    Message { from: usize, kind: Kind, body: Arc<[u8]> },
 }
 
 fn secret(node: usize) -> SecretKey {
@@ -152,12 +157,15 @@ pub(crate) struct World {
     pub(crate) forgers: BTreeMap<usize, Option<SignatureBytes>>,
     /// When each own slice left: slot, slice, last, time.
     pub(crate) slices_sent: Vec<(SliceId, bool, Time)>,
+    /// Nodes that no slice reaches.
+    pub(crate) deaf: BTreeSet<usize>,
+    /// Nodes that lie in repair.
+    pub(crate) repair_lies: BTreeMap<usize, RepairLie>,
     /// Extra delay of everything a slot's leader sends of its blocks.
     pub(crate) late_slots: BTreeMap<Slot, Duration>,
     random: Random,
     real_checks: bool,
-    repair: bool,
-    held: BTreeMap<BlockId, (Arc<Block>, Vec<usize>)>,
+    recoder: Recoder,
     nodes: Vec<Option<Node>>,
     queue: BTreeMap<(Time, u64), (usize, Happening)>,
     queued: u64,
@@ -187,11 +195,12 @@ impl World {
             forgers: BTreeMap::new(),
             schedule,
             slices_sent: Vec::new(),
+            deaf: BTreeSet::new(),
+            repair_lies: BTreeMap::new(),
             late_slots: BTreeMap::new(),
             random: Random(setup.seed),
             real_checks: setup.real_checks,
-            repair: setup.repair,
-            held: BTreeMap::new(),
+            recoder: recoder(),
             nodes,
             queue: BTreeMap::new(),
             queued: 0,
@@ -256,12 +265,11 @@ impl World {
                 continue;
             }
             match happening {
-                Happening::Input(input) => self.handle(node, input),
-                Happening::Message { from, vote, body } => {
-                    let input = self.decode(from, vote, &body);
+                Happening::Input(input) => self.handle(node, *input),
+                Happening::Message { from, kind, body } => {
+                    let input = self.decode(from, kind, &body);
                     self.handle(node, input);
                 }
-                Happening::Repair(block) => self.bring(node, block),
             }
         }
     }
@@ -292,14 +300,9 @@ impl World {
                 Output::SendSlice(slice) => self.send_slice(node, slice),
                 Output::Check { id, job } => {
                     let verdict = self.check(node, job);
-                    self.queue_in(CHECKING, node, Happening::Input(Input::Checked { id, verdict }));
+                    self.queue_in(CHECKING, node, Happening::Input(Box::new(Input::Checked { id, verdict })));
                 }
-                Output::Event(Event::BlockComplete { block, .. }) => {
-                    self.held.entry(block.id).or_insert_with(|| (block, Vec::new())).1.push(node);
-                }
-                Output::Event(Event::RepairNeeded(block)) if self.repair => {
-                    self.queue_in(REPAIR, node, Happening::Repair(block));
-                }
+                Output::Repair { to, message } => self.send_repair(node, to.get(), message),
                 Output::Horizon(_) | Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Event(_) => {}
             }
         }
@@ -316,11 +319,26 @@ impl World {
 
     fn broadcast(&mut self, from: usize, message: &Message) {
         let body: Arc<[u8]> = message.encode().into();
-        let vote = matches!(message, Message::Vote(_));
+        let kind = if matches!(message, Message::Vote(_)) { Kind::Vote } else { Kind::Certificate };
         for to in self.others(from) {
             if let Some(delay) = self.message_delay(from, to) {
-                self.queue_in(delay, to, Happening::Message { from, vote, body: body.clone() });
+                self.queue_in(delay, to, Happening::Message { from, kind, body: body.clone() });
             }
+        }
+    }
+
+    fn send_repair(&mut self, from: usize, to: usize, message: RepairMessage) {
+        assert_ne!(from, to, "a node does not ask itself");
+        let (kind, message) = match message {
+            RepairMessage::Request(_) => (Kind::RepairRequest, Some(message)),
+            RepairMessage::Answer(answer) => {
+                let answer =
+                    self.repair_lies.get(&from).map_or_else(|| Some(answer.clone()), |lie| lie(answer.clone()));
+                (Kind::RepairAnswer, answer.map(RepairMessage::Answer))
+            }
+        };
+        if let (Some(message), Some(delay)) = (message, self.message_delay(from, to)) {
+            self.queue_in(delay, to, Happening::Message { from, kind, body: message.encode().into() });
         }
     }
 
@@ -328,7 +346,7 @@ impl World {
         assert_ne!(from, to, "a node does not forward to itself");
         let source = TransactionSource::Validator(ValidatorIndex(from as u16));
         if let Some(delay) = self.message_delay(from, to) {
-            self.queue_in(delay, to, Happening::Input(Input::Transaction { bytes, source }));
+            self.queue_in(delay, to, Happening::Input(Box::new(Input::Transaction { bytes, source })));
         }
     }
 
@@ -345,41 +363,44 @@ impl World {
             let sent = tamper.map_or_else(|| vec![slice.clone()], |tamper| tamper(to, slice.clone()));
             for slice in sent {
                 let lost_percent = self.network.slices_lost_percent;
-                if let Some(delay) = self.network.delay(&mut self.random, from, to, lost_percent) {
-                    let decoded = Input::Slice(decoded(&slice));
+                let delay = self.network.delay(&mut self.random, from, to, lost_percent);
+                if let Some(delay) = delay.filter(|_| !self.deaf.contains(&to)) {
+                    let decoded = Box::new(Input::Slice(self.decoded(&slice)));
                     self.queue_in(SENDING + delay + late, to, Happening::Input(decoded));
                 }
             }
         }
-        let Slice { id, root, signature, leader_stamp_ns, .. } = decoded(&slice);
+        let Slice { id, root, signature, leader_stamp_ns, .. } = self.decoded(&slice);
         let sent = SliceSent { id, root, signature, leader_stamp_ns };
-        self.queue_in(SENDING, from, Happening::Input(Input::SliceSent(sent)));
+        self.queue_in(SENDING, from, Happening::Input(Box::new(Input::SliceSent(sent))));
     }
 
-    /// Brings the slices of a block, or tries again later.
-    fn bring(&mut self, node: usize, block: BlockId) {
-        let group_of = |node: &usize| self.network.group_of.get(node).copied();
-        let alive = self.alive();
-        let holder = |holder: &usize| alive.contains(holder) && group_of(holder) == group_of(&node);
-        let Some((held, _)) = self.held.get(&block).filter(|(_, holders)| holders.iter().any(holder)) else {
-            return self.queue_in(REPAIR, node, Happening::Repair(block));
-        };
-        for slice in held.slices.clone() {
-            self.handle(node, Input::Slice(slice));
-        }
-    }
-
-    fn decode(&mut self, from: usize, vote: bool, body: &[u8]) -> Input {
+    fn decode(&mut self, from: usize, kind: Kind, body: &[u8]) -> Input {
         let sender = ValidatorIndex(from as u16);
-        if vote {
-            let mut vote = decode_vote(body, sender).expect("what a node encodes, another can decode");
-            if let Some(signature) = self.forgers.get_mut(&from) {
-                vote.signature = *signature.get_or_insert(vote.signature);
+        match kind {
+            Kind::Vote => {
+                let mut vote = decode_vote(body, sender).expect("what a node encodes, another can decode");
+                if let Some(signature) = self.forgers.get_mut(&from) {
+                    vote.signature = *signature.get_or_insert(vote.signature);
+                }
+                Input::Vote(vote)
             }
-            return Input::Vote(vote);
+            Kind::Certificate => {
+                let certificate = decode_certificate(body, self.nodes.len());
+                Input::Certificate {
+                    certificate: certificate.expect("what a node encodes, another can decode"),
+                    sender,
+                }
+            }
+            Kind::RepairRequest => {
+                let request = decode_request(body).expect("what a node encodes, another can decode");
+                Input::Repair { message: RepairMessage::Request(request), sender }
+            }
+            Kind::RepairAnswer => {
+                let answer = decode_answer(body).expect("what a node encodes, another can decode");
+                Input::Repair { message: RepairMessage::Answer(answer), sender }
+            }
         }
-        let certificate = decode_certificate(body, self.nodes.len());
-        Input::Certificate { certificate: certificate.expect("what a node encodes, another can decode"), sender }
     }
 
     fn check(&mut self, node: usize, job: CheckJob) -> CheckVerdict {
@@ -405,22 +426,19 @@ impl World {
         }
     }
 
+    /// The slice as another node decodes it.
+    fn decoded(&mut self, slice: &OutgoingSlice) -> Slice {
+        let OutgoingSlice { id, is_last, payload } = slice.clone();
+        let root = self.recoder.root(0, &payload);
+        Slice { id, is_last, root, signature: SliceSignature([0; 64]), leader_stamp_ns: 0, payload }
+    }
+
     /// Transactions handed over by `node`, in order.
     pub(crate) fn finalized_transactions(&self, node: usize) -> Vec<Vec<u8>> {
         self.oracle.chain(node).iter().flat_map(|block| block.transactions().map(<[u8]>::to_vec)).collect()
     }
 }
 
-/// The slice as another node decodes it. A hash over its place and payload stands for the root over its shreds.
-pub(crate) fn decoded(slice: &OutgoingSlice) -> Slice {
-    let OutgoingSlice { id, is_last, payload } = slice.clone();
-    let root = stand_in_root(id, &payload);
-    Slice { id, is_last, root, signature: SliceSignature([0; 64]), leader_stamp_ns: 0, payload }
-}
-
-pub(crate) fn stand_in_root(id: SliceId, payload: &[u8]) -> Hash {
-    let mut bytes = payload.to_vec();
-    bytes.extend_from_slice(&id.slot.0.to_le_bytes());
-    bytes.extend_from_slice(&(id.index.get() as u64).to_le_bytes());
-    merkle::leaf(&bytes)
+pub(crate) fn recoder() -> Recoder {
+    Recoder::new(CodingParameters::default(), CLUSTER)
 }
