@@ -25,6 +25,7 @@
 //! - [`checking`]: which votes and certificates are worth a check, and in what order.
 //! - [`blokstor`]: slices to blocks, and final blocks to the application, in chain order. [`block`] is what is in a
 //!   slice.
+//! - [`repair`]: blocks that did not come through Rotor, from others, and for others.
 //! - [`production`] and [`transactions`]: the leader's part, and how transactions reach leaders.
 //! - `standstill`: saying everything again when nothing is finalized.
 //!
@@ -37,13 +38,15 @@
 //!   a later slice of a window's first slot, to another one.
 //! - A leader that contradicts itself gets no notarization vote in that slot from those who saw it in time; all else
 //!   goes on by the usual rules, because nodes see contradictions differently. Held is the first version that is
-//!   complete.
+//!   complete, and beside it any that is certified or wanted for a notar-fallback vote.
 //! - A certificate that a stronger one implies is neither made nor stored; fast-finalization counts as notarization.
 //! - Outside a window's first slot a finalized parent stands in for the own notarization vote on it.
 //! - Slots up to the highest finalized one are closed. Votes are taken up to 40 slots past the highest of that one
 //!   and the highest ParentReady, shreds up to the end of the second window after it. At the lower end shreds are
 //!   wanted until the slot is handed to the application, so that a slow node completes what others finalized a moment
 //!   ago.
+//! - Repair begins when no slice of the block's slot came for a quarter of delta_block, or at once if the slot is closed
+//!   or this node has voted in it, which it has when its timer fired.
 //! - A final block that never arrives is waited for a bounded number of slots; then the application goes on after a
 //!   gap, and is told ([`Output::FinalizedGap`](output::Output::FinalizedGap)).
 //! - Blocks are made without optimistic handover: a window's leader starts at ParentReady. Deadlines are absolute.
