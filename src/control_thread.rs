@@ -1,5 +1,5 @@
 //! The thread that control runs on: a glommio executor, or where io_uring is forbidden a plain one. What it does is in
-//! [`ControlLoop`], the same on both.
+//! [`crate::control_loop`], the same on both.
 
 mod executor;
 mod plain;

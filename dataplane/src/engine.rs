@@ -113,7 +113,8 @@ impl Engine {
     }
 }
 
-/// The buffers, with which a shard does the same whatever moves them.
+/// The buffers, with which a shard does the same whatever moves them. They are lent for their methods: whoever put others in
+/// their place would take memory from under the kernel.
 impl Deref for Engine {
     type Target = Buffers;
     fn deref(&self) -> &Buffers {
