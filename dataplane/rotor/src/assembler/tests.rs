@@ -555,3 +555,58 @@ fn the_signature_of_the_first_shred_stays_that_of_the_slice() {
     assert_eq!((slice.signature, slice.root), (SliceSignature(signature), view(&shreds[0]).claimed_root()));
     assert_ne!(slice.root, Hash::default());
 }
+
+#[test]
+fn payload_bytes_are_copied_once_and_stay_there() {
+    let mut assembler = assembler();
+    let shreds = shreds(id(7, 2), true, &payload(1));
+    for bytes in &shreds[1..DATA] {
+        insert(&mut assembler, bytes);
+    }
+    let memory = |assembler: &Assembler| {
+        let bytes = assembler.pool.entry(assembler.pool.find(id(7, 2)).unwrap()).memory.bytes();
+        (bytes.as_ptr(), bytes[PIECE_BYTES..DATA * PIECE_BYTES].to_vec())
+    };
+    let (place, inserted) = memory(&assembler);
+    assert_eq!(inserted, payload(1)[PIECE_BYTES - FRAME_BYTES..]);
+    let slice = decoded(&mut assembler, &shreds[..1]);
+    assert_eq!(memory(&assembler).0, place);
+    let handed_over = slice.payload.clone();
+    assert_eq!(handed_over.as_ptr(), place.wrapping_add(FRAME_BYTES));
+}
+
+#[test]
+fn leaves_are_hashed_together_where_they_are_needed() {
+    let mut assembler = assembler();
+    let (long, short) = (shreds(id(7, 2), true, &payload(1)), shreds(id(8, 0), true, &[5]));
+    insert(&mut assembler, &long[3]);
+    verify(&mut assembler, &spoilt_signature(&short[0]), ValidatorIndex(9)).unwrap_err();
+    let mut other_flag = long[4].clone();
+    other_flag[9] ^= 0x80;
+    let batch = [
+        (&long[0], SENDER, true),
+        (&long[3], SENDER, false),
+        (&other_flag, SENDER, false),
+        (&spoilt_signature(&long[5]), SENDER, false),
+        (&short[0], SENDER, false),
+        (&long[9], SENDER, true),
+        (&shreds(id(8, 1), false, &payload(2))[1], SENDER, true),
+    ];
+    let views: Vec<_> = batch.iter().map(|(bytes, sender, _)| (view(bytes), *sender)).collect();
+    let leaves = assembler.hash_leaves(views.iter().map(|(view, sender)| (view, *sender)));
+    for ((leaf, (view, _)), (_, _, is_hashed)) in leaves.iter().zip(&views).zip(&batch) {
+        assert_eq!(*leaf, is_hashed.then(|| merkle::leaf(view.data())));
+    }
+    // The shorter ones by themselves; not for a sender whose check of the slice failed, nor for slots that are closed.
+    let leaf = |assembler: &Assembler, sender| assembler.hash_leaves([(&view(&short[0]), sender)])[0];
+    assert_eq!(leaf(&assembler, SENDER), Some(merkle::leaf(view(&short[0]).data())));
+    assert_eq!(leaf(&assembler, ValidatorIndex(9)), None);
+    assembler.close(Slot(8));
+    assert_eq!(leaf(&assembler, SENDER), None);
+}
+
+fn spoilt_signature(shred: &[u8]) -> Vec<u8> {
+    let mut spoilt = shred.to_vec();
+    spoilt[SHRED_HEADER_BYTES] ^= 1;
+    spoilt
+}
