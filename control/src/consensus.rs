@@ -86,11 +86,12 @@ pub enum ConsensusEvent {
         /// By what.
         how: Finalization,
     },
-    /// The next final block in chain order: reported once all its ancestors were.
+    /// The next final block in chain order: reported once all its ancestors were, or were given up because a block among
+    /// them did not come while a thousand others became final.
     Chained {
         /// Which.
         block: BlockId,
-        /// The one reported before it, or genesis.
+        /// The one before it: reported or given up, or genesis.
         parent: BlockId,
     },
     /// These slots hold no final block and never will: they lie between a final block and its parent.
@@ -346,7 +347,7 @@ impl Consensus {
         self.pool.highest_finalized()
     }
 
-    /// The last block reported in chain order, see [`ConsensusEvent::Chained`].
+    /// The last block reported or given up in chain order, see [`ConsensusEvent::Chained`].
     #[must_use]
     pub const fn highest_chained(&self) -> BlockId {
         self.pool.highest_chained()

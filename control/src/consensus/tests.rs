@@ -281,6 +281,30 @@ fn a_block_that_bypasses_a_final_one_is_reported() {
 }
 
 #[test]
+fn a_final_block_that_never_comes_is_waited_for_while_a_thousand_follow() {
+    let mut node = Node::equal(10);
+    let fast = |node: &mut Node, slot: u64| {
+        node.certificate(Statement::Fast(block(slot, 1)));
+        node.events()
+    };
+    // Slot 1 never comes. All others are held in time.
+    fast(&mut node, 1);
+    for slot in 2..=1_024 {
+        node.hold(block(slot, 1), block(slot - 1, 1));
+        fast(&mut node, slot);
+    }
+    assert_eq!(node.consensus.highest_chained(), BlockId::GENESIS);
+    node.hold(block(1_025, 1), block(1_024, 1));
+    let events = fast(&mut node, 1_025);
+    assert_eq!(node.consensus.highest_chained(), block(1_025, 1));
+    let chained = events.iter().filter(|event| matches!(event, ConsensusEvent::Chained { .. }));
+    assert_eq!(chained.count(), 1_024, "all but the first");
+    node.hold(block(1_026, 1), block(1_025, 1));
+    let next = ConsensusEvent::Chained { block: block(1_026, 1), parent: block(1_025, 1) };
+    assert!(fast(&mut node, 1_026).contains(&next));
+}
+
+#[test]
 fn a_finalization_certificate_without_a_notarization_decides_nothing() {
     let mut node = Node::equal(10);
     node.certificate(Statement::Finalization(Slot(2))).certificate(Statement::NotarFallback(block(2, 2)));
@@ -372,7 +396,7 @@ fn votes_are_kept_of_the_highest_slots_only_when_a_certificate_opens_a_long_row(
         let vote = node.unverified(Skip(Slot(slot)), 1);
         node.consensus.admit(&vote)
     };
-    let first = through - 65;
+    let first = through - 48;
     for slot in first..=through {
         assert_eq!(admission(&mut node, slot), Admission::Check);
     }

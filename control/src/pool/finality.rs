@@ -2,7 +2,8 @@
 //!
 //! A block final by certificate makes its ancestors final as soon as the links to them are known. Links can be missing
 //! in several places at once: after each finalization of a block that is not held. Blocks are handed over from the
-//! bottom, when all below them is linked.
+//! bottom, when all below them is linked. A link that stays unknown is waited for while [`LINKS_MAX`] blocks are final
+//! above it; then the chain goes on after the gap.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,6 +12,10 @@ use alpenglow_rotor::types::{BlockId, Hash, Slot};
 use super::PoolEvent;
 use super::blocks::Blocks;
 use crate::consensus::{ConsensusEvent, Finalization};
+
+/// Final blocks kept because something below them is missing: those of the slots that Blokstor keeps anything of. What is
+/// missing for longer is no longer held by anybody who could be asked.
+const LINKS_MAX: usize = 1_024;
 
 /// A final block that is not handed over yet.
 struct Link {
@@ -23,6 +28,7 @@ struct Link {
 pub(super) struct Finality {
     highest: BlockId,
     chained: BlockId,
+    /// At most [`LINKS_MAX`].
     links: BTreeMap<Slot, Link>,
 }
 
@@ -37,7 +43,7 @@ impl Finality {
         self.highest
     }
 
-    /// The last block handed over.
+    /// The last block handed over or given up.
     pub(super) const fn chained(&self) -> BlockId {
         self.chained
     }
@@ -91,6 +97,10 @@ impl Finality {
             if parent == self.chained || self.links.contains_key(&parent.slot) {
                 return;
             }
+            if self.links.len() > LINKS_MAX {
+                // What lies below is given up.
+                return;
+            }
             let how = Finalization::Ancestor;
             events.push_back(PoolEvent::Report(ConsensusEvent::Finalized { block: parent, how }));
             self.links.insert(parent.slot, Link { hash: parent.hash, parent: None });
@@ -107,12 +117,15 @@ impl Finality {
     }
 
     fn hand_over(&mut self, blocks: &mut Blocks, events: &mut VecDeque<PoolEvent>) {
+        let mut too_many = self.links.len() > LINKS_MAX;
         while let Some(entry) = self.links.first_entry() {
-            if entry.get().parent != Some(self.chained) {
+            let block = BlockId { slot: *entry.key(), hash: entry.get().hash };
+            if entry.get().parent == Some(self.chained) {
+                events.push_back(PoolEvent::Report(ConsensusEvent::Chained { block, parent: self.chained }));
+            } else if !too_many {
                 break;
             }
-            let block = BlockId { slot: *entry.key(), hash: entry.get().hash };
-            events.push_back(PoolEvent::Report(ConsensusEvent::Chained { block, parent: self.chained }));
+            too_many = false;
             entry.remove();
             self.chained = block;
         }

@@ -31,10 +31,10 @@ const FAR_SLOTS_MAX: usize = 8;
 const CERTIFIED_PER_SLOT_MAX: usize = 8;
 
 /// Places for votes over all open slots, from which follows of how many slots votes are kept; see [`Pool::votes_of`].
-const VOTE_PLACES_MAX: usize = 1 << 17;
-/// Of so many slots votes are kept however large the validator set is: the reach of the horizon, and some windows
+const VOTE_PLACES_MAX: usize = 1 << 16;
+/// Of so many slots votes are kept however large the validator set is: the reach of the horizon, and more than a window
 /// before it.
-const VOTE_SLOTS_MIN: usize = 64;
+const VOTE_SLOTS_MIN: usize = 48;
 
 /// The least stakes that reach the protocol's fractions of the total.
 struct Quorums {
