@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_data_folder_serves_once_in_each_cluster() {
+    fn defect_28_a_data_folder_serves_once_in_each_cluster() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         check(&data, ClusterId([1; 32])).unwrap();

@@ -617,7 +617,7 @@ mod tests {
     /// Twice the same key would count its votes twice; keys that cancel out or are not held by who names them would
     /// verify what nobody signed.
     #[test]
-    fn keys_that_are_doubled_unproven_or_unsound_are_refused() {
+    fn defect_25_keys_that_are_doubled_unproven_or_unsound_are_refused() {
         let copied = |key: &str| complaint(|file| file["validators"][2][key] = file["validators"][0][key].clone());
         assert!(copied("identity").contains("validators 0 and 2 have the same identity"));
         assert!(copied("voting_key").contains("the voting key of validator 2 equals that of validator 0"));

@@ -309,6 +309,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_identity_is_wiped_when_dropped_and_shows_its_public_half_only() {
+        const fn is_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
+        is_wiped_when_dropped::<SigningKey>();
+        is_wiped_when_dropped::<Zeroizing<[u8; IDENTITY_BYTES]>>();
+        let secret: [u8; 32] = std::array::from_fn(|at| 0xa0 + at as u8);
+        let shown = format!("{:?}", SigningKey::from_bytes(&secret));
+        let decimals: Vec<String> = secret[..4].iter().map(u8::to_string).collect();
+        for part in [hex(&secret[..4]), decimals.join(", ")] {
+            assert!(!shown.contains(&part), "{shown}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_file_is_taken_or_refused_without_a_panic(bytes: Vec<u8>) {

@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_sum_to_infinity_verify_nothing() {
+    fn defect_24_keys_that_sum_to_infinity_verify_nothing() {
         let payload = HashedPayload::new(b"payload");
         let cancelled = sum(&[&key(1), &negative(&key(1))]);
         assert!(cancelled.is_infinity());
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn infinity_is_refused_as_signature_and_as_key() {
+    fn defect_24_infinity_is_refused_as_signature_and_as_key() {
         let mut bytes = [0; SIGNATURE_BYTES];
         assert_eq!(Signature::from_bytes(&SignatureBytes(bytes)).err(), Some(BlsError::Encoding));
         bytes[0] = 0x40;
@@ -632,6 +632,15 @@ mod tests {
         let as_vote = mine.sign(&HashedPayload::new(&mine.public_key().to_bytes().0)).to_bytes();
         assert!(!mine.public_key().verify_possession(&ProofOfPossession(as_vote)), "a vote is no proof of possession");
         assert!(!mine.public_key().verify_possession(&ProofOfPossession(SignatureBytes([0; 96]))));
+    }
+
+    #[test]
+    fn a_secret_key_leaves_no_trace_when_it_is_dropped() {
+        let mut key = std::mem::ManuallyDrop::new(key(3));
+        assert_ne!(key.0.b, [0; 32]);
+        // SAFETY: dropped once. What is read afterwards is plain bytes in a place that this function still owns.
+        unsafe { std::mem::ManuallyDrop::drop(&mut key) };
+        assert_eq!(key.0.b, [0; 32]);
     }
 
     #[test]

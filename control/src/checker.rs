@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_cancel_out_reject_nobody() {
+    fn defect_24_keys_that_cancel_out_reject_nobody() {
         // Three keys that sum to zero: each has its proof of possession, none is another one's negative.
         let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
         let mut order_less_three = [0xff; 32];
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_vote_does_not_poison_later_checks() {
+    fn defect_26_a_wrong_vote_does_not_poison_later_checks() {
         let mut checker = checker(4);
         assert_eq!(check(&mut checker, vec![wrong(NOTAR, 0)]).1.len(), 1);
         let (verified, rejected) = check(&mut checker, (0..4).map(|signer| vote(NOTAR, signer)).collect());
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn votes_of_another_cluster_slot_kind_or_hash_are_rejected() {
+    fn defect_27_votes_of_another_cluster_slot_kind_or_hash_are_rejected() {
         let mut checker = checker(2);
         let elsewhere = sign(NOTAR, ClusterId([8; 32]), 0);
         assert_eq!(check(&mut checker, vec![UnverifiedVote { signature: elsewhere, ..vote(NOTAR, 0) }]).1.len(), 1);
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_refused_for_its_bitmap_then_its_stake_then_its_signature() {
+    fn defect_10_a_certificate_is_refused_for_its_bitmap_then_its_stake_then_its_signature() {
         let mut checker = checker(10);
         let five = certificate(Statement::Notarization(BLOCK), &[0, 1, 2, 3, 4], &[]);
         let mut stray = five.clone();
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_signatures_that_cancel_out_pass_only_as_a_whole() {
+    fn defect_23_wrong_signatures_that_cancel_out_pass_only_as_a_whole() {
         // Validators 0 and 1 swap their signatures: wrong each by itself, right in sum.
         let mut votes: Vec<_> = (0..6).map(|signer| vote(NOTAR, signer)).collect();
         (votes[0].signature, votes[1].signature) = (votes[1].signature, votes[0].signature);

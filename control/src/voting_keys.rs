@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_twice_is_refused() {
+    fn defect_25_the_same_key_twice_is_refused() {
         let mut keys = entries(3);
         keys.push(keys[1]);
         assert_eq!(VotingKeys::new(&keys).err(), Some(VotingKeysError::Duplicate { validator: 3, other: 1 }));
     }
 
     #[test]
-    fn a_key_and_its_negative_are_refused_together() {
+    fn defect_24_a_key_and_its_negative_are_refused_together() {
         let mut keys = entries(3);
         // Flips the sign of the ordinate, which is the negative key. No proof is needed to show that it is refused.
         let mut negative = keys[2];
@@ -124,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_its_own_proof_is_refused() {
+    fn defect_24_a_key_without_its_own_proof_is_refused() {
         let mut keys = entries(3);
         keys[1].1 = keys[2].1;
         assert_eq!(VotingKeys::new(&keys).err(), Some(VotingKeysError::Possession(1)));
     }
 
     #[test]
-    fn keys_at_infinity_and_none_at_all_are_refused() {
+    fn defect_24_keys_at_infinity_and_none_at_all_are_refused() {
         let mut keys = entries(2);
         keys[1].0 = PublicKeyBytes([0; 96]);
         keys[1].0.0[0] = 0xc0;

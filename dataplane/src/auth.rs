@@ -24,7 +24,12 @@ pub const TAGS_AT_ONCE: usize = 8;
 /// MAC covers.
 pub type PrefixedMessage<'a> = (&'a [u8; BLOCK_BYTES], &'a [u8]);
 
-/// This validator's keys with every other one, for both directions. They are wiped when dropped.
+/// This validator's keys with every other one, for both directions. They are wiped when dropped, and cannot be shown:
+///
+/// ```compile_fail
+/// fn show<T: std::fmt::Debug>() {}
+/// show::<alpenglow_dataplane::auth::PairwiseKeys>();
+/// ```
 pub struct PairwiseKeys {
     own: ValidatorIndex,
     peers: Box<[PeerKeys]>,
@@ -391,13 +396,21 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_wiped_when_dropped() {
+        const fn is_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let MacKey { cipher, subkeys } = MacKey::new(&[7; 16]);
+        is_wiped_when_dropped(&cipher);
+        is_wiped_when_dropped(&subkeys);
+    }
+
+    #[test]
     fn a_datagram_cannot_be_sent_back_to_its_sender() {
         let tag = keys(A, CLUSTER).tag_to(B, &[b"vote"]);
         assert!(!keys(A, CLUSTER).verify_from(B, &[b"vote"], &tag));
     }
 
     #[test]
-    fn messages_replayed_between_clusters_are_refused() {
+    fn defect_27_messages_replayed_between_clusters_are_refused() {
         let tag = keys(A, CLUSTER).tag_to(B, &[b"vote"]);
         assert!(!keys(B, ClusterId([0xc2; 32])).verify_from(A, &[b"vote"], &tag));
     }

@@ -347,7 +347,7 @@ fn votes_of_no_more_slots_are_kept_than_the_pool_keeps() {
 }
 
 #[test]
-fn who_sends_a_wrong_signature_is_barred_for_a_while_and_nobody_else() {
+fn defect_27_who_sends_a_wrong_signature_is_barred_for_a_while_and_nobody_else() {
     let mut node = Node::new(1);
     node.vote(START, forged(notar(2, 1), 5)).unwrap();
     node.votes(notar(2, 1), [2, 3, 4, 6]);

@@ -119,7 +119,7 @@ impl Node {
 use VotePayload::{Final, Notar, NotarFallback, Skip, SkipFallback};
 
 #[test]
-fn one_validator_with_most_of_the_stake_does_not_stop_the_pool() {
+fn defect_2_one_validator_with_most_of_the_stake_does_not_stop_the_pool() {
     let mut node = Node::new(&[5, 90, 5]);
     node.vote(Notar(block(1, 1)), [1]);
     assert_eq!(node.finalized(), [block(1, 1)]);
@@ -129,7 +129,7 @@ fn one_validator_with_most_of_the_stake_does_not_stop_the_pool() {
 }
 
 #[test]
-fn safe_to_skip_is_found_when_the_own_notarization_vote_comes_last() {
+fn defect_3_safe_to_skip_is_found_when_the_own_notarization_vote_comes_last() {
     let mut node = Node::equal(10);
     node.vote(Skip(Slot(1)), 1..=4);
     assert_eq!(node.cast(), []);
@@ -139,7 +139,7 @@ fn safe_to_skip_is_found_when_the_own_notarization_vote_comes_last() {
 }
 
 #[test]
-fn children_of_genesis_can_be_safe_to_notarize() {
+fn defect_3_children_of_genesis_can_be_safe_to_notarize() {
     let mut node = Node::equal(10);
     node.advance_to(milliseconds(1_600)).hold(block(1, 1), BlockId::GENESIS);
     node.vote(Notar(block(1, 1)), 1..=4);
@@ -147,7 +147,7 @@ fn children_of_genesis_can_be_safe_to_notarize() {
 }
 
 #[test]
-fn all_children_waiting_for_one_parent_are_woken() {
+fn defect_3_all_children_waiting_for_one_parent_are_woken() {
     let mut node = Node::equal(10);
     node.advance_to(milliseconds(1_600));
     node.hold(block(2, 1), block(1, 9)).hold(block(2, 2), block(1, 9));
@@ -158,7 +158,7 @@ fn all_children_waiting_for_one_parent_are_woken() {
 }
 
 #[test]
-fn a_certified_parent_is_not_demanded_in_the_first_slot_of_a_window() {
+fn defect_3_a_certified_parent_is_not_demanded_in_the_first_slot_of_a_window() {
     let mut node = Node::equal(10);
     node.certificate(Statement::NotarFallback(block(3, 3)));
     let ready_at = node.now;
@@ -169,7 +169,7 @@ fn a_certified_parent_is_not_demanded_in_the_first_slot_of_a_window() {
 }
 
 #[test]
-fn children_are_woken_by_a_fast_finalization_of_their_parent() {
+fn defect_3_children_are_woken_by_a_fast_finalization_of_their_parent() {
     let mut node = Node::equal(10);
     node.advance_to(milliseconds(1_600));
     node.hold(block(2, 2), block(1, 1)).vote(Notar(block(2, 2)), 1..=4);
@@ -179,7 +179,7 @@ fn children_are_woken_by_a_fast_finalization_of_their_parent() {
 }
 
 #[test]
-fn a_fourth_notar_fallback_vote_is_dropped() {
+fn defect_4_a_fourth_notar_fallback_vote_is_dropped() {
     let mut node = Node::equal(10);
     node.vote(NotarFallback(block(1, 1)), [1]).vote(NotarFallback(block(1, 2)), [1]);
     node.vote(NotarFallback(block(1, 3)), [1]);
@@ -189,7 +189,7 @@ fn a_fourth_notar_fallback_vote_is_dropped() {
 }
 
 #[test]
-fn the_final_vote_follows_a_notarization_vote_that_comes_after_its_certificate() {
+fn defect_5_the_final_vote_follows_a_notarization_vote_that_comes_after_its_certificate() {
     let mut node = Node::equal(10);
     node.certificate(Statement::Notarization(block(1, 1)));
     assert_eq!(node.cast(), []);
@@ -198,7 +198,7 @@ fn the_final_vote_follows_a_notarization_vote_that_comes_after_its_certificate()
 }
 
 #[test]
-fn a_finalization_by_certificate_only_readies_the_next_window_and_runs_its_timers() {
+fn defect_6_a_finalization_by_certificate_only_readies_the_next_window_and_runs_its_timers() {
     let mut node = Node::equal(10);
     node.advance_to(milliseconds(1_000)).certificate(Statement::Fast(block(7, 7)));
     assert_eq!(node.consensus.parents_ready(Slot(8)), [block(7, 7)]);
@@ -208,7 +208,7 @@ fn a_finalization_by_certificate_only_readies_the_next_window_and_runs_its_timer
 }
 
 #[test]
-fn a_finalization_inside_a_window_runs_the_timers_of_its_rest() {
+fn defect_6_a_finalization_inside_a_window_runs_the_timers_of_its_rest() {
     let mut node = Node::equal(10);
     node.advance_to(milliseconds(1_000)).certificate(Statement::Fast(block(9, 9)));
     assert_eq!(node.consensus.parents_ready(Slot(8)), []);
@@ -237,7 +237,7 @@ fn no_timer_is_set_for_a_slot_that_closes_while_a_lower_finalization_waits_to_be
 }
 
 #[test]
-fn another_block_of_a_notarized_slot_may_be_finalized_as_an_ancestor() {
+fn defect_7_another_block_of_a_notarized_slot_may_be_finalized_as_an_ancestor() {
     let mut node = Node::equal(10);
     node.certificate(Statement::Notarization(block(1, 1))).certificate(Statement::NotarFallback(block(1, 2)));
     node.hold(block(1, 2), BlockId::GENESIS).hold(block(2, 3), block(1, 2));
@@ -250,7 +250,7 @@ fn another_block_of_a_notarized_slot_may_be_finalized_as_an_ancestor() {
 }
 
 #[test]
-fn ancestors_are_finalized_though_later_certificates_came_in_between() {
+fn defect_7_ancestors_are_finalized_though_later_certificates_came_in_between() {
     let mut node = Node::equal(10);
     node.certificate(Statement::Fast(block(2, 2))).certificate(Statement::Fast(block(6, 6)));
     assert_eq!(node.finalized(), [block(2, 2), block(6, 6)]);
@@ -305,7 +305,7 @@ fn a_final_block_that_never_comes_is_waited_for_while_a_thousand_follow() {
 }
 
 #[test]
-fn a_finalization_certificate_without_a_notarization_decides_nothing() {
+fn defect_7_a_finalization_certificate_without_a_notarization_decides_nothing() {
     let mut node = Node::equal(10);
     node.certificate(Statement::Finalization(Slot(2))).certificate(Statement::NotarFallback(block(2, 2)));
     assert_eq!(node.finalized(), []);
@@ -325,7 +325,7 @@ fn a_finalization_certificate_without_a_notarization_decides_nothing() {
 }
 
 #[test]
-fn one_certificate_makes_several_windows_ready() {
+fn defect_7_one_certificate_makes_several_windows_ready() {
     let mut node = Node::equal(10);
     for slot in 8..=11 {
         node.certificate(Statement::Skip(Slot(slot)));
@@ -345,7 +345,7 @@ fn one_certificate_makes_several_windows_ready() {
 }
 
 #[test]
-fn safe_to_skip_after_the_final_vote_still_skips_the_rest_of_the_window() {
+fn defect_7_safe_to_skip_after_the_final_vote_still_skips_the_rest_of_the_window() {
     let mut node = Node::equal(10);
     node.hold(block(1, 1), BlockId::GENESIS).certificate(Statement::Notarization(block(1, 1)));
     assert_eq!(node.cast(), [Notar(block(1, 1)), Final(Slot(1))]);
@@ -354,7 +354,7 @@ fn safe_to_skip_after_the_final_vote_still_skips_the_rest_of_the_window() {
 }
 
 #[test]
-fn skip_votes_go_before_the_fallback_vote_that_the_same_event_causes() {
+fn defect_7_skip_votes_go_before_the_fallback_vote_that_the_same_event_causes() {
     let mut node = Node::equal(10);
     node.hold(block(1, 1), BlockId::GENESIS).cast();
     node.hold(block(1, 2), BlockId::GENESIS).vote(Notar(block(1, 2)), 1..=4);
@@ -362,7 +362,7 @@ fn skip_votes_go_before_the_fallback_vote_that_the_same_event_causes() {
 }
 
 #[test]
-fn nothing_is_safe_to_notarize_in_a_decided_slot() {
+fn defect_7_nothing_is_safe_to_notarize_in_a_decided_slot() {
     let mut node = Node::equal(10);
     node.hold(block(1, 1), BlockId::GENESIS).hold(block(1, 2), BlockId::GENESIS);
     node.certificate(Statement::Fast(block(1, 1))).cast();
@@ -371,7 +371,7 @@ fn nothing_is_safe_to_notarize_in_a_decided_slot() {
 }
 
 #[test]
-fn votes_far_ahead_are_refused() {
+fn defect_10_votes_far_ahead_are_refused() {
     let mut node = Node::equal(10);
     let admission = |node: &mut Node, slot| {
         let vote = node.unverified(Notar(block(slot, 1)), 1);
@@ -427,7 +427,7 @@ fn certificates_far_ahead_are_bounded() {
 }
 
 #[test]
-fn certificates_that_are_implied_are_not_wanted() {
+fn defect_11_certificates_that_are_implied_are_not_wanted() {
     let mut node = Node::equal(10);
     let wants = |node: &Node, statement| {
         let certificate = node.unchecked_certificate(statement, &[0, 1, 2, 3, 4, 5, 6, 7]);
@@ -630,6 +630,9 @@ impl Signing {
         });
         let consensus = &mut self.node.consensus;
         let admitted: Vec<_> = votes.filter(|vote| consensus.admit(vote) == Admission::Check).collect();
+        if admitted.is_empty() {
+            return;
+        }
         let CheckVerdict::Votes { verified, rejected } = self.checker.check(CheckJob::votes(admitted)) else {
             panic!("votes were asked for")
         };
@@ -663,7 +666,7 @@ impl Signing {
 }
 
 #[test]
-fn every_certificate_the_pool_makes_is_accepted_by_others() {
+fn defect_1_every_certificate_holds_the_vote_that_decided_and_is_accepted_by_others() {
     let mut set = Signing::new(&[1; 10]);
     // The vote that crosses the threshold comes alone, in a batch, and from the node itself.
     set.vote(Notar(block(1, 1)), &[1, 2, 3, 4, 5]);
@@ -694,7 +697,23 @@ fn every_certificate_the_pool_makes_is_accepted_by_others() {
 }
 
 #[test]
-fn a_certificate_of_one_heavy_vote_is_accepted_by_others() {
+fn only_one_of_the_two_finalization_certificates_goes_out_and_once() {
+    let mut slow = Signing::new(&[1; 10]);
+    slow.vote(Notar(block(1, 1)), &[1, 2, 3, 4, 5, 6]);
+    slow.vote(Final(Slot(1)), &[1, 2, 3, 4, 5, 6]);
+    slow.vote(Notar(block(1, 1)), &[7, 8, 9]);
+    assert_eq!(slow.made(), [(CertificateKind::Notarization, Ok(())), (CertificateKind::Finalization, Ok(()))]);
+    let mut fast = Signing::new(&[1; 10]);
+    fast.vote(Notar(block(1, 1)), &[1, 2, 3, 4, 5]);
+    fast.vote(Final(Slot(1)), &[1, 2, 3, 4, 5]);
+    fast.vote(Notar(block(1, 1)), &[6, 7, 8]);
+    fast.vote(Final(Slot(1)), &[6, 7]);
+    fast.node.certificate(Statement::Fast(block(1, 1))).certificate(Statement::Finalization(Slot(1)));
+    assert_eq!(fast.made(), [(CertificateKind::Fast, Ok(()))], "one batch crosses both thresholds");
+}
+
+#[test]
+fn defect_2_a_certificate_of_one_heavy_vote_is_accepted_by_others() {
     let mut set = Signing::new(&[10, 60, 30]);
     set.vote(Notar(block(1, 1)), &[1]);
     set.vote(Notar(block(1, 1)), &[2]);
@@ -702,7 +721,7 @@ fn a_certificate_of_one_heavy_vote_is_accepted_by_others() {
 }
 
 #[test]
-fn a_certificate_with_a_batch_of_cancelling_errors_is_accepted_by_others() {
+fn defect_23_a_certificate_with_a_batch_of_cancelling_errors_is_accepted_by_others() {
     let mut set = Signing::new(&[1; 10]);
     let payload = Notar(block(1, 1));
     let hashed = payload.hashed(CLUSTER);
@@ -727,7 +746,7 @@ fn a_certificate_with_a_batch_of_cancelling_errors_is_accepted_by_others() {
 }
 
 #[test]
-fn fallback_votes_whose_keys_cancel_out_spoil_no_certificate() {
+fn defect_24_fallback_votes_whose_keys_cancel_out_spoil_no_certificate() {
     // Three keys that sum to zero: each has its proof of possession, none is another one's negative.
     let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
     let mut order_less_three = [0xff; 32];

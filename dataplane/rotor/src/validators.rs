@@ -198,7 +198,7 @@ pub(crate) mod tests {
 
     /// Counting one identity twice would count its votes twice.
     #[test]
-    fn the_same_identity_twice_in_a_validator_set_is_refused() {
+    fn defect_25_the_same_identity_twice_in_a_validator_set_is_refused() {
         let list = [(identity(0), Stake(1)), (identity(1), Stake(1)), (identity(0), Stake(2))];
         let error = ValidatorSet::new(list.to_vec()).unwrap_err();
         assert_eq!(error, ValidatorSetError::DuplicateIdentity { first: 0, second: 2 });
