@@ -203,6 +203,4 @@ fn two_thousand_validators_that_misbehave_to_the_limit_fill_less_than_256_mebiby
         total < GOAL_BYTES,
         "{votes_per_slot} bytes of votes in each of {VOTE_SLOTS_MAX} slots and {certificates} of certificates: {total}"
     );
-    let mebibytes = total as f64 / f64::from(1 << 20);
-    println!("{votes_per_slot} a slot for votes, {certificates_per_slot} for certificates: {mebibytes:.0} MiB");
 }
