@@ -57,8 +57,11 @@ fn disseminate_coded(coding: &CodingParameters, nodes: &mut [Node], slots: &[u64
     let all = nodes.len();
     let others = |id: SliceId| (0..all).filter(move |&node| node != leader(id.slot.0, all));
     run_until(nodes, "every slice reported by its leader and decoded by everybody", |nodes| {
-        let reported = nodes.iter().map(|node| node.reports.len()).sum::<usize>();
-        reported >= sent.len() && sent.iter().all(|&id| others(id).all(|node| nodes[node].received(id).is_some()))
+        let is_reported = |id: SliceId| {
+            let is_sent = |report: &FromShard| matches!(report, FromShard::SliceSent { id: sent, .. } if *sent == id);
+            nodes[leader(id.slot.0, all)].reports.iter().any(is_sent)
+        };
+        sent.iter().all(|&id| is_reported(id) && others(id).all(|node| nodes[node].received(id).is_some()))
     });
     for &id in &sent {
         let reports = &nodes[leader(id.slot.0, all)].reports;
