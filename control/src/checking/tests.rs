@@ -493,3 +493,57 @@ fn a_verdict_that_nobody_asked_for_changes_nothing() {
     assert_eq!(answered, Err("verdict_without_job"));
     assert_eq!(node.vote(START, vote(notar(1, 1), 3)), Ok(()), "nobody is barred");
 }
+
+#[test]
+fn the_order_in_which_votes_come_and_checks_end_makes_no_difference() {
+    for seed in 1..=60_u64 {
+        let mut state = seed;
+        let mut below = |limit: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % limit
+        };
+        let mut node = Node::new(1 + seed as usize % 5);
+        // Six are right about a block, one lies, one of the six contradicts itself, and some votes decide nothing.
+        let mut coming: Vec<_> = (1..7).map(|signer| vote(notar(1, 1), signer)).collect();
+        coming.push(forged(notar(1, 1), 9));
+        coming.push(vote(VotePayload::Skip(Slot(1)), 5));
+        coming.extend((1..4).map(|signer| vote(VotePayload::Final(Slot(1)), signer)));
+        coming.extend((2..8).map(|signer| vote(VotePayload::Skip(Slot(2)), signer)));
+        coming.push(forged(VotePayload::SkipFallback(Slot(2)), 8));
+        let (mut running, mut barred) = (Vec::new(), Vec::new());
+        let (mut now, mut stored) = (START, Vec::new());
+        let mut accused = 0;
+        while now < START.after(2 * PATIENCE) {
+            match below(3) {
+                0 | 1 if !coming.is_empty() => {
+                    let next = coming.swap_remove(below(coming.len()));
+                    let _ = node.vote(now, next);
+                }
+                _ if !running.is_empty() => {
+                    let job = running.swap_remove(below(running.len()));
+                    barred.extend(node.answer(now, job));
+                }
+                _ if coming.is_empty() => now = now.after(PATIENCE / 4),
+                _ => {}
+            }
+            running.extend(std::iter::from_fn(|| node.job_at(now)));
+            while let Some(event) = node.consensus.poll() {
+                match event {
+                    ConsensusEvent::Certificate(certificate) => stored.push(certificate.statement),
+                    ConsensusEvent::Evidence(evidence) => {
+                        assert_eq!(evidence.validator, ValidatorIndex(5));
+                        accused += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert!(running.is_empty(), "seed {seed}");
+        barred.sort_unstable();
+        // What validator 5 sent first takes the place; the other one is the conflict, and then the block is one short.
+        let certain = [Statement::Notarization(block(1, 1)), Statement::Skip(Slot(2))];
+        assert!(stored.iter().all(|statement| certain.contains(statement)), "seed {seed}: {stored:?}");
+        assert!(stored.contains(&certain[1]), "seed {seed}: {stored:?}");
+        assert_eq!((barred, accused), (vec![8, 9], 1), "seed {seed}");
+    }
+}

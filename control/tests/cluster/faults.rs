@@ -171,3 +171,20 @@ fn defect_15_memory_stays_flat_over_many_slots() {
     }
     assert!(world.oracle.finalized_count(0) > 200);
 }
+
+#[test]
+fn checks_that_end_in_any_order_finalize_every_slot() {
+    for seed in seeds(4) {
+        let network = Network {
+            checking_jitter: Duration::from_millis(40),
+            jitter: Duration::from_millis(5),
+            ..Network::default()
+        };
+        let mut world =
+            World::new(Setup { seed, network, configure: |config| config.checking.jobs_max = 8, ..Setup::default() });
+        assert!(world.run_until_decided(12, World::at_ms(10_000)), "{}", world.oracle.replay());
+        for node in 0..5 {
+            assert!(!world.oracle.how(node, 1, 12).contains(&How::Skipped), "{}", world.oracle.replay());
+        }
+    }
+}

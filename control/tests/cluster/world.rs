@@ -64,6 +64,8 @@ pub(crate) struct Network {
     /// Up to this much is added to each delay.
     pub(crate) jitter: Duration,
     pub(crate) messages_lost_percent: u64,
+    /// Up to this much is added to the time of each check, so that checks end in any order.
+    pub(crate) checking_jitter: Duration,
     pub(crate) slices_lost_percent: u64,
     /// Nodes hear only nodes of their own group.
     pub(crate) group_of: BTreeMap<usize, usize>,
@@ -76,6 +78,7 @@ impl Default for Network {
             delay: Duration::from_millis(2),
             jitter: Duration::ZERO,
             messages_lost_percent: 0,
+            checking_jitter: Duration::ZERO,
             slices_lost_percent: 0,
             group_of: BTreeMap::new(),
         }
@@ -300,11 +303,19 @@ impl World {
                 Output::SendSlice(slice) => self.send_slice(node, slice),
                 Output::Check { id, job } => {
                     let verdict = self.check(node, job);
-                    self.queue_in(CHECKING, node, Happening::Input(Box::new(Input::Checked { id, verdict })));
+                    let delay = CHECKING + self.checking_jitter();
+                    self.queue_in(delay, node, Happening::Input(Box::new(Input::Checked { id, verdict })));
                 }
                 Output::Repair { to, message } => self.send_repair(node, to.get(), message),
                 Output::Horizon(_) | Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Event(_) => {}
             }
+        }
+    }
+
+    fn checking_jitter(&mut self) -> Duration {
+        match self.network.checking_jitter.as_nanos() as u64 {
+            0 => Duration::ZERO,
+            most_ns => Duration::from_nanos(self.random.below(most_ns)),
         }
     }
 
