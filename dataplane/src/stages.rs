@@ -12,7 +12,7 @@ use crate::counters::Counters;
 pub enum Stage {
     /// From the kernel's timestamp of a datagram to its turn in the shard; one sample for each receive buffer.
     RxQueue,
-    /// Checking one shred's signature or path.
+    /// Checking one shred's signature or path: the mean of those that were checked together.
     ShredVerify,
     /// From a shred's arrival in the shard to the submission of the last copy that is relayed.
     Relay,
