@@ -37,10 +37,13 @@ pub(crate) struct Votor {
     delta_timeout: Duration,
     /// The highest finalized block; its slot and those below are closed.
     finalized: BlockId,
+    /// Open slots in which something happened: those of blocks held, certificates held, and windows that are ready.
     slots: BTreeMap<Slot, SlotState>,
+    /// At most one for each slot of a window that is ready.
     timers: BTreeSet<(Time, Slot)>,
     /// Windows whose timers were set.
     timed_windows: BTreeSet<u64>,
+    /// What one handler cast: at most two votes for each slot of a window and each pending block.
     cast: VecDeque<VotePayload>,
 }
 
