@@ -18,6 +18,10 @@ lint:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     bash .ci/dependencies
 
+# The kernels' tests on an emulated processor that has GFNI and AVX-512 (see what it needs in the file).
+emulated *FILTERS:
+    bash .ci/emulated {{FILTERS}}
+
 # A real cluster of five node processes on this machine.
 cluster *FLAGS:
     cargo run --release -- cluster {{FLAGS}}
