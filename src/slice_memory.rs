@@ -77,7 +77,7 @@ mod tests {
         let room =
             |memory_mib: usize, shards| leave_room_to_shards(&mut blokstor(&coding), &coding, memory_mib << 20, shards);
         assert_eq!((room(64, 1), room(128, 2)), (Ok(()), Ok(())));
-        assert_eq!(room(64, 4), Err(SliceMemoryError { found: 1 }));
-        assert_eq!(room(16, 1), Err(SliceMemoryError { found: 1 }));
+        assert_eq!(room(64, 4), Err(SliceMemoryError { found: 2 }));
+        assert_eq!(room(16, 1), Err(SliceMemoryError { found: 2 }));
     }
 }

@@ -4,7 +4,7 @@
 pub const SHRED_OVERHEAD_BYTES: usize = 32 + 16 + 64;
 /// Most shreds of a slice (Gamma), with any code. Sets of shreds, of tree nodes and of places in a buffer have room for as many.
 pub const TOTAL_SHREDS_MAX: usize = 512;
-/// Most data shreds of a slice (gamma).
+/// Most data shreds of a slice (gamma), with any code.
 pub const DATA_SHREDS_MAX: usize = 255;
 /// Most nodes of a shred's Merkle path.
 pub const PATH_NODES_MAX: usize = path_nodes(TOTAL_SHREDS_MAX);
