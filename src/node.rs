@@ -187,6 +187,7 @@ impl Node {
         config.slice_interval = self.config.slice_interval;
         getrandom::fill(&mut config.repair.seed)
             .map_err(|error| NodeError::System { what: "draw a seed", source: io::Error::other(error.to_string()) })?;
+        config.repair.kernel = self.config.kernel;
         // One job for each verifier: further votes wait in control and become one larger batch.
         config.checking.jobs_max = self.layout.verifiers;
         config.checking.patience = genesis.delta_block;

@@ -696,6 +696,72 @@ mod tests {
         }
     }
 
+    /// A block that no slice of came here.
+    fn elsewhere(slot: u64, parent: BlockId, salt: u8) -> Arc<Block> {
+        let mut other = blokstor(CONFIG);
+        other.insert(slice(slot, 0, false, parent, salt)).unwrap();
+        other.insert(slice(slot, 1, true, parent, salt)).unwrap();
+        match events(&mut other).pop() {
+            Some(BlokstorEvent::Complete(block)) => block,
+            event => panic!("{event:?}"),
+        }
+    }
+
+    #[test]
+    fn a_repaired_block_is_held_beside_the_first_and_handed_over() {
+        let mut store = blokstor(CONFIG);
+        let first = hold(&mut store, 1, BlockId::GENESIS);
+        let repaired = elsewhere(1, BlockId::GENESIS, 7);
+        store.insert_repaired(repaired.clone());
+        store.insert_repaired(repaired.clone());
+        assert!(matches!(&events(&mut store)[..], [BlokstorEvent::Repaired(block)] if block.id == repaired.id));
+        assert!(store.block(first).is_some() && store.block(repaired.id).is_some());
+        store.finalized(repaired.id);
+        assert_eq!(handed(&mut store), [1]);
+        assert!(store.block(first).is_none() && store.block(repaired.id).is_some(), "kept for others");
+        store.insert_repaired(elsewhere(1, BlockId::GENESIS, 8));
+        assert!(events(&mut store).is_empty() && store.repaired_bytes == 0);
+    }
+
+    #[test]
+    fn a_block_that_comes_both_ways_is_reported_once() {
+        let mut store = blokstor(CONFIG);
+        let repaired = elsewhere(1, BlockId::GENESIS, 0);
+        store.insert(slice(1, 0, false, BlockId::GENESIS, 0)).unwrap();
+        let root = repaired.slices[0].root;
+        assert!(SliceSource::slice(&store, repaired.slices[0].id, root).is_some());
+        assert!(SliceSource::slice(&store, repaired.slices[0].id, Hash([1; 32])).is_none());
+        store.insert_repaired(repaired.clone());
+        store.insert(slice(1, 1, true, BlockId::GENESIS, 0)).unwrap();
+        assert!(matches!(events(&mut store)[..], [BlokstorEvent::Repaired(_)]));
+        assert!(store.block(repaired.id).is_some() && store.repaired_bytes == 0);
+        assert!(SliceSource::slice(&store, repaired.slices[1].id, repaired.slices[1].root).is_some());
+    }
+
+    #[test]
+    fn repaired_blocks_are_bounded_and_what_had_to_go_is_missing() {
+        let mut chain: Vec<Arc<Block>> = Vec::new();
+        for slot in 1..=6 {
+            let parent = chain.last().map_or(BlockId::GENESIS, |block| block.id);
+            chain.push(elsewhere(slot, parent, 0));
+        }
+        let bytes = own_bytes(&chain[1]);
+        let mut store = blokstor(BlokstorConfig { repaired_bytes: 3 * bytes, ..CONFIG });
+        for block in chain.iter().rev() {
+            store.finalized(block.id);
+            store.insert_repaired(block.clone());
+            assert!(store.repaired_bytes <= 3 * bytes);
+        }
+        assert_eq!(handed(&mut store), [1, 2, 3]);
+        let missing: Vec<BlockId> = store.missing().collect();
+        assert_eq!(missing, [chain[3].id, chain[4].id, chain[5].id]);
+        for block in &chain[3..] {
+            store.insert_repaired(block.clone());
+        }
+        assert_eq!(handed(&mut store), [4, 5, 6]);
+        assert_eq!((store.missing().count(), store.repaired_bytes), (0, 0));
+    }
+
     #[test]
     fn equivocation_is_reported_once_a_slot() {
         let mut store = blokstor(CONFIG);

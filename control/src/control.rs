@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alpenglow_rotor::parameters::CodingParameters;
+use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::schedule::LeaderSchedule;
 use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex};
 
@@ -171,7 +172,8 @@ impl Control {
             delta_timeout: config.delta_timeout,
         };
         let consensus = Consensus::new(consensus_config, start);
-        let RepairConfig { bytes_max, asking, serving, seed } = config.repair;
+        let RepairConfig { bytes_max, asking, serving, seed, kernel } = config.repair;
+        let recoder = || Recoder::with_kernel(config.coding, config.cluster, kernel);
         let requests =
             RequestLimits { grace: config.delta_block / 4, answer_timeout: config.delta_block / 2, bytes_max, asking };
         let mut control = Self {
@@ -182,8 +184,8 @@ impl Control {
             transactions: Transactions::new(own, config.transactions),
             production,
             standstill: Standstill::new(config.standstill_interval, stakes.len(), start),
-            requester: Requester::new(requests, config.coding, config.cluster, own, &stakes, seed),
-            responder: Responder::new(serving, config.coding, config.cluster, stakes.len()),
+            requester: Requester::new(requests, config.coding, recoder(), own, &stakes, seed),
+            responder: Responder::new(serving, config.coding, recoder(), stakes.len()),
             checking: Checking::new(config.checking, stakes),
             counters: Counters::default(),
             outputs: VecDeque::new(),

@@ -32,6 +32,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::types::BlockId;
 
 pub use self::budget::Allowance;
@@ -56,12 +57,20 @@ pub struct RepairConfig {
     pub serving: ServingLimits,
     /// Decides whom it asks.
     pub seed: [u8; 32],
+    /// What slices are encoded with, to check and to serve them.
+    pub kernel: Kernel,
 }
 
 impl Default for RepairConfig {
     /// 64 MiB on their way, and the default limits. A node should draw a seed of its own.
     fn default() -> Self {
-        Self { bytes_max: 64 << 20, asking: AskingLimits::default(), serving: ServingLimits::default(), seed: [0; 32] }
+        Self {
+            bytes_max: 64 << 20,
+            asking: AskingLimits::default(),
+            serving: ServingLimits::default(),
+            seed: [0; 32],
+            kernel: Kernel::best(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::recoder::Recoder;
-use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, Time, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, Hash, Slot, Time, ValidatorIndex};
 
 use super::fetch::{Fetch, Outcome, Pending, SliceSource};
 use super::peers::{AskingLimits, Peers};
@@ -97,7 +97,7 @@ impl Requester {
     pub fn new(
         limits: RequestLimits,
         coding: CodingParameters,
-        cluster: ClusterId,
+        recoder: Recoder,
         own: ValidatorIndex,
         stakes: &Stakes,
         seed: [u8; 32],
@@ -106,7 +106,7 @@ impl Requester {
             peers: Peers::new(own, stakes, limits.asking, seed),
             limits,
             coding,
-            recoder: Recoder::new(coding, cluster),
+            recoder,
             fetches: BTreeMap::new(),
             reserved_bytes: 0,
             open: BTreeMap::new(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use alpenglow_rotor::merkle;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::recoder::{EncodedSlice, Recoder};
-use alpenglow_rotor::types::{BlockId, ClusterId, Hash, ShredIndex, SliceIndex, Time, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, Hash, ShredIndex, SliceIndex, Time, ValidatorIndex};
 
 use super::budget::{Allowance, Budget};
 use super::proofs;
@@ -67,13 +67,13 @@ pub struct Responder {
 impl Responder {
     /// For the requests of so many validators.
     #[must_use]
-    pub fn new(limits: ServingLimits, coding: CodingParameters, cluster: ClusterId, validators: usize) -> Self {
+    pub fn new(limits: ServingLimits, coding: CodingParameters, recoder: Recoder, validators: usize) -> Self {
         let peer = || Peer { requests: Budget::new(limits.requests), bytes: Budget::new(limits.peer_bytes) };
         Self {
             coding,
             peers: (0..validators).map(|_| peer()).collect(),
             bytes: Budget::new(limits.bytes),
-            recoder: Recoder::new(coding, cluster),
+            recoder,
             encoded: VecDeque::with_capacity(ENCODED_MAX),
             served: 0,
         }

@@ -107,10 +107,17 @@ impl Net {
     fn new(coding: CodingParameters, behaviours: &[Behaviour], held: &[&Arc<Block>]) -> Self {
         let count = behaviours.len() + 1;
         let stakes = Stakes::new(vec![Stake(1_000); count]);
-        let responder = || Responder::new(ServingLimits::default(), coding, CLUSTER, count);
+        let responder = || Responder::new(ServingLimits::default(), coding, Recoder::new(coding, CLUSTER), count);
         Self {
             now: Time(1_000 * MS),
-            requester: Requester::new(LIMITS, coding, CLUSTER, ValidatorIndex(0), &stakes, [5; 32]),
+            requester: Requester::new(
+                LIMITS,
+                coding,
+                Recoder::new(coding, CLUSTER),
+                ValidatorIndex(0),
+                &stakes,
+                [5; 32],
+            ),
             counters: Counters::default(),
             peers: behaviours.iter().map(|&behaviour| (behaviour, responder())).collect(),
             held: Held(held.iter().copied().cloned().collect()),
@@ -478,7 +485,8 @@ fn a_block_longer_than_the_memory_for_repair_is_left() {
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&block]);
     let stakes = Stakes::new(vec![Stake(1_000); 5]);
     let limits = RequestLimits { bytes_max: 39 * 32 * 896, ..LIMITS };
-    net.requester = Requester::new(limits, coding(), CLUSTER, ValidatorIndex(0), &stakes, [5; 32]);
+    net.requester =
+        Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
     net.need(block.id, true);
     assert!(net.run(10_000).is_none());
     assert_eq!((net.count("repair_block_too_long"), net.asked.len()), (1, 1));
@@ -491,7 +499,8 @@ fn blocks_of_open_slots_come_first_and_memory_bounds_how_many_at_a_time() {
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&wanted]);
     let stakes = Stakes::new(vec![Stake(1_000); 5]);
     let limits = RequestLimits { bytes_max: 30 * 32 * 896, ..LIMITS };
-    net.requester = Requester::new(limits, coding(), CLUSTER, ValidatorIndex(0), &stakes, [5; 32]);
+    net.requester =
+        Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
     let others: Vec<BlockId> = (1..=6).map(|slot| BlockId { slot: Slot(slot), hash: wanted.id.hash }).collect();
     for &other in &others {
         net.need(other, true);
@@ -513,7 +522,7 @@ fn who_serves_gives_no_more_than_the_budgets() {
         peer_bytes: Allowance { per_second: 400_000, burst: 400_000 },
         bytes: Allowance { per_second: 700_000, burst: 700_000 },
     };
-    let mut responder = Responder::new(limits, coding(), CLUSTER, 5);
+    let mut responder = Responder::new(limits, coding(), Recoder::new(coding(), CLUSTER), 5);
     let mut served_bytes = [0; 5];
     let mut over = 0;
     for now_ms in 0..2_000u64 {
@@ -540,7 +549,7 @@ fn who_serves_gives_no_more_than_the_budgets() {
 fn requests_for_what_does_not_exist_are_refused() {
     let block = block(coding(), 3);
     let held = Held(vec![block.clone()]);
-    let mut responder = Responder::new(ServingLimits::default(), coding(), CLUSTER, 5);
+    let mut responder = Responder::new(ServingLimits::default(), coding(), Recoder::new(coding(), CLUSTER), 5);
     let slice = |index| SliceIndex::new(index).unwrap();
     let wants = [
         Want::Roots { group: 1 },
