@@ -58,6 +58,8 @@ pub(crate) struct NodeConfig {
     pub(crate) slice_interval: Duration,
     /// Memory for incomplete slices, for all shards together.
     pub(crate) slice_memory_bytes: usize,
+    /// Most that is sent, in Mbit/s.
+    pub(crate) egress_mbit: Option<NonZero<u32>>,
     /// Never relay.
     pub(crate) silent_relay: bool,
     /// Drop every shred received.

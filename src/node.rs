@@ -243,6 +243,7 @@ impl Node {
             poll: if self.layout.spin { Poll::Spin } else { Poll::Wait },
             slice_memory_bytes: self.config.slice_memory_bytes,
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
+            egress_mbit: self.config.egress_mbit,
             silent_relay: self.config.silent_relay,
         })
     }

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alpenglow_rotor::types::Time;
 
@@ -21,6 +22,7 @@ use crate::letterhead::Letterhead;
 use crate::lineup::Lineups;
 use crate::link::{ControlLink, FromShard, ORDER_QUEUE, ToShard};
 use crate::outbox::Outbox;
+use crate::pacer::Pacer;
 use crate::relay::{Audience, FanOut};
 use crate::stages::{Stage, Stages};
 
@@ -45,12 +47,23 @@ pub(crate) struct Egress {
     relayed: Vec<(Time, usize)>,
     /// The last fan-out's.
     serial: u64,
+    pacer: Option<Pacer>,
+    /// Whether the pacer allowed nothing when it was last asked.
+    is_paced: bool,
     counters: Arc<Counters>,
 }
 
 impl Egress {
-    pub(crate) fn new(audience: Audience, letterhead: Letterhead, encoder: Encoder, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        audience: Audience,
+        letterhead: Letterhead,
+        encoder: Encoder,
+        pacer: Option<Pacer>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
+            pacer,
+            is_paced: false,
             audience,
             letterhead,
             encoder,
@@ -118,7 +131,7 @@ impl Egress {
         received: &mut VecDeque<BufferId>,
     ) {
         for _ in 0..BURSTS_PER_TURN {
-            self.queue_burst(engine, control);
+            self.queue_burst(engine, control, clock::now);
             engine.recycle(received);
             if !self.can_forward(engine) {
                 break;
@@ -132,11 +145,43 @@ impl Egress {
         }
     }
 
-    /// Queues messages, then copies of shreds.
-    fn queue_burst(&mut self, engine: &mut Engine, control: &ControlLink) {
+    /// Queues messages, then copies of shreds as far as the pacer allows. Messages are never held back, but they count. The
+    /// clock is only read if there is a pacer.
+    fn queue_burst(&mut self, engine: &mut Engine, control: &ControlLink, now: impl Fn() -> Time) {
         self.take_orders(control);
         let mut burst = Burst::of_copies();
         self.outbox.pump(engine, &self.audience, &self.letterhead, &self.counters, &mut burst);
+        self.pace(&mut burst, &now);
+        let before = burst.taken_bytes();
+        self.queue_copies(engine, &mut burst);
+        self.spend(burst.taken_bytes() - before);
+    }
+
+    /// Limits what follows in `burst` to what the pacer allows, after what is in it already.
+    fn pace(&mut self, burst: &mut Burst, now: &impl Fn() -> Time) {
+        if let Some(pacer) = &mut self.pacer {
+            let now = now();
+            pacer.refill(now);
+            pacer.spend(burst.taken_bytes());
+            let allowance = pacer.allowance(now);
+            self.is_paced = allowance == 0;
+            burst.limit(allowance);
+        }
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.spend(bytes);
+        }
+    }
+
+    /// How long shreds wait for the pacer, if they wait for that alone.
+    pub(crate) fn pause(&self, now: Time) -> Option<Duration> {
+        let shreds = !self.fan_outs.is_empty() || self.encoded.is_some() || !self.slices.is_empty();
+        self.pacer.filter(|_| self.is_paced && shreds).map(|pacer| pacer.wait(now))
+    }
+
+    fn queue_copies(&mut self, engine: &mut Engine, burst: &mut Burst) {
         while let Some((buffer, fan_out)) = self.fan_outs.front_mut() {
             let Some(receiver) = fan_out.receiver(&self.audience) else {
                 self.relayed.push((fan_out.since, fan_out.positions.len()));
@@ -159,7 +204,8 @@ impl Egress {
 
     /// Whether messages or copies wait that can be sent now.
     pub(crate) fn can_forward(&self, engine: &Engine) -> bool {
-        engine.has_slot() && !(self.fan_outs.is_empty() && self.outbox.is_empty())
+        let copies = !self.fan_outs.is_empty() && !self.is_paced;
+        engine.has_slot() && (copies || !self.outbox.is_empty())
     }
 
     /// Encodes and sends one slice of our own, as far as buffers and slots are free and control takes the report.
@@ -175,7 +221,10 @@ impl Egress {
             return;
         }
         let Some(mut encoded) = self.encoded.take().or_else(|| self.encode_next(engine, lineups)) else { return };
-        let pumped = encoded.pump(engine, &self.audience, &self.letterhead, &mut Burst::of_slice());
+        let mut burst = Burst::of_slice();
+        self.pace(&mut burst, &clock::now);
+        let pumped = encoded.pump(engine, &self.audience, &self.letterhead, &mut burst);
+        self.spend(burst.taken_bytes());
         engine.submit();
         if pumped != Pumped::Everything {
             self.stalled = pumped == Pumped::NoSlot;
@@ -214,7 +263,10 @@ impl Egress {
 
     /// Whether a slice of our own can be sent now.
     pub(crate) fn can_encode(&self, control: &ControlLink) -> bool {
-        !self.stalled && (self.encoded.is_some() || !self.slices.is_empty()) && control.slice_room() > 0
+        !self.stalled
+            && !self.is_paced
+            && (self.encoded.is_some() || !self.slices.is_empty())
+            && control.slice_room() > 0
     }
 
     /// Whether a slice of our own waits for control to take a report.

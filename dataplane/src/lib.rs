@@ -23,6 +23,7 @@ mod lineup;
 mod link;
 pub mod offline;
 mod outbox;
+mod pacer;
 mod probe;
 mod relay;
 mod ring;

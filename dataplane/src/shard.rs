@@ -19,7 +19,7 @@ use crate::stages::ShardReport;
 
 /// Buffers handled before control's orders and the ring have their turn again.
 const BUFFERS_PER_TURN: usize = 16;
-/// Longest sleep. Nothing needs it: every reason to get up wakes the shard.
+/// Longest sleep. Nothing needs it: every reason to get up wakes the shard, or is a time that it knows.
 const SLEEP: Duration = Duration::from_millis(100);
 
 /// See the module.
@@ -79,7 +79,8 @@ impl Shard {
             waker.park(self.waits_for_room());
             !self.has_work()
         };
-        self.engine.reap(sleepy.then_some(SLEEP), &mut self.received);
+        let pause = if sleepy { self.egress.pause(clock::now()) } else { None };
+        self.engine.reap(sleepy.then(|| pause.map_or(SLEEP, |pause| pause.min(SLEEP))), &mut self.received);
         waker.unpark();
         self.take_handed_over();
         self.turn = 0;

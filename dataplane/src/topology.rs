@@ -38,6 +38,7 @@ use crate::intake::{Intake, IntakeParts};
 use crate::letterhead::Letterhead;
 use crate::lineup::Lineups;
 use crate::link::{ControlLink, Horizon, Neighbour, ShardLink, link};
+use crate::pacer::Pacer;
 use crate::probe::probe;
 use crate::relay::Audience;
 use crate::ring::RingDepth;
@@ -267,6 +268,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
     let encoder = Encoder::new(config.coding, shredder, SliceSigner::new(&config.identity));
     let audience = Audience { own: config.own, by_decreasing_stake: config.validators.by_decreasing_stake().into() };
+    let pacer = config.egress_mbit.map(|mbit| Pacer::new(mbit.get(), config.shards));
     let memory_bytes = config.slice_memory_bytes / config.shards;
     let intake = Intake::new(IntakeParts {
         lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
@@ -287,7 +289,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
         stop,
         engine,
         intake,
-        egress: Egress::new(audience, letterhead, encoder, Arc::clone(&counters)),
+        egress: Egress::new(audience, letterhead, encoder, pacer, Arc::clone(&counters)),
         control,
         counters,
         received: std::collections::VecDeque::with_capacity((RECEIVE_BUFFERS + HANDED_OVER_BUFFERS).into()),

@@ -69,6 +69,9 @@ pub(crate) struct ClusterArgs {
     /// What the nodes compute the erasure code with
     #[arg(long, value_enum, default_value_t)]
     kernel: KernelPolicy,
+    /// Most that each node sends, in Mbit/s, up to 1000000; 0 for no limit
+    #[arg(long, value_name = "MBIT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    egress_mbit: u32,
     /// Cores for the nodes, dealt out in turn: as many as shards and one more for each node, as in 0,2-4
     /// [default: no pinning, unless every thread can have a core of its own]
     #[arg(long, value_name = "LIST")]
@@ -150,6 +153,7 @@ impl ClusterArgs {
             coding: self.coding.parameters()?,
             engine: self.engine,
             kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
+            egress_mbit: self.egress_mbit,
             kills: self.kill,
             silent_relays: self.silent_relay,
             drop_shreds: self.drop_shreds,

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) engine: EnginePolicy,
     /// What the nodes compute the erasure code with.
     pub(crate) kernel: KernelPolicy,
+    /// Most that each node sends, in Mbit/s; 0 for no limit.
+    pub(crate) egress_mbit: u32,
     /// Whom to kill when.
     pub(crate) kills: Vec<Kill>,
     /// Who never relays.
@@ -108,6 +110,7 @@ impl Plan {
             self.placement.apply(index.into(), &mut config);
             config.engine = self.engine;
             config.kernel = self.kernel;
+            config.egress_mbit = self.egress_mbit;
             config.silent_relay = self.silent_relays.contains(&index);
             config.drop_shreds = self.drop_shreds.contains(&index);
             NewValidator { stake, config }
@@ -137,6 +140,7 @@ impl Plan {
             },
             "engine": self.engine.kind().name(),
             "kernel": self.kernel.name(),
+            "egress_mbit": self.egress_mbit,
             "kill": kills,
             "silent_relay": self.silent_relays,
             "drop_shreds": self.drop_shreds,
@@ -256,6 +260,7 @@ pub(crate) mod tests {
             coding: CodingParameters::default(),
             engine: EnginePolicy::IoUring,
             kernel: KernelPolicy::Auto,
+            egress_mbit: 0,
             kills: Vec::new(),
             silent_relays: Vec::new(),
             drop_shreds: Vec::new(),

@@ -19,13 +19,15 @@ pub(super) const SLICE_INTERVAL_MS: RangeInclusive<u64> = 1..=10_000;
 /// Memory for slices: from a few slots ahead with the default shreds to more than it can use. What the cluster's slices
 /// need at least is checked when the node starts.
 pub(super) const SLICE_MEMORY_MIB: RangeInclusive<u64> = 4..=65_536;
+/// How much may be sent; 0 for no limit.
+pub(super) const EGRESS_MBIT: RangeInclusive<u64> = 0..=1_000_000;
 /// Default of `slice_interval_ms`.
 pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 /// Default of `slice_memory_mib`.
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 17] = [
+pub(super) const KEYS: [&str; 18] = [
     "identity",
     "bls_key",
     "genesis",
@@ -39,6 +41,7 @@ pub(super) const KEYS: [&str; 17] = [
     "verifiers",
     "slice_interval_ms",
     "slice_memory_mib",
+    "egress_mbit",
     "testing",
     "testing.silent_relay",
     "testing.drop_shreds",
@@ -71,6 +74,8 @@ pub(super) struct ConfigFile {
     pub(super) slice_interval_ms: u64,
     #[serde(default = "default_slice_memory_mib")]
     pub(super) slice_memory_mib: u64,
+    #[serde(default)]
+    pub(super) egress_mbit: u64,
     #[serde(default)]
     pub(super) testing: Testing,
     peers: BTreeMap<String, SocketAddr>,
@@ -139,6 +144,7 @@ impl ConfigFile {
         let shards = NonZero::new(within("shards", self.shards, SHARDS)?).expect("the range begins at 1");
         let slice_interval_ms = within("slice_interval_ms", self.slice_interval_ms, SLICE_INTERVAL_MS)?;
         let slice_memory_mib = within("slice_memory_mib", self.slice_memory_mib, SLICE_MEMORY_MIB)?;
+        let egress_mbit = within("egress_mbit", self.egress_mbit, EGRESS_MBIT)?;
         if self.bind.port() == 0 {
             return Err(refuse("`bind` has port 0, where no peer would find the node; choose a port".to_owned()));
         }
@@ -159,6 +165,7 @@ impl ConfigFile {
             verifiers: self.verifiers.0,
             slice_interval: Duration::from_millis(slice_interval_ms as u64),
             slice_memory_bytes: slice_memory_mib << 20,
+            egress_mbit: NonZero::new(egress_mbit as u32),
             silent_relay: self.testing.silent_relay,
             drop_shreds: self.testing.drop_shreds,
             path: path.to_owned(),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::file::{ConfigFile, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
+use super::file::{ConfigFile, EGRESS_MBIT, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
 use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 
 /// The flags of a node that override its config file.
@@ -53,6 +53,9 @@ pub(crate) struct ConfigFlags {
     /// Memory for incomplete slices, in MiB
     #[arg(long, value_name = "MIB", value_parser = within(SLICE_MEMORY_MIB))]
     slice_memory_mib: Option<u64>,
+    /// Send no more than so many megabits a second; 0 for no limit
+    #[arg(long, value_name = "MBIT", value_parser = within(EGRESS_MBIT))]
+    egress_mbit: Option<u64>,
     /// Never relay shreds; for experiments
     #[arg(long)]
     silent_relay: bool,
@@ -86,6 +89,7 @@ impl ConfigFlags {
         set(&mut file.verifiers, &self.verifiers);
         set(&mut file.slice_interval_ms, &self.slice_interval_ms);
         set(&mut file.slice_memory_mib, &self.slice_memory_mib);
+        set(&mut file.egress_mbit, &self.egress_mbit);
         file.testing.silent_relay |= self.silent_relay;
         file.testing.drop_shreds |= self.drop_shreds;
     }

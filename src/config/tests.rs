@@ -76,6 +76,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
         verifiers: NonZero::new(3),
         slice_interval_ms: 25,
         slice_memory_mib: 128,
+        egress_mbit: 900,
         silent_relay: true,
         drop_shreds: true,
     };
@@ -96,6 +97,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
     assert!(config.drop_shreds);
     assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(25), 128 << 20));
+    assert_eq!(config.egress_mbit, NonZero::new(900));
 }
 
 #[test]
@@ -119,20 +121,21 @@ fn only_files_addresses_and_peers_must_be_given_and_the_rest_has_the_defaults_of
 fn flags_override_the_file() {
     let written = write(default_text());
     let line = "--identity a --bls-key b --genesis c --data d --bind 127.0.0.1:7 --shards 2 --cores 3,1,2 --poll wait \
-                --engine syscalls --kernel portable --verifiers 5 --slice-interval-ms 50 --slice-memory-mib 32 --silent-relay \
-                --drop-shreds";
+                --engine syscalls --kernel portable --verifiers 5 --slice-interval-ms 50 --slice-memory-mib 32 \
+                --egress-mbit 40 --silent-relay --drop-shreds";
     let config = load(&written.path, &flags(line).unwrap()).unwrap();
     let paths = [&config.identity, &config.bls_key, &config.genesis, &config.data];
     assert_eq!(paths, ["a", "b", "c", "d"].map(Path::new));
     assert_eq!((config.bind, config.shards.get(), config.poll), (address(7), 2, PollPolicy::Wait));
     assert_eq!((config.cores, config.verifiers), (CorePolicy::List(vec![3, 1, 2]), NonZero::new(5)));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(50), 32 << 20));
+    assert_eq!(config.egress_mbit, NonZero::new(40));
     assert!(config.silent_relay && config.drop_shreds);
     assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     let unset = load(&written.path, &flags("--cores none --verifiers auto").unwrap()).unwrap();
     assert_eq!((unset.cores, unset.verifiers, unset.silent_relay), (CorePolicy::Unpinned, None, false));
     assert!(!unset.drop_shreds);
-    assert_eq!((unset.engine, unset.kernel), (EngineKind::IoUring, Kernel::best()));
+    assert_eq!((unset.engine, unset.kernel, unset.egress_mbit), (EngineKind::IoUring, Kernel::best(), None));
 }
 
 #[test]
@@ -183,6 +186,7 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("shards = 1", "shards = \"1\"", "expected u64"),
         ("slice_interval_ms = 10", "slice_interval_ms = 10001", "`slice_interval_ms` must be between 1 and 10000"),
         ("slice_memory_mib = 64", "slice_memory_mib = 1", "`slice_memory_mib` must be between 4 and 65536"),
+        ("egress_mbit = 0", "egress_mbit = 1000001", "`egress_mbit` must be between 0 and 1000000"),
         ("cores = \"auto\"", "cores = \"all\"", "expected auto, none, or a list of different core numbers"),
         ("cores = \"auto\"", "cores = [1, 1]", "expected auto, none, or a list of different core numbers"),
         ("cores = \"auto\"", "cores = [-1, 1]", "expected a word in quotation marks, a number, or a list of numbers"),

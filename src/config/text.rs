@@ -29,6 +29,8 @@ pub(crate) struct NewConfig {
     pub(crate) slice_interval_ms: u64,
     /// Memory for incomplete slices.
     pub(crate) slice_memory_mib: u64,
+    /// Most that is sent, in Mbit/s; 0 for no limit.
+    pub(crate) egress_mbit: u32,
     /// Never relay.
     pub(crate) silent_relay: bool,
     /// Drop every shred received.
@@ -48,6 +50,7 @@ impl NewConfig {
             verifiers: None,
             slice_interval_ms: SLICE_INTERVAL_MS_DEFAULT,
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
+            egress_mbit: 0,
             silent_relay: false,
             drop_shreds: false,
         }
@@ -89,6 +92,7 @@ impl NewConfig {
             verifiers = self.verifiers.map_or("\"auto\"".to_owned(), |number| number.to_string()),
             slice_interval_ms = self.slice_interval_ms,
             slice_memory_mib = self.slice_memory_mib,
+            egress_mbit = self.egress_mbit,
             silent_relay = self.silent_relay,
             drop_shreds = self.drop_shreds,
             peers = peers.trim_end(),

@@ -97,6 +97,7 @@ impl Cluster {
             poll: Poll::Wait,
             slice_memory_bytes: 32 << 20,
             socket_buffer_bytes: 8 << 20,
+            egress_mbit: None,
             silent_relay: false,
         }
     }

@@ -41,6 +41,7 @@ struct Fixture {
     stages: Stages,
     received: VecDeque<BufferId>,
     sink: UdpSocket,
+    now: Time,
 }
 
 /// A node with most of the stake, whose every peer is one socket.
@@ -88,7 +89,7 @@ fn fixture() -> Fixture {
     let shredder = Shredder::with_kernel(coding, CLUSTER, Kernel::best());
     let encoder = Encoder::new(coding, shredder, SliceSigner::new(&identity(OWN.get())));
     Fixture {
-        egress: Egress::new(audience, letterhead, encoder, counters),
+        egress: Egress::new(audience, letterhead, encoder, None, counters),
         engine,
         lineups: Lineups::new(Arc::new(sampler), Arc::new(schedule)),
         control,
@@ -96,6 +97,7 @@ fn fixture() -> Fixture {
         stages: Stages::new(),
         received: VecDeque::new(),
         sink,
+        now: Time(1_000_000_000),
     }
 }
 
@@ -141,7 +143,7 @@ impl Fixture {
     }
 
     fn burst(&mut self) {
-        self.egress.queue_burst(&mut self.engine, &self.control);
+        self.egress.queue_burst(&mut self.engine, &self.control, || self.now);
         self.engine.reap(None, &mut self.received);
     }
 
@@ -226,4 +228,46 @@ fn copies_differ_in_their_headers_only() {
             assert!(tags.insert(header[PREFIX_BYTES..].to_vec()), "two receivers got the same MAC");
         }
     }
+}
+
+/// 80 Mbit/s are 10 bytes in a microsecond, and 10,000 in the millisecond that can be saved up.
+#[test]
+fn shreds_are_spread_over_time_and_messages_are_not() {
+    let mut fixture = fixture();
+    fixture.egress.pacer = Some(Pacer::new(80, 1));
+    fixture.queue_relays(10);
+    fixture.order_vote();
+    let mut left = Vec::new();
+    while fixture.egress.can_forward(&fixture.engine) || fixture.control.has_orders() {
+        fixture.burst();
+        left.extend(fixture.kinds());
+    }
+    let shreds = count(&left, Kind::Shred);
+    assert_eq!(count(&left, Kind::Vote), OTHERS);
+    let vote_bytes = HEADER_BYTES + b"a vote".len();
+    assert!((OTHERS * vote_bytes + shreds * DATAGRAM_BYTES).abs_diff(10_000) <= DATAGRAM_BYTES, "{shreds} shreds");
+
+    let pause = fixture.egress.pause(fixture.now).unwrap();
+    assert!(!pause.is_zero() && pause <= Duration::from_micros(DATAGRAM_BYTES as u64 / 10));
+    fixture.order_vote();
+    fixture.burst();
+    assert_eq!(fixture.kinds(), [Kind::Vote; 16], "a burst of votes, though no shred may leave");
+
+    fixture.now.0 += 2_000_000;
+    let start = fixture.now;
+    let (mut votes, mut shreds) = (0, 0);
+    while fixture.egress.pause(fixture.now).is_some() || fixture.egress.can_forward(&fixture.engine) {
+        fixture.burst();
+        let left = fixture.kinds();
+        (votes, shreds) = (votes + count(&left, Kind::Vote), shreds + count(&left, Kind::Shred));
+        if let Some(pause) = fixture.egress.pause(fixture.now) {
+            fixture.now.0 += pause.as_nanos() as u64;
+        }
+    }
+    let sent = votes * vote_bytes + shreds * DATAGRAM_BYTES;
+    let microseconds = (fixture.now.0 - start.0) / 1_000;
+    assert!(
+        (sent as u64 - 10_000).abs_diff(10 * microseconds) <= 2 * DATAGRAM_BYTES as u64,
+        "{sent} in {microseconds}"
+    );
 }

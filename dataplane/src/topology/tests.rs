@@ -56,6 +56,7 @@ fn config(others: SocketAddr, engine: EngineKind) -> DataplaneConfig {
         poll: Poll::Wait,
         slice_memory_bytes: 16 << 20,
         socket_buffer_bytes: 4 << 20,
+        egress_mbit: None,
         silent_relay: false,
         engine,
     }

@@ -142,6 +142,7 @@ pub(crate) fn configs_with(
         poll: Poll::Wait,
         slice_memory_bytes: 16 << 20,
         socket_buffer_bytes: 4 << 20,
+        egress_mbit: None,
         silent_relay: false,
     };
     (0..nodes).map(config).collect()
