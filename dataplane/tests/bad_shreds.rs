@@ -72,8 +72,15 @@ const KINDS: &[(&str, Before, Counter, Make)] = {
         ("longer than the limit", SLICE, C::TooLong, |s| vec![s.by_stranger(|d| d.resize(1_233, 0))]),
         // The datagram's header, as strangers can change it.
         ("another version", SLICE, C::BadVersion, |s| s.flipped_by_stranger(0..1)),
-        ("no kind", SLICE, C::BadKind, |s| [0, 6, 255].map(|kind| s.by_stranger(|d| d[1] = kind)).into()),
-        ("another kind", SLICE, C::BadMac, |s| [2, 3, 5].map(|kind| s.by_stranger(|d| d[1] = kind)).into()),
+        ("no kind", SLICE, C::BadKind, |s| {
+            let unknown = (0..=255).filter(|byte| Kind::from_byte(*byte).is_none());
+            unknown.map(|byte| s.by_stranger(|d| d[1] = byte)).collect()
+        }),
+        ("another kind", SLICE, C::BadMac, |s| {
+            let known = (0..=255)
+                .filter(|byte| ![None, Some(Kind::Shred), Some(Kind::Transaction)].contains(&Kind::from_byte(*byte)));
+            known.map(|byte| s.by_stranger(|d| d[1] = byte)).collect()
+        }),
         ("a transaction", SLICE, C::BadHeader, |s| vec![s.by_stranger(|d| d[1] = 4)]),
         ("another lane", SLICE, C::BadMac, |s| s.flipped_by_stranger(2..3)),
         ("another lane, by an insider", SLICE, C::WrongLane, |s| {

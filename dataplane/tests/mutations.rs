@@ -94,7 +94,7 @@ proptest! {
     /// The header of a datagram and anything behind it.
     #[test]
     fn any_bytes_from_anybody_are_dropped(
-        kind in 0..6_u8,
+        kind in 0..8_u8,
         lane: u8,
         sender in 0..NODES as u16 + 1,
         body in prop::collection::vec(any::<u8>(), 0..1_300),
