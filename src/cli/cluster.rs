@@ -43,7 +43,8 @@ pub(crate) struct ClusterArgs {
     /// Bytes of each transaction
     #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = value_parser!(u16).range(TRANSACTION_BYTES_MIN as i64..=TRANSACTION_BYTES_MAX as i64))]
     tx_size: u16,
-    /// Time for one block (delta_block), in milliseconds; the timeout of a window is three times as long
+    /// Time for one block (delta_block), in milliseconds; the timeout of a window is three times as long, and
+    /// slices that are not full leave after a fortieth of it, but not before 10 ms
     #[arg(long, value_name = "MS", default_value_t = 400, value_parser = value_parser!(u64).range(1..=DELTA_BLOCK_MS_MAX))]
     block_ms: u64,
     /// Stakes: equal, mainnet (the proportions of Solana mainnet, scaled to the number of nodes), or a list as in 5,1,1

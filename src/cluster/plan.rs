@@ -16,6 +16,10 @@ use crate::encoding::hex;
 use crate::genesis::{ClusterParameters, ScheduleName};
 use crate::new_cluster::NewValidator;
 
+/// Slices that a block is cut into by time, with the default interval and the default block time. A longer block has longer
+/// slices, not more of them: what all nodes have to do goes with their number.
+const SLICES_PER_BLOCK: u64 = 40;
+
 /// A run as ordered.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -108,6 +112,8 @@ impl Plan {
         let validators = addresses.iter().zip(&self.stakes).zip(0u16..).map(|((&address, &stake), index)| {
             let mut config = NewConfig::at(address);
             self.placement.apply(index.into(), &mut config);
+            let slice_interval_ms = self.block_time.as_millis() as u64 / SLICES_PER_BLOCK;
+            config.slice_interval_ms = config.slice_interval_ms.max(slice_interval_ms);
             config.engine = self.engine;
             config.kernel = self.kernel;
             config.egress_mbit = self.egress_mbit;
