@@ -42,7 +42,7 @@ enum Benchmark {
         #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u16).range(20..=2_000))]
         validators: u16,
         /// Percent of them that sign something else.
-        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=25))]
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=15))]
         invalid: u8,
         /// How to print.
         #[arg(long, value_enum, default_value_t = Output::Table)]
