@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alpenglow_rotor::assembler::Reject;
 
+use crate::datagram::Kind;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident = $name:literal $kind:ident,)*) => {
         /// Everything that is counted.
@@ -119,10 +121,22 @@ counters! {
     WrongRelay = "wrong_relay" drop,
     /// A shred that its leader should have sent to another relay.
     Misdirected = "misdirected" drop,
-    /// The queue of messages to control is full.
-    MessageQueueFull = "message_queue_full" drop,
-    /// A message of a validator that takes its share of that queue already.
-    SenderShareFull = "sender_share_full" drop,
+    /// The queue of messages to control had no room for a vote.
+    VoteQueueFull = "vote_queue_full" drop,
+    /// The same for a certificate.
+    CertificateQueueFull = "certificate_queue_full" drop,
+    /// The same for a transaction, from a client or a validator: less of the queue is theirs.
+    TransactionQueueFull = "transaction_queue_full" drop,
+    /// The same for a question or an answer about a block.
+    RepairQueueFull = "repair_queue_full" drop,
+    /// A vote of a validator that takes its share of that queue already.
+    VoteShareFull = "vote_share_full" drop,
+    /// The same for a certificate.
+    CertificateShareFull = "certificate_share_full" drop,
+    /// The same for a transaction that a validator passes on.
+    TransactionShareFull = "transaction_share_full" drop,
+    /// The same for a question or an answer about a block.
+    RepairShareFull = "repair_share_full" drop,
     /// A message longer than a queue entry holds.
     MessageTooLong = "message_too_long" drop,
     /// More copies wait to be relayed than fit.
@@ -144,6 +158,36 @@ counters! {
     SendsBlocked = "sends_blocked" fact,
     /// Failed calls to enter the ring, or to wait without one; they were repeated.
     EnterErrors = "enter_errors" fact,
+}
+
+impl Counter {
+    /// The queue of messages to control had no room for one of this kind.
+    ///
+    /// # Panics
+    /// For shreds, which do not go to control.
+    pub(crate) const fn queue_full(kind: Kind) -> Self {
+        match kind {
+            Kind::Vote => Self::VoteQueueFull,
+            Kind::Certificate => Self::CertificateQueueFull,
+            Kind::Transaction | Kind::ForwardedTransaction => Self::TransactionQueueFull,
+            Kind::RepairRequest | Kind::RepairAnswer => Self::RepairQueueFull,
+            Kind::Shred => panic!("shreds do not go to control"),
+        }
+    }
+
+    /// The sender of a message of this kind takes its share of that queue already.
+    ///
+    /// # Panics
+    /// For shreds, which do not go to control.
+    pub(crate) const fn share_full(kind: Kind) -> Self {
+        match kind {
+            Kind::Vote => Self::VoteShareFull,
+            Kind::Certificate => Self::CertificateShareFull,
+            Kind::Transaction | Kind::ForwardedTransaction => Self::TransactionShareFull,
+            Kind::RepairRequest | Kind::RepairAnswer => Self::RepairShareFull,
+            Kind::Shred => panic!("shreds do not go to control"),
+        }
+    }
 }
 
 impl From<Reject> for Counter {

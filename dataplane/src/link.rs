@@ -262,11 +262,11 @@ impl ControlLink {
         let room = share.saturating_sub(self.queues.messages.len());
         let of_sender = message.sender.map(|sender| &self.queues.messages_of[sender.get()]);
         if room == 0 {
-            return Err(Counter::MessageQueueFull);
+            return Err(Counter::queue_full(message.kind));
         }
         // Only this shard adds, so the number can only be smaller in the meantime.
         if of_sender.is_some_and(|queued| usize::from(queued.load(Ordering::Relaxed)) > room / SENDER_SHARE) {
-            return Err(Counter::SenderShareFull);
+            return Err(Counter::share_full(message.kind));
         }
         if let Some(queued) = of_sender {
             queued.fetch_add(1, Ordering::Relaxed);
@@ -337,6 +337,22 @@ mod tests {
         InboundMessage { kind: Kind::Vote, sender: Some(ValidatorIndex(sender)), body, received: Time(0) }
     }
 
+    /// What finds no room is counted by its kind: with the queue half full there is still some for votes.
+    #[test]
+    fn messages_without_room_are_counted_by_kind() {
+        let (_shard_link, control) = link(ShardWaker::new().unwrap(), 0);
+        let of_kind =
+            |kind, sender: Option<u16>| InboundMessage { kind, sender: sender.map(ValidatorIndex), ..vote_of(0) };
+        while control.push_message(of_kind(Kind::Transaction, None)).is_ok() {}
+        let kinds =
+            [Kind::Transaction, Kind::ForwardedTransaction, Kind::RepairRequest, Kind::RepairAnswer, Kind::Vote];
+        let lost = kinds.map(|kind| control.push_message(of_kind(kind, Some(1))).err());
+        let (transaction, repair) = (Some(Counter::TransactionQueueFull), Some(Counter::RepairQueueFull));
+        assert_eq!(lost, [transaction, transaction, repair, repair, None]);
+        while control.push_message(of_kind(Kind::Certificate, Some(2))).is_ok() {}
+        assert_eq!(control.push_message(of_kind(Kind::Certificate, Some(2))), Err(Counter::CertificateShareFull));
+    }
+
     /// However many messages a validator sends, those of others get through, and its own again when control has read.
     #[test]
     fn a_flooding_validator_leaves_room_for_others() {
@@ -344,7 +360,7 @@ mod tests {
         let flood = |sender| (0..2 * MESSAGE_QUEUE).filter(|_| control.push_message(vote_of(sender)).is_ok()).count();
         let taken: Vec<usize> = (1..=20).map(flood).collect();
         assert!(taken[0] < MESSAGE_QUEUE / 4 && taken.iter().all(|&taken| taken > 0), "{taken:?}");
-        assert_eq!(control.push_message(vote_of(1)), Err(Counter::SenderShareFull));
+        assert_eq!(control.push_message(vote_of(1)), Err(Counter::VoteShareFull));
         assert_eq!(control.push_message(vote_of(0)), Ok(()));
         while shard_link.pop_message().is_some() {}
         assert_eq!(flood(1), taken[0]);

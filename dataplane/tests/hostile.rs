@@ -221,12 +221,12 @@ fn transactions_do_not_crowd_out_votes(engine: EngineKind) {
     for sent in 1..=5_000_u64 {
         peer.send(&transaction);
         while sent.is_multiple_of(100)
-            && counter(&nodes, Counter::MessagesReceived) + counter(&nodes, Counter::MessageQueueFull) < sent
+            && counter(&nodes, Counter::MessagesReceived) + counter(&nodes, Counter::TransactionQueueFull) < sent
         {
             std::thread::yield_now();
         }
     }
-    assert!(counter(&nodes, Counter::MessageQueueFull) > 0);
+    assert!(counter(&nodes, Counter::TransactionQueueFull) > 0);
     peer.send(&peer.sealed(Kind::Vote, 2, b"a vote"));
     run_until(&mut nodes, "the vote", |nodes| nodes[0].messages.iter().any(|message| message.kind == Kind::Vote));
 }
