@@ -115,12 +115,15 @@ pub(crate) fn reject(kind: Garbage, rounds: usize) -> Row {
     Row { name: kind.name().into(), ours_us, ..Row::default() }
 }
 
+fn pairwise_keys(cluster: &Cluster) -> PairwiseKeys {
+    let config = cluster.offline_config(NODE);
+    PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, NODE).expect("a validator's key")
+}
+
 /// The tag of a shred's datagram: AES-CMAC over the 96 bytes that it covers.
 pub(crate) fn mac(rounds: usize) -> Row {
     let cluster = Cluster::of_five();
-    let config = cluster.offline_config(NODE);
-    let keys =
-        PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, NODE).expect("a validator's key");
+    let keys = pairwise_keys(&cluster);
     let (prefix, covered) = ([1; PREFIX_BYTES], [2; SHRED_COVERED_BYTES]);
     let ours = repeated(move || {
         black_box(keys.tag_to(LEADER, &[black_box(&prefix), black_box(&covered)]));
@@ -131,9 +134,7 @@ pub(crate) fn mac(rounds: usize) -> Row {
 /// The tags of [`TAGS_AT_ONCE`] shreds' datagrams to one peer, beside as many made one after the other.
 pub(crate) fn macs(rounds: usize) -> Row {
     let cluster = Cluster::of_five();
-    let config = cluster.offline_config(NODE);
-    let keys =
-        PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, NODE).expect("a validator's key");
+    let keys = pairwise_keys(&cluster);
     let (prefix, covered) = ([1; PREFIX_BYTES], [2; SHRED_COVERED_BYTES]);
     let ours = repeated(move || {
         let messages = [black_box((&prefix, &covered[..])); TAGS_AT_ONCE];
