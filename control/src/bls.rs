@@ -454,13 +454,25 @@ pub fn verify_terms(terms: &[(&HashedPayload, &PublicKeySum)], signatures: &Sign
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use blst::min_sig;
 
     use super::*;
 
     fn key(seed: u8) -> SecretKey {
         SecretKey::from_entropy(&[seed; 32])
+    }
+
+    /// Three keys that sum to zero: each has its proof of possession, none is another one's negative.
+    pub(crate) fn keys_that_cancel_out() -> [SecretKey; 3] {
+        let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
+        let mut order_less_three = [0xff; 32];
+        order_less_three[..24].copy_from_slice(&[
+            0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd,
+            0xa4, 0x02, 0xff, 0xfe, 0x5b, 0xfe,
+        ]);
+        (order_less_three[27], order_less_three[31]) = (0xfe, 0xfe);
+        [small(1), small(2), order_less_three].map(|bytes| SecretKey::from_bytes(&bytes).unwrap())
     }
 
     /// The group order less the key: its public key is the negative.

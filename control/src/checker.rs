@@ -266,6 +266,7 @@ mod tests {
     use alpenglow_rotor::types::{BlockId, Hash, Slot, Stake};
 
     use super::*;
+    use crate::bls::tests::keys_that_cancel_out;
     use crate::bls::{SecretKey, SignatureBytes};
     use crate::certificate::Statement;
     use crate::vote::VotePayload;
@@ -352,15 +353,7 @@ mod tests {
 
     #[test]
     fn defect_24_keys_that_cancel_out_reject_nobody() {
-        // Three keys that sum to zero: each has its proof of possession, none is another one's negative.
-        let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
-        let mut order_less_three = [0xff; 32];
-        order_less_three[..24].copy_from_slice(&[
-            0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd,
-            0xa4, 0x02, 0xff, 0xfe, 0x5b, 0xfe,
-        ]);
-        (order_less_three[27], order_less_three[31]) = (0xfe, 0xfe);
-        let keys = [small(1), small(2), order_less_three].map(|bytes| SecretKey::from_bytes(&bytes).unwrap());
+        let keys = keys_that_cancel_out();
         let entries = keys.each_ref().map(|key| (key.public_key().to_bytes(), key.prove_possession()));
         let stakes = Arc::new(Stakes::new(vec![Stake(1); 3]));
         let mut checker = Checker::new(CLUSTER, Arc::new(VotingKeys::new(&entries).unwrap()), stakes);

@@ -3,6 +3,7 @@
 use alpenglow_rotor::types::{Hash, Stake};
 
 use super::*;
+use crate::bls::tests::keys_that_cancel_out;
 use crate::bls::{HashedPayload, ProofOfPossession, PublicKeyBytes};
 use crate::certificate::{CertificateError, CertificateKind, Signers, Statement};
 use crate::checker::{CheckJob, CheckVerdict, Checker};
@@ -747,16 +748,7 @@ fn defect_23_a_certificate_with_a_batch_of_cancelling_errors_is_accepted_by_othe
 
 #[test]
 fn defect_24_fallback_votes_whose_keys_cancel_out_spoil_no_certificate() {
-    // Three keys that sum to zero: each has its proof of possession, none is another one's negative.
-    let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
-    let mut order_less_three = [0xff; 32];
-    order_less_three[..24].copy_from_slice(&[
-        0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd,
-        0xa4, 0x02, 0xff, 0xfe, 0x5b, 0xfe,
-    ]);
-    (order_less_three[27], order_less_three[31]) = (0xfe, 0xfe);
-    let cancelling = [small(1), small(2), order_less_three].map(|bytes| SecretKey::from_bytes(&bytes).unwrap());
-    let mut set = Signing::with_keys(&[1; 10], (0..7).map(key).chain(cancelling).collect());
+    let mut set = Signing::with_keys(&[1; 10], (0..7).map(key).chain(keys_that_cancel_out()).collect());
 
     set.vote(SkipFallback(Slot(1)), &[7, 8, 9]);
     set.vote(Skip(Slot(1)), &[1, 2, 3]);
