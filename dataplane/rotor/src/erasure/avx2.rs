@@ -9,8 +9,8 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_xor_si256,
 };
 
-use super::vectors::{self, Block, Vectors};
-use super::{Kernel, Piece, PieceSet, rs8};
+use super::vectors::{Vectors, entries};
+use super::{Kernel, rs8};
 
 /// For every coefficient its products with the 16 lower and the 16 upper half-bytes.
 static PRODUCTS: [[[u8; 16]; 2]; 256] = {
@@ -28,49 +28,15 @@ static PRODUCTS: [[[u8; 16]; 2]; 256] = {
     products
 };
 
-/// See [`vectors::combine`].
-pub(super) fn combine(known: &[Piece<'_>], coefficients: &[u8], piece_bytes: usize, rows: &mut [u8]) {
-    #[target_feature(enable = "avx2")]
-    fn with_avx2(known: &[Piece<'_>], coefficients: &[u8], piece_bytes: usize, rows: &mut [u8]) {
-        vectors::combine(Avx2(()), known, coefficients, piece_bytes, rows);
-    }
-    assert!(Kernel::Avx2.is_available());
-    // SAFETY: the processor has AVX2, as just asserted.
-    unsafe { with_avx2(known, coefficients, piece_bytes, rows) }
-}
-
-/// See [`vectors::extend`].
-pub(super) fn extend(
-    values: &[&[u8]],
-    first: usize,
-    wanted: &PieceSet,
-    piece_bytes: usize,
-    rows: &mut [u8],
-    scratch: &mut [Block],
-) {
-    #[target_feature(enable = "avx2")]
-    fn with_avx2(
-        values: &[&[u8]],
-        first: usize,
-        wanted: &PieceSet,
-        piece_bytes: usize,
-        rows: &mut [u8],
-        scratch: &mut [Block],
-    ) {
-        vectors::extend(Avx2(()), values, first, wanted, piece_bytes, rows, scratch);
-    }
-    assert!(Kernel::Avx2.is_available());
-    // SAFETY: the processor has AVX2, as just asserted.
-    unsafe { with_avx2(values, first, wanted, piece_bytes, rows, scratch) }
-}
+entries!(Avx2(()), "avx2", Kernel::Avx2);
 
 /// Made only where AVX2 is enabled: in functions that are entered after asking for it.
 #[derive(Clone, Copy)]
-struct Avx2(());
+pub(super) struct Avx2(pub(super) ());
 
 /// A constant's products with half-bytes, each table in both halves of a vector, as `pshufb` looks up within halves.
 #[derive(Clone, Copy)]
-struct Products {
+pub(super) struct Products {
     low: __m256i,
     high: __m256i,
 }

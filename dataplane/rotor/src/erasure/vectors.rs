@@ -35,5 +35,57 @@ pub(super) trait Vectors: Copy {
     fn product(self, vector: Self::Vector, factor: Self::Factor) -> Self::Vector;
 }
 
+/// A kernel's `combine` and `extend`: those of this module, compiled for the processor's features that the kernel needs.
+macro_rules! entries {
+    ($vectors:expr, $features:literal, $kernel:expr) => {
+        /// See [`crate::erasure::vectors::combine`].
+        pub(in crate::erasure) fn combine(
+            known: &[$crate::erasure::Piece<'_>],
+            coefficients: &[u8],
+            piece_bytes: usize,
+            rows: &mut [u8],
+        ) {
+            #[target_feature(enable = $features)]
+            fn compiled(
+                known: &[$crate::erasure::Piece<'_>],
+                coefficients: &[u8],
+                piece_bytes: usize,
+                rows: &mut [u8],
+            ) {
+                $crate::erasure::vectors::combine($vectors, known, coefficients, piece_bytes, rows);
+            }
+            assert!($kernel.is_available());
+            // SAFETY: the processor has what the kernel needs, as just asserted.
+            unsafe { compiled(known, coefficients, piece_bytes, rows) }
+        }
+
+        /// See [`crate::erasure::vectors::extend`].
+        pub(in crate::erasure) fn extend(
+            values: &[&[u8]],
+            first: usize,
+            wanted: &$crate::erasure::PieceSet,
+            piece_bytes: usize,
+            rows: &mut [u8],
+            scratch: &mut [$crate::erasure::vectors::Block],
+        ) {
+            #[target_feature(enable = $features)]
+            fn compiled(
+                values: &[&[u8]],
+                first: usize,
+                wanted: &$crate::erasure::PieceSet,
+                piece_bytes: usize,
+                rows: &mut [u8],
+                scratch: &mut [$crate::erasure::vectors::Block],
+            ) {
+                $crate::erasure::vectors::extend($vectors, values, first, wanted, piece_bytes, rows, scratch);
+            }
+            assert!($kernel.is_available());
+            // SAFETY: the processor has what the kernel needs, as just asserted.
+            unsafe { compiled(values, first, wanted, piece_bytes, rows, scratch) }
+        }
+    };
+}
+pub(super) use entries;
+
 /// Bytes of the longest vector.
 const VECTOR_BYTES_MAX: usize = 64;

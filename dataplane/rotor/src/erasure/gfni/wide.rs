@@ -10,44 +10,10 @@ use std::arch::x86_64::{
 };
 
 use super::MATRICES;
-use crate::erasure::vectors::{self, Block, Vectors};
-use crate::erasure::{Kernel, Piece, PieceSet};
+use crate::erasure::Kernel;
+use crate::erasure::vectors::{Vectors, entries};
 
-/// See [`vectors::combine`].
-pub(in crate::erasure) fn combine(known: &[Piece<'_>], coefficients: &[u8], piece_bytes: usize, rows: &mut [u8]) {
-    #[target_feature(enable = "avx512f,gfni")]
-    fn with_gfni(known: &[Piece<'_>], coefficients: &[u8], piece_bytes: usize, rows: &mut [u8]) {
-        vectors::combine(Gfni512(()), known, coefficients, piece_bytes, rows);
-    }
-    assert!(Kernel::Gfni512.is_available());
-    // SAFETY: the processor has GFNI and AVX-512, as just asserted.
-    unsafe { with_gfni(known, coefficients, piece_bytes, rows) }
-}
-
-/// See [`vectors::extend`].
-pub(in crate::erasure) fn extend(
-    values: &[&[u8]],
-    first: usize,
-    wanted: &PieceSet,
-    piece_bytes: usize,
-    rows: &mut [u8],
-    scratch: &mut [Block],
-) {
-    #[target_feature(enable = "avx512f,gfni")]
-    fn with_gfni(
-        values: &[&[u8]],
-        first: usize,
-        wanted: &PieceSet,
-        piece_bytes: usize,
-        rows: &mut [u8],
-        scratch: &mut [Block],
-    ) {
-        vectors::extend(Gfni512(()), values, first, wanted, piece_bytes, rows, scratch);
-    }
-    assert!(Kernel::Gfni512.is_available());
-    // SAFETY: the processor has GFNI and AVX-512, as just asserted.
-    unsafe { with_gfni(values, first, wanted, piece_bytes, rows, scratch) }
-}
+entries!(Gfni512(()), "avx512f,gfni", Kernel::Gfni512);
 
 /// Made only where GFNI and AVX-512 are enabled: in functions that are entered after asking for them.
 #[derive(Clone, Copy)]
