@@ -20,7 +20,7 @@ use socket2::SockAddr;
 pub(crate) use self::handed_over::HANDED_OVER_BUFFERS;
 use self::handed_over::HandedOverBuffers;
 pub(crate) use self::receive::{BufferId, PAYLOAD_BYTES, ReceiveBuffers, Received};
-pub(crate) use self::send::{Draft, SendSlot, SliceBuffer};
+pub(crate) use self::send::{Draft, PreparedSend, SendSlot, SliceBuffer};
 use self::send::{Outgoing, SendBuffers};
 
 /// Most datagrams that the kernel joins in one buffer (`UDP_MAX_SEGMENTS`; a sender may ask for as many).
@@ -153,13 +153,7 @@ impl Buffers {
     }
 
     /// See [`SendBuffers::prepare`].
-    pub(crate) fn prepare(
-        &mut self,
-        slot: SendSlot,
-        length: usize,
-        peer: usize,
-        segment_bytes: usize,
-    ) -> (u16, *const libc::msghdr) {
+    pub(crate) fn prepare(&mut self, slot: SendSlot, length: usize, peer: usize, segment_bytes: usize) -> PreparedSend {
         self.sends.prepare(slot, length, &Outgoing { address: &self.peers[peer], segment_bytes })
     }
 
@@ -171,7 +165,7 @@ impl Buffers {
         range: Range<usize>,
         peer: usize,
         segment_bytes: usize,
-    ) -> (u16, *const libc::msghdr) {
+    ) -> PreparedSend {
         self.sends.prepare_slice(slot, buffer, range, &Outgoing { address: &self.peers[peer], segment_bytes })
     }
 }

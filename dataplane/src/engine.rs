@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{SockAddr, Socket};
 
-use crate::buffers::{BufferCounts, BufferId, Buffers, SendSlot, SliceBuffer};
+use crate::buffers::{BufferCounts, BufferId, Buffers, PreparedSend, SendSlot, SliceBuffer};
 use crate::config::{EngineKind, StartError};
 use crate::counters::{Counter, Counters};
 use crate::link::{ControlLink, Neighbour};
@@ -49,10 +49,8 @@ impl Engine {
 
     /// Queues the first `length` bytes of the slot's memory for `peer`, cut into datagrams of `segment_bytes`.
     pub(crate) fn send(&mut self, slot: SendSlot, length: usize, peer: usize, segment_bytes: usize) {
-        match self {
-            Self::IoUring(ring) => ring.send(slot, length, peer, segment_bytes),
-            Self::Syscalls(syscalls) => syscalls.send(slot, length, peer, segment_bytes),
-        }
+        let prepared = self.prepare(slot, length, peer, segment_bytes);
+        self.queue(prepared);
     }
 
     /// Queues a part of a slice buffer for `peer`.
@@ -64,9 +62,14 @@ impl Engine {
         peer: usize,
         segment_bytes: usize,
     ) {
+        let prepared = self.prepare_slice(slot, buffer, range, peer, segment_bytes);
+        self.queue(prepared);
+    }
+
+    fn queue(&mut self, prepared: PreparedSend) {
         match self {
-            Self::IoUring(ring) => ring.send_slice(slot, buffer, range, peer, segment_bytes),
-            Self::Syscalls(syscalls) => syscalls.send_slice(slot, buffer, range, peer, segment_bytes),
+            Self::IoUring(ring) => ring.queue(prepared),
+            Self::Syscalls(syscalls) => syscalls.queue(prepared),
         }
     }
 

@@ -8,7 +8,6 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::Socket;
 
-use crate::buffers::{BufferId, Buffers, ReceiveBuffers, SendSlot, SliceBuffer};
+use crate::buffers::{BufferId, Buffers, PreparedSend, ReceiveBuffers};
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
 use crate::engine::{EngineParts, send_ended};
@@ -123,27 +122,9 @@ impl Ring {
         &mut self.buffers
     }
 
-    /// Queues the first `length` bytes of the slot's memory for `peer`, cut into datagrams of `segment_bytes`.
-    pub(crate) fn send(&mut self, slot: SendSlot, length: usize, peer: usize, segment_bytes: usize) {
-        let (index, message) = self.buffers.prepare(slot, length, peer, segment_bytes);
-        self.push_send(index, message);
-    }
-
-    /// Queues a part of a slice buffer for `peer`.
-    pub(crate) fn send_slice(
-        &mut self,
-        slot: SendSlot,
-        buffer: &SliceBuffer,
-        range: Range<usize>,
-        peer: usize,
-        segment_bytes: usize,
-    ) {
-        let (index, message) = self.buffers.prepare_slice(slot, buffer, range, peer, segment_bytes);
-        self.push_send(index, message);
-    }
-
-    fn push_send(&mut self, index: u16, message: *const libc::msghdr) {
-        let entry = opcode::SendMsg::new(SOCKET, message).build().user_data(SEND | u64::from(index));
+    /// Queues a send of this ring's buffers.
+    pub(crate) fn queue(&mut self, PreparedSend { slot, message }: PreparedSend) {
+        let entry = opcode::SendMsg::new(SOCKET, message).build().user_data(SEND | u64::from(slot));
         // SAFETY: the header lies in its slot, what it points to in the slot, the slice buffer and the peer table; all
         // of them belong to this ring and stay as they are until the slot's completion (`SendBuffers::done`).
         unsafe { self.push(&entry) };

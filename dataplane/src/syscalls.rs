@@ -7,7 +7,6 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
-use crate::buffers::{BufferId, Buffers, PAYLOAD_BYTES, ReceiveBuffers, SendSlot, SliceBuffer};
+use crate::buffers::{BufferId, Buffers, PAYLOAD_BYTES, PreparedSend, ReceiveBuffers};
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
 use crate::engine::{EngineParts, send_ended};
@@ -94,26 +93,8 @@ impl Syscalls {
         &mut self.buffers
     }
 
-    /// See [`crate::engine::Engine::send`].
-    pub(crate) fn send(&mut self, slot: SendSlot, length: usize, peer: usize, segment_bytes: usize) {
-        let (index, message) = self.buffers.prepare(slot, length, peer, segment_bytes);
-        self.queue(index, message);
-    }
-
-    /// See [`crate::engine::Engine::send_slice`].
-    pub(crate) fn send_slice(
-        &mut self,
-        slot: SendSlot,
-        buffer: &SliceBuffer,
-        range: Range<usize>,
-        peer: usize,
-        segment_bytes: usize,
-    ) {
-        let (index, message) = self.buffers.prepare_slice(slot, buffer, range, peer, segment_bytes);
-        self.queue(index, message);
-    }
-
-    fn queue(&mut self, slot: u16, message: *const libc::msghdr) {
+    /// Queues a send of this engine's buffers.
+    pub(crate) fn queue(&mut self, PreparedSend { slot, message }: PreparedSend) {
         // SAFETY: the header lies in its slot, which was just filled in.
         self.queued.push(libc::mmsghdr { msg_hdr: unsafe { *message }, msg_len: 0 });
         self.queued_slots.push(slot);

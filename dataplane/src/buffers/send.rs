@@ -60,6 +60,14 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) segment_bytes: usize,
 }
 
+/// A slot that is ready to be sent, which the engine that owns its buffers has to do.
+#[must_use = "a slot that is not sent is lost"]
+pub(crate) struct PreparedSend {
+    pub(crate) slot: u16,
+    /// Valid until [`SendBuffers::done`].
+    pub(crate) message: *const libc::msghdr,
+}
+
 /// Send slots, each with memory for one joined send, and the slice buffers that they may send from instead.
 pub(crate) struct SendBuffers {
     memory: Arena,
@@ -148,11 +156,11 @@ impl SendBuffers {
         }
     }
 
-    /// Readies the slot to send the first `length` bytes of its own memory. The pointer is valid until [`Self::done`].
-    pub(crate) fn prepare(&mut self, slot: SendSlot, length: usize, to: &Outgoing<'_>) -> (u16, *const libc::msghdr) {
+    /// Readies the slot to send the first `length` bytes of its own memory.
+    pub(crate) fn prepare(&mut self, slot: SendSlot, length: usize, to: &Outgoing<'_>) -> PreparedSend {
         assert!(length <= self.memory.entry_bytes);
         let start = self.memory.entry(slot.0.into());
-        (slot.0, self.prepare_bytes(slot, start, length, Payload::OwnMemory, to))
+        self.prepare_bytes(slot, start, length, Payload::OwnMemory, to)
     }
 
     /// Readies the slot to send `range` of a slice buffer.
@@ -162,12 +170,12 @@ impl SendBuffers {
         buffer: &SliceBuffer,
         range: Range<usize>,
         to: &Outgoing<'_>,
-    ) -> (u16, *const libc::msghdr) {
+    ) -> PreparedSend {
         assert!(range.start <= range.end && range.end <= self.slices.entry_bytes);
         self.slices_used[usize::from(buffer.0)] += 1;
         // SAFETY: the range lies inside the entry by the assertion.
         let start = unsafe { self.slices.entry(buffer.0.into()).add(range.start) };
-        (slot.0, self.prepare_bytes(slot, start, range.len(), Payload::SliceBuffer(buffer.0), to))
+        self.prepare_bytes(slot, start, range.len(), Payload::SliceBuffer(buffer.0), to)
     }
 
     fn prepare_bytes(
@@ -177,7 +185,7 @@ impl SendBuffers {
         length: usize,
         payload: Payload,
         to: &Outgoing<'_>,
-    ) -> *const libc::msghdr {
+    ) -> PreparedSend {
         assert!(length <= JOINED_BYTES_MAX && (1..=length).contains(&to.segment_bytes));
         let state = &mut self.states[usize::from(slot.0)];
         state.busy = true;
@@ -202,7 +210,7 @@ impl SendBuffers {
             state.message.msg_control = ptr::null_mut();
             state.message.msg_controllen = 0;
         }
-        &raw const state.message
+        PreparedSend { slot: slot.0, message: &raw const state.message }
     }
 
     /// The kernel has completed the slot's send. Returns how many datagrams it was to send.
@@ -255,7 +263,8 @@ mod tests {
         let mut sends = SendBuffers::new(2, 1, 4_096).unwrap();
         let (slot, buffer) = (sends.take_slot().unwrap(), sends.take_slice_buffer().unwrap());
         let address = socket2::SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9)));
-        let (index, _) = sends.prepare_slice(slot, &buffer, 0..64, &Outgoing { address: &address, segment_bytes: 64 });
+        let to = Outgoing { address: &address, segment_bytes: 64 };
+        let PreparedSend { slot: index, .. } = sends.prepare_slice(slot, &buffer, 0..64, &to);
         sends.give_back_slice_buffer(buffer);
         assert!(sends.take_slice_buffer().is_none());
         assert_eq!((sends.done(index), sends.in_flight()), (1, 0));
