@@ -60,6 +60,8 @@ pub(crate) struct NodeConfig {
     pub(crate) slice_memory_bytes: usize,
     /// Most that is sent, in Mbit/s.
     pub(crate) egress_mbit: Option<NonZero<u32>>,
+    /// Let debuggers, profilers and core dumps at the memory that holds the keys.
+    pub(crate) debuggable: bool,
     /// Never relay.
     pub(crate) silent_relay: bool,
     /// Drop every shred received.

@@ -16,6 +16,7 @@ mod load;
 mod logging;
 mod new_cluster;
 mod node;
+mod process_guard;
 mod report;
 mod slice_memory;
 mod stakes;

@@ -27,6 +27,7 @@ use crate::first_start::{self, FirstStartError};
 use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
 use crate::logging;
+use crate::process_guard::{self, ProcessError};
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
 use crate::telemetry::{EventWriter, Events};
@@ -53,6 +54,9 @@ pub(crate) enum NodeError {
     /// The config.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The process may not do what it has to.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// Threads cannot be placed.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -104,6 +108,10 @@ struct Node {
 /// # Errors
 /// [`NodeError`] says what stands in the way and what to do about it.
 pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
+    process_guard::allow_files(config.shards.get())?;
+    if !config.debuggable {
+        process_guard::close_memory()?;
+    }
     let (node, voting_key) = Node::read(config)?;
     // Before glommio, which panics where io_uring is denied.
     probe(node.config.engine)?;

@@ -27,7 +27,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 19] = [
     "identity",
     "bls_key",
     "genesis",
@@ -42,6 +42,7 @@ pub(super) const KEYS: [&str; 18] = [
     "slice_interval_ms",
     "slice_memory_mib",
     "egress_mbit",
+    "debuggable",
     "testing",
     "testing.silent_relay",
     "testing.drop_shreds",
@@ -76,6 +77,8 @@ pub(super) struct ConfigFile {
     pub(super) slice_memory_mib: u64,
     #[serde(default)]
     pub(super) egress_mbit: u64,
+    #[serde(default)]
+    pub(super) debuggable: bool,
     #[serde(default)]
     pub(super) testing: Testing,
     peers: BTreeMap<String, SocketAddr>,
@@ -166,6 +169,7 @@ impl ConfigFile {
             slice_interval: Duration::from_millis(slice_interval_ms as u64),
             slice_memory_bytes: slice_memory_mib << 20,
             egress_mbit: NonZero::new(egress_mbit as u32),
+            debuggable: self.debuggable,
             silent_relay: self.testing.silent_relay,
             drop_shreds: self.testing.drop_shreds,
             path: path.to_owned(),

@@ -56,6 +56,9 @@ pub(crate) struct ConfigFlags {
     /// Send no more than so many megabits a second; 0 for no limit
     #[arg(long, value_name = "MBIT", value_parser = within(EGRESS_MBIT))]
     egress_mbit: Option<u64>,
+    /// Let debuggers, profilers and core dumps at the memory that holds the keys
+    #[arg(long)]
+    debuggable: bool,
     /// Never relay shreds; for experiments
     #[arg(long)]
     silent_relay: bool,
@@ -90,6 +93,7 @@ impl ConfigFlags {
         set(&mut file.slice_interval_ms, &self.slice_interval_ms);
         set(&mut file.slice_memory_mib, &self.slice_memory_mib);
         set(&mut file.egress_mbit, &self.egress_mbit);
+        file.debuggable |= self.debuggable;
         file.testing.silent_relay |= self.silent_relay;
         file.testing.drop_shreds |= self.drop_shreds;
     }

@@ -31,6 +31,8 @@ pub(crate) struct NewConfig {
     pub(crate) slice_memory_mib: u64,
     /// Most that is sent, in Mbit/s; 0 for no limit.
     pub(crate) egress_mbit: u32,
+    /// Let debuggers, profilers and core dumps at the memory that holds the keys.
+    pub(crate) debuggable: bool,
     /// Never relay.
     pub(crate) silent_relay: bool,
     /// Drop every shred received.
@@ -51,6 +53,7 @@ impl NewConfig {
             slice_interval_ms: SLICE_INTERVAL_MS_DEFAULT,
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
             egress_mbit: 0,
+            debuggable: false,
             silent_relay: false,
             drop_shreds: false,
         }
@@ -93,6 +96,7 @@ impl NewConfig {
             slice_interval_ms = self.slice_interval_ms,
             slice_memory_mib = self.slice_memory_mib,
             egress_mbit = self.egress_mbit,
+            debuggable = self.debuggable,
             silent_relay = self.silent_relay,
             drop_shreds = self.drop_shreds,
             peers = peers.trim_end(),

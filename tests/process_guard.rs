@@ -1,0 +1,75 @@
+//! What a node lets others see of its memory.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::{fs, net};
+
+/// A node that runs and says so.
+struct Node(Child);
+
+impl Node {
+    fn start(folder: &Path, flags: &[&str]) -> Self {
+        let config = folder.join("node-0/node.toml");
+        let port = net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+        command.arg("node").arg("--config").arg(config).args(["--events", "--bind", &port.to_string()]).args(flags);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("ready"));
+        Self(child)
+    }
+
+    /// The soft and the hard limit on the size of a core dump.
+    fn core_limits(&self) -> [String; 2] {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.0.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap().to_owned();
+        let mut columns = line.split_whitespace().map(str::to_owned);
+        [columns.next().unwrap(), columns.next().unwrap()]
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn cluster_of_one() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+    let made = command.args(["genesis", "--validators", "1", "--out"]).arg(folder.path().join("cluster"));
+    assert!(made.output().unwrap().status.success());
+    folder
+}
+
+#[test]
+fn a_node_that_holds_keys_leaves_no_core_dump() {
+    let folder = cluster_of_one();
+    let node = Node::start(&folder.path().join("cluster"), &[]);
+    assert_eq!(node.core_limits(), ["0", "0"]);
+}
+
+#[test]
+fn a_debuggable_node_keeps_the_limits_that_it_was_started_with() {
+    let folder = cluster_of_one();
+    let node = Node::start(&folder.path().join("cluster"), &["--debuggable"]);
+    let own = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = own.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(node.core_limits().to_vec(), line.split_whitespace().take(2).collect::<Vec<_>>());
+}
+
+#[test]
+fn too_few_open_files_are_refused_with_the_number_that_is_needed() {
+    let folder = cluster_of_one();
+    let line = format!(
+        "ulimit -n 30 && exec \"$0\" node --config {}",
+        folder.path().join("cluster/node-0/node.toml").display()
+    );
+    let ended = Command::new("sh").args(["-c", &line, env!("CARGO_BIN_EXE_alpenglow")]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("may open 30 files") && said.contains("ulimit -n 40"), "{said}");
+}
