@@ -17,6 +17,9 @@ use crate::block::{TRANSACTION_BYTES_MAX, TransactionId};
 
 /// Transactions forwarded again in one go after a change of window, before other work gets its turn.
 const FORWARDS_PER_GROUP: usize = 64;
+/// A validator's transactions may take up to the room that is left divided by this, those of all clients together as much
+/// as is left: whoever floods the pool leaves room for the others.
+const VALIDATOR_SHARE: usize = 4;
 /// Pause between two such groups: a full default pool passes well within one window.
 const FORWARD_PAUSE: Duration = Duration::from_millis(1);
 
@@ -40,7 +43,7 @@ impl Default for TransactionLimits {
 }
 
 /// Who gave this node a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TransactionSource {
     /// A client: this node forwards it.
     Client,
@@ -63,6 +66,9 @@ pub enum TransactionRefusal {
     /// The pool has no room for it.
     #[error("the transaction pool is full")]
     PoolFull,
+    /// Its source takes its share of the pool already.
+    #[error("whoever gave this transaction has its share of the transaction pool already")]
+    ShareFull,
 }
 
 impl TransactionRefusal {
@@ -74,6 +80,7 @@ impl TransactionRefusal {
             Self::Pending => "transaction_pending",
             Self::Finalized => "transaction_finalized",
             Self::PoolFull => "transaction_pool_full",
+            Self::ShareFull => "transaction_pool_share_full",
         }
     }
 }
@@ -83,7 +90,16 @@ struct Pending {
     id: TransactionId,
     bytes: Arc<[u8]>,
     added: Time,
+    /// Who gave it first, whose share it takes.
+    source: TransactionSource,
     from_client: bool,
+}
+
+/// What pending transactions take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Taken {
+    count: usize,
+    bytes: usize,
 }
 
 /// A leader's way through the pool while it makes the blocks of one window: in order of arrival, each transaction
@@ -111,6 +127,8 @@ pub struct Transactions {
     pending: BTreeMap<u64, Pending>,
     arrival_of: BTreeMap<TransactionId, u64>,
     bytes: usize,
+    /// What each source has pending; nothing for most.
+    taken: BTreeMap<TransactionSource, Taken>,
     arrivals: u64,
     finalized: BTreeSet<TransactionId>,
     finalized_order: VecDeque<TransactionId>,
@@ -139,6 +157,7 @@ impl Transactions {
             pending: BTreeMap::new(),
             arrival_of: BTreeMap::new(),
             bytes: 0,
+            taken: BTreeMap::new(),
             arrivals: 0,
             finalized: BTreeSet::new(),
             finalized_order: VecDeque::new(),
@@ -174,18 +193,17 @@ impl Transactions {
         if self.finalized.contains(&id) {
             return Err(TransactionRefusal::Finalized);
         }
-        if self.pending.len() >= self.limits.count_max || bytes.len() > self.limits.bytes_max.saturating_sub(self.bytes)
-        {
-            return Err(TransactionRefusal::PoolFull);
-        }
+        self.check_room(bytes.len(), source)?;
         if from_client {
             for leader in self.leaders_to_tell() {
                 self.forwards.push_back((leader, bytes.clone()));
             }
         }
         self.bytes += bytes.len();
+        let taken = self.taken.entry(source).or_default();
+        *taken = Taken { count: taken.count + 1, bytes: taken.bytes + bytes.len() };
         self.arrival_of.insert(id, self.arrivals);
-        self.pending.insert(self.arrivals, Pending { id, bytes, added: now, from_client });
+        self.pending.insert(self.arrivals, Pending { id, bytes, added: now, source, from_client });
         self.arrivals += 1;
         Ok(id)
     }
@@ -275,6 +293,23 @@ impl Transactions {
         self.expired
     }
 
+    fn check_room(&self, bytes: usize, source: TransactionSource) -> Result<(), TransactionRefusal> {
+        let room = Taken {
+            count: self.limits.count_max.saturating_sub(self.pending.len()),
+            bytes: self.limits.bytes_max.saturating_sub(self.bytes),
+        };
+        if room.count == 0 || bytes > room.bytes {
+            return Err(TransactionRefusal::PoolFull);
+        }
+        let share = match source {
+            TransactionSource::Client => 1,
+            TransactionSource::Validator(_) => VALIDATOR_SHARE,
+        };
+        let taken = self.taken.get(&source).copied().unwrap_or_default();
+        let is_within = taken.count * share < room.count && (taken.bytes + bytes) * share <= room.bytes;
+        if is_within { Ok(()) } else { Err(TransactionRefusal::ShareFull) }
+    }
+
     fn leaders_to_tell(&self) -> impl Iterator<Item = ValidatorIndex> + use<> {
         let own = self.own;
         let [current, next] = self.leaders.unwrap_or([own, own]);
@@ -285,6 +320,11 @@ impl Transactions {
     fn forget(&mut self, arrival: u64) {
         let pending = self.pending.remove(&arrival).expect("every indexed transaction is pending");
         self.bytes -= pending.bytes.len();
+        let taken = self.taken.get_mut(&pending.source).expect("the source of a pending transaction has some");
+        *taken = Taken { count: taken.count - 1, bytes: taken.bytes - pending.bytes.len() };
+        if taken.count == 0 {
+            self.taken.remove(&pending.source);
+        }
     }
 
     fn forward_again(&mut self, now: Time) {
@@ -346,15 +386,49 @@ mod tests {
 
     #[test]
     fn bounded_in_count_and_bytes_and_room_comes_back() {
-        let limits = TransactionLimits { count_max: 2, bytes_max: 25, ..TransactionLimits::default() };
+        let limits = TransactionLimits { count_max: 8, bytes_max: 100, ..TransactionLimits::default() };
         let mut pool = pool(limits);
+        let validator = |index| TransactionSource::Validator(ValidatorIndex(index));
         let first = pool.add(START, bytes(1), TransactionSource::Client).unwrap();
-        let sixteen: Arc<[u8]> = vec![2; 16].into();
-        assert_eq!(pool.add(START, sixteen, TransactionSource::Client), Err(TransactionRefusal::PoolFull));
-        pool.add(START, bytes(3), TransactionSource::Client).unwrap();
-        assert_eq!(pool.add(START, vec![4].into(), TransactionSource::Client), Err(TransactionRefusal::PoolFull));
+        let ninety_one: Arc<[u8]> = vec![2; 91].into();
+        assert_eq!(pool.add(START, ninety_one, TransactionSource::Client), Err(TransactionRefusal::PoolFull));
+        for byte in 3..10 {
+            pool.add(START, vec![byte].into(), validator(byte.into())).unwrap();
+        }
+        assert_eq!(pool.add(START, vec![10].into(), validator(10)), Err(TransactionRefusal::PoolFull));
         pool.finalized(&[first]);
-        assert!(pool.add(START, vec![4].into(), TransactionSource::Client).is_ok());
+        assert!(pool.add(START, vec![10].into(), validator(10)).is_ok());
+    }
+
+    #[test]
+    fn whoever_floods_the_pool_leaves_room_for_others() {
+        let limits = TransactionLimits { count_max: 1_000, bytes_max: 100_000, ..TransactionLimits::default() };
+        let flood = |pool: &mut Transactions, name: u8, length: usize, source| {
+            let transaction = |number: u16| [&[name][..], &number.to_le_bytes(), &vec![0; length - 3]].concat();
+            (0..1_000).filter(|&number| pool.add(START, transaction(number).into(), source).is_ok()).count()
+        };
+        let validator = |index| TransactionSource::Validator(ValidatorIndex(index));
+        for length in [10, 1_000] {
+            let (mut pool, most) = (pool(limits), 1_000.min(100_000 / length));
+            assert_eq!(flood(&mut pool, 1, length, validator(1)), most / 5);
+            let second = flood(&mut pool, 2, length, validator(2));
+            assert!((most / 7..most / 5).contains(&second), "{second} of {most}");
+            let of_clients = flood(&mut pool, 3, length, TransactionSource::Client);
+            assert!((most / 4..most / 2).contains(&of_clients), "{of_clients} of {most}");
+            assert!(flood(&mut pool, 4, length, validator(4)) > 0);
+        }
+    }
+
+    #[test]
+    fn a_source_whose_transactions_are_gone_has_its_share_again() {
+        let limits = TransactionLimits { count_max: 10, ..TransactionLimits::default() };
+        let (mut pool, source) = (pool(limits), TransactionSource::Validator(ValidatorIndex(1)));
+        let ids = [1, 2].map(|byte| pool.add(START, bytes(byte), source).unwrap());
+        assert_eq!(pool.add(START, bytes(3), source), Err(TransactionRefusal::ShareFull));
+        pool.finalized(&ids[..1]);
+        assert!(pool.add(START, bytes(3), source).is_ok());
+        pool.finalized(&[ids[1], TransactionId::of(&bytes(3))]);
+        assert!(pool.taken.is_empty());
     }
 
     #[test]
