@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use alpenglow_rotor::types::{Hash, Slot, Time};
+use alpenglow_rotor::types::{BlockId, Hash, Slot, Time};
 
 use crate::report::{BlockSamples, Stage, StageHistograms};
 
@@ -71,6 +71,16 @@ impl BlockTimes {
         }
     }
 
+    /// An own block, the first one of its window and a child of `parent`, began with a slice of that stamp. Measured if
+    /// the parent is of the slot before, which is another window's last.
+    pub(crate) fn began(&mut self, slot: Slot, parent: BlockId, first_stamp_ns: u64) {
+        let adjacent = slot.is_window_first() && slot.previous() == Some(parent.slot);
+        let complete = self.slots.get(&parent.slot).and_then(|times| times.complete);
+        if let Some(complete) = complete.filter(|complete| adjacent && complete.hash == parent.hash) {
+            self.stages.record_ns(Stage::Handover, first_stamp_ns.saturating_sub(complete.leader_stamp_ns));
+        }
+    }
+
     fn of(&mut self, slot: Slot) -> &mut SlotTimes {
         if self.slots.len() >= SLOTS_MAX && !self.slots.contains_key(&slot) {
             self.slots.pop_first();
@@ -105,6 +115,21 @@ mod tests {
         times.complete(Time(900), Slot(3), BLOCK, 100, false);
         times.reached(Time(950), Stage::Notarized, Slot(3), Hash([2; 32]));
         assert_eq!((count(&times, Stage::Notarized), count(&times, Stage::BlockDissemination)), (0, 0));
+    }
+
+    #[test]
+    fn a_handover_is_measured_from_the_slot_before_only() {
+        let mut times = BlockTimes::default();
+        let of = |slot, hash| BlockId { slot: Slot(slot), hash };
+        times.complete(Time(900), Slot(7), BLOCK, 100, true);
+        times.complete(Time(900), Slot(8), BLOCK, 100, true);
+        times.began(Slot(8), of(6, BLOCK), 350);
+        times.began(Slot(8), of(7, Hash([2; 32])), 350);
+        times.began(Slot(9), of(8, BLOCK), 350);
+        times.began(Slot(12), of(7, BLOCK), 350);
+        assert_eq!(count(&times, Stage::Handover), 0);
+        times.began(Slot(8), of(7, BLOCK), 350);
+        assert_eq!(times.stages.get(Stage::Handover).map(|gaps| (gaps.len(), gaps.max())), Some((1, 250)));
     }
 
     #[test]

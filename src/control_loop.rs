@@ -251,6 +251,9 @@ impl ControlLoop {
             Event::BlockComplete { block, own } => {
                 tracing::debug!(block = %block.id, parent = %block.parent, own, "complete");
                 self.times.complete(now, block.id.slot, block.id.hash, block.leader_stamp_ns(), !own);
+                if own {
+                    self.times.began(block.id.slot, block.parent, block.slices[0].leader_stamp_ns);
+                }
             }
             Event::BlockRepaired { block, took, requests } => {
                 tracing::debug!(%block, ?took, requests, "repaired");

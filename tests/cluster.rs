@@ -118,6 +118,7 @@ fn five_nodes_decide_every_slot_and_agree() {
         "notarized",
         "finalized",
         "finalized_last",
+        "handover",
         "transaction_finalized",
     ] {
         assert!(run.number(&format!("/stages/{stage}/count")) > 0, "no sample of {stage}: {run}");

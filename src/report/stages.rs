@@ -46,6 +46,9 @@ pub(crate) enum Stage {
     Finalized,
     /// The same for a block's slowest node.
     FinalizedLast,
+    /// Stamp of the last slice of a window's last block → stamp of the first slice of the next window, if that builds on
+    /// it. One sample a window, from its leader.
+    Handover,
     /// A transaction's intended send → the block with it finalized at a node other than the block's leader.
     TransactionFinalized,
     /// A block became needed that did not come through Rotor → it was fetched from others.
@@ -54,7 +57,7 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::RxQueue,
         Self::ShredVerify,
         Self::Relay,
@@ -69,6 +72,7 @@ impl Stage {
         Self::FinalizedSlow,
         Self::Finalized,
         Self::FinalizedLast,
+        Self::Handover,
         Self::TransactionFinalized,
         Self::Repair,
     ];
@@ -90,6 +94,7 @@ impl Stage {
             Self::FinalizedSlow => "finalized_slow",
             Self::Finalized => "finalized",
             Self::FinalizedLast => "finalized_last",
+            Self::Handover => "handover",
             Self::TransactionFinalized => "transaction_finalized",
             Self::Repair => "repair",
         }
