@@ -21,6 +21,7 @@ use crossbeam::channel::Sender;
 
 use crate::application::Finalized;
 use crate::block_times::BlockTimes;
+use crate::evidence::Evidence;
 use crate::report::{How, NodeEvent, RepairCounts, Stage};
 use crate::telemetry::Events;
 use crate::verifier::Verifiers;
@@ -52,6 +53,8 @@ pub(crate) struct ControlParts {
     pub(crate) verifiers: Verifiers,
     /// Where finalized blocks go.
     pub(crate) application: Sender<Finalized>,
+    /// Where proofs go.
+    pub(crate) evidence: Evidence,
     /// Where events go.
     pub(crate) events: Events,
 }
@@ -241,6 +244,11 @@ impl ControlLoop {
             }
             Output::FinalizedGap { after, through } => {
                 tracing::warn!(%after, %through, "finalized blocks are missing here: the application goes on after them");
+            }
+            Output::Proof(proof) => {
+                if !self.parts.evidence.offer(proof) {
+                    self.count("proof_dropped");
+                }
             }
             Output::Event(event) => self.observe(now, event),
         }

@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alpenglow_control::block::SLICE_PAYLOAD_BYTES_MIN;
 use alpenglow_control::bls::{ProofOfPossession, PublicKeyBytes, SecretKey, SignatureBytes};
+use alpenglow_control::evidence::Authority;
 use alpenglow_control::stakes::Stakes;
 use alpenglow_control::voting_keys::{VotingKeys, VotingKeysError};
 use alpenglow_rotor::parameters::{Code, CodingParameters, DATAGRAM_BYTES_DEFAULT, ParameterError};
@@ -297,6 +298,17 @@ impl Genesis {
         LeaderSchedule::new(self.schedule_kind, self.seed, &self.validators)
     }
 
+    /// What proofs are checked against.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority {
+            cluster: self.cluster,
+            validators: Arc::clone(&self.validators),
+            voting_keys: Arc::clone(&self.voting_keys),
+            schedule: Arc::new(self.leader_schedule()),
+            coding: self.coding,
+        }
+    }
+
     /// Who relays what.
     pub(crate) fn relay_sampler(&self) -> RelaySampler {
         RelaySampler::new(&self.validators, self.seed, self.coding.total_shreds())
@@ -483,7 +495,6 @@ mod tests {
     use std::fs;
     use std::sync::LazyLock;
 
-    use alpenglow_rotor::types::Slot;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -529,15 +540,12 @@ mod tests {
         let genesis = load_bytes(&text).unwrap();
         assert_eq!(genesis.cluster.0, <[u8; 32]>::from(Sha256::digest(&text)));
         assert_eq!((genesis.validators.len(), genesis.voting_keys.len(), genesis.stakes.len()), (3, 3, 3));
-        assert_eq!(
-            (genesis.stakes.at(Slot(4)).total(), genesis.validators.stake(ValidatorIndex(0))),
-            (Stake(7), Stake(5))
-        );
+        assert_eq!((genesis.stakes.total(), genesis.validators.stake(ValidatorIndex(0))), (Stake(7), Stake(5)));
         assert_eq!((genesis.schedule_kind, genesis.seed), (ScheduleKind::RoundRobin, EpochSeed([7; 32])));
         assert_eq!((genesis.delta_block.as_millis(), genesis.delta_timeout.as_millis()), (400, 1_200));
         assert_eq!(genesis.start_time, UNIX_EPOCH + Duration::from_millis(1_764_000_000_123));
         assert_eq!(genesis.coding, CodingParameters::default());
-        assert_eq!(genesis.leader_schedule().leader(Slot(4)), ValidatorIndex(1));
+        assert_eq!(genesis.leader_schedule().leader(alpenglow_rotor::types::Slot(4)), ValidatorIndex(1));
         assert_eq!(genesis.relay_sampler().total_shreds(), 64);
     }
 

@@ -23,6 +23,7 @@ use crate::application::{Application, ApplicationConfig, ApplicationReport};
 use crate::config::{ConfigError, NodeConfig};
 use crate::control_loop::{ControlParts, ControlReport};
 use crate::control_thread::{ControlPlacement, ControlThread};
+use crate::evidence::EvidenceWriter;
 use crate::first_start::{self, FirstStartError};
 use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
@@ -163,6 +164,8 @@ impl Node {
         let (dataplane, links) = Dataplane::start(self.dataplane_config()?, Arc::clone(&waker), Arc::clone(&horizon))?;
         // Last, so that a start that fails is no start; only the control thread votes.
         first_start::claim(&self.config.data, self.genesis.cluster)?;
+        let (evidence_writer, evidence) = EvidenceWriter::start(&self.config.data, self.genesis.cluster)
+            .map_err(system("start the evidence thread"))?;
         let parts = ControlParts {
             control,
             drop_shreds: self.config.drop_shreds,
@@ -171,13 +174,14 @@ impl Node {
             horizon,
             verifiers,
             application: finalized,
+            evidence,
             events: events.clone(),
         };
         let Layout { control_core: core, spin, .. } = self.layout;
         let engine = self.config.engine;
         let placement = ControlPlacement { engine, core, spin, waker, wake_reader };
         let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
-        Ok(Running { dataplane, control, application, verifier_panic })
+        Ok(Running { dataplane, control, application, evidence: evidence_writer, verifier_panic })
     }
 
     fn control(&self, secret_key: SecretKey) -> Result<Control, NodeError> {
@@ -276,6 +280,7 @@ struct Running {
     dataplane: Dataplane,
     control: ControlThread,
     application: Application,
+    evidence: EvidenceWriter,
     verifier_panic: VerifierPanic,
 }
 
@@ -289,6 +294,7 @@ impl Running {
         let control = self.control.stop().map_err(system("stop the control thread"))?;
         let shards = self.dataplane.stop();
         let application = self.application.stop();
+        self.evidence.stop();
         Ok(report(own, control, &shards, application))
     }
 }

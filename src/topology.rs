@@ -5,11 +5,12 @@
 //!          ▲                                    │  │   ▲                            │
 //!          └──slices to send, votes, ──────────┘  │   └────────verdicts────────────┘
 //!             certificates, transactions          ├──finalized blocks──►  application thread
+//!                                                 ├──proofs───────────►  evidence thread
 //!                                                 └──node events──────►  telemetry thread
 //! ```
 //!
-//! Shards and control are pinned when cores are assigned; verifiers, application and telemetry are never pinned: they
-//! run wherever a core is free. Every arrow is a bounded queue, and nobody waits for a full one.
+//! Shards and control are pinned when cores are assigned; verifiers, application, evidence and telemetry are never
+//! pinned: they run wherever a core is free. Every arrow is a bounded queue, and nobody waits for a full one.
 
 use std::num::NonZero;
 
@@ -18,6 +19,9 @@ use crate::config::{CorePolicy, PollPolicy};
 /// Finalized blocks that may wait for the application: far more than it lags behind by in practice. A node whose
 /// application falls further behind than this says so and skips measuring blocks; consensus never waits for it.
 pub(crate) const APPLICATION_QUEUE_BLOCKS: usize = 64;
+/// Proofs that may wait to be written out; more are counted and dropped. They come one by one: the ledger of control lets
+/// few pass of each validator.
+pub(crate) const EVIDENCE_QUEUE: usize = 256;
 /// Events that may wait to be written out, a few per slot; more are counted and dropped.
 pub(crate) const EVENT_QUEUE: usize = 4_096;
 

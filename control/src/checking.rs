@@ -91,6 +91,8 @@ pub(crate) struct Checking {
     in_flight: BTreeMap<JobId, InFlight>,
     jobs: u64,
     barred: BTreeMap<ValidatorIndex, Time>,
+    /// Two votes that exclude each other, both checked by themselves: what the latest verdict proved, if it did.
+    proven: Option<[UnverifiedVote; 2]>,
 }
 
 impl Checking {
@@ -108,6 +110,7 @@ impl Checking {
             in_flight: BTreeMap::new(),
             jobs: 0,
             barred: BTreeMap::new(),
+            proven: None,
         }
     }
 
@@ -118,7 +121,7 @@ impl Checking {
         }
         match consensus.admit(&vote) {
             Admission::Check => {
-                let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
+                let stake = self.stakes.of(vote.signer);
                 self.slot(vote.payload.slot(), consensus).appeared(&vote.payload, stake);
                 self.wait(now, &vote, consensus);
                 Ok(())
@@ -132,7 +135,6 @@ impl Checking {
             Admission::Closed => Err("vote_closed"),
             Admission::Ahead => Err("vote_ahead"),
             Admission::Signer => Err("vote_signer"),
-            Admission::NotMember => Err("vote_not_member"),
         }
     }
 
@@ -164,7 +166,7 @@ impl Checking {
     /// Votes of a checked batch that the Pool wants checked once more, without the others of the batch.
     pub(crate) fn recheck(&mut self, now: Time, votes: &[UnverifiedVote], consensus: &Consensus) {
         for vote in votes {
-            let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
+            let stake = self.stakes.of(vote.signer);
             let slot = self.slot(vote.payload.slot(), consensus);
             match slot.of(vote.payload).find(vote.signer) {
                 // Its place may have been given up with its slot's, and taken once more.
@@ -182,7 +184,7 @@ impl Checking {
     /// The own vote counts as passed, and from the first one of a slot on it matters what others vote instead.
     pub(crate) fn own_vote(&mut self, payload: VotePayload, own: ValidatorIndex, consensus: &Consensus) {
         if payload.slot() > consensus.highest_finalized().slot {
-            let stake = self.stakes.at(payload.slot()).of(own);
+            let stake = self.stakes.of(own);
             self.slot(payload.slot(), consensus).own_vote(payload, stake);
             self.reconsider(payload, consensus);
         }
@@ -214,6 +216,11 @@ impl Checking {
             self.bar(now, validator);
         }
         Ok(wrong)
+    }
+
+    /// What the latest verdict proved: two votes of one validator that exclude each other, the first to come first.
+    pub(crate) const fn take_proven(&mut self) -> Option<[UnverifiedVote; 2]> {
+        self.proven.take()
     }
 
     /// The next job, if a verifier may take one more.
@@ -278,7 +285,7 @@ impl Checking {
     }
 
     fn wait(&mut self, now: Time, vote: &UnverifiedVote, consensus: &Consensus) {
-        let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
+        let stake = self.stakes.of(vote.signer);
         if self.slot(vote.payload.slot(), consensus).of(vote.payload).push(now, vote, stake) {
             self.began.push_back((now, vote.payload));
         }
@@ -288,7 +295,7 @@ impl Checking {
     /// Something about votes for `payload` has changed.
     fn reconsider(&mut self, payload: VotePayload, consensus: &Consensus) {
         let Some(slot) = self.slots.get_mut(&payload.slot()) else { return };
-        if slot.becomes_disputed(self.stakes.at(payload.slot()).total()) {
+        if slot.becomes_disputed(self.stakes.total()) {
             slot.payloads().iter().for_each(|payload| self.rank(payload, consensus));
         } else {
             self.rank(&payload, consensus);
@@ -303,7 +310,7 @@ impl Checking {
         if let Some(slot) = self.slots.get(&key.0)
             && let Some(ballots) = slot.get(payload).filter(|ballots| ballots.waiting() > 0)
         {
-            urgent = slot.can_decide(payload, self.stakes.at(key.0), |statement| consensus.is_news(statement));
+            urgent = slot.can_decide(payload, &self.stakes, |statement| consensus.is_news(statement));
             due = !urgent && (ballots.overdue || ballots.waiting() >= LARGE_BATCH || slot.is_disputed());
         }
         for (set, belongs) in [(&mut self.urgent, urgent), (&mut self.due, due)] {
@@ -364,7 +371,7 @@ impl Checking {
         let is_barred = |signer: &ValidatorIndex| self.barred.get(signer).is_some_and(|until| now < *until);
         let barred: Vec<_> = slot.get(&payload)?.waiting_signers().filter(is_barred).collect();
         for signer in barred {
-            let stake = self.stakes.at(payload.slot()).of(signer);
+            let stake = self.stakes.of(signer);
             if let Some((signature, _)) = slot.of(payload).remove(signer, stake) {
                 slot.vanished(&payload, stake);
                 consensus.vote_rejected(&UnverifiedVote { payload, signer, signature });
@@ -382,7 +389,7 @@ impl Checking {
             let idle = |statement: &Statement| {
                 let slot = self.slots.get(&statement.slot());
                 !self.in_flight.values().any(|job| *job == InFlight::Certificate(*statement))
-                    && !slot.is_some_and(|slot| slot.is_expected(statement, self.stakes.at(statement.slot())))
+                    && !slot.is_some_and(|slot| slot.is_expected(statement, &self.stakes))
             };
             let &(statement, sender) = self.certificates.keys().find(|(statement, _)| idle(statement))?;
             let certificate = self.certificates.remove(&(statement, sender))?;
@@ -407,7 +414,7 @@ impl Checking {
                 let _ = self.vote(now, second, consensus);
                 continue;
             };
-            let stake = self.stakes.at(first.slot()).of(second.signer);
+            let stake = self.stakes.of(second.signer);
             let ballots = self.slots.get_mut(&key.0).and_then(|slot| slot.get_mut(&first));
             let Some((ballots, (signature, first_waited))) =
                 ballots.and_then(|ballots| ballots.find(second.signer).map(|found| (ballots, found)))
@@ -443,10 +450,10 @@ impl Checking {
         {
             slot.of(payload).checked(stake);
             for signer in verified.iter().flat_map(VerifiedVotes::signers) {
-                slot.of(payload).pass(self.stakes.at(payload.slot()).of(signer));
+                slot.of(payload).pass(self.stakes.of(signer));
             }
             for vote in rejected.iter().filter(|vote| vote.signer.get() < self.stakes.len()) {
-                let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
+                let stake = self.stakes.of(vote.signer);
                 if slot.of(payload).remove(vote.signer, stake).is_some() {
                     slot.vanished(&payload, stake);
                 }
@@ -469,15 +476,18 @@ impl Checking {
         consensus: &mut Consensus,
     ) {
         let first_holds = verified.iter().any(|votes| votes.payload() == first);
+        if let [before, after] = &verified[..]
+            && let ([before], [after]) = (&before.votes[..], &after.votes[..])
+        {
+            self.proven = Some([*before, *after]);
+        }
         for votes in verified {
             let is_first = votes.payload() == first;
             if is_first
                 && first_waited
                 && let Some(slot) = self.slots.get_mut(&first.slot())
             {
-                votes.votes.iter().for_each(|vote| {
-                    slot.of(first).insert_checked(vote, self.stakes.at(vote.payload.slot()).of(vote.signer))
-                });
+                votes.votes.iter().for_each(|vote| slot.of(first).insert_checked(vote, self.stakes.of(vote.signer)));
                 consensus.votes(now, votes);
             } else if !is_first && first_holds {
                 consensus.votes(now, votes);
@@ -485,7 +495,7 @@ impl Checking {
         }
         for vote in rejected.iter().filter(|vote| first_waited && vote.payload == first) {
             if let Some(slot) = self.slots.get_mut(&first.slot()) {
-                slot.vanished(&first, self.stakes.at(vote.payload.slot()).of(vote.signer));
+                slot.vanished(&first, self.stakes.of(vote.signer));
             }
             consensus.vote_rejected(vote);
         }

@@ -16,6 +16,7 @@ use crate::certificate::{Certificate, Statement};
 use crate::checking::{Checking, CheckingLimits};
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusEvent, Finalization, Horizon};
 use crate::counters::Counters;
+use crate::evidence::{Ledger, Proof};
 use crate::input::Input;
 use crate::message::Message;
 use crate::output::{Decision, Event, Output, ShredHorizon};
@@ -39,7 +40,7 @@ pub struct ControlConfig {
     pub own: ValidatorIndex,
     /// Its voting key.
     pub secret_key: SecretKey,
-    /// The stakes of each epoch.
+    /// The validator set's stakes.
     pub stakes: Arc<Stakes>,
     /// Who leads when.
     pub schedule: Arc<LeaderSchedule>,
@@ -114,8 +115,8 @@ impl ControlConfig {
 /// Why a configuration is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlConfigError {
-    /// This node is no validator of the cluster.
-    #[error("validator {0} is not among the {1} of the cluster")]
+    /// This node is not in the validator set.
+    #[error("validator {0} is not among the {1} of the set")]
     Own(u16, usize),
     /// No slice could hold the largest transaction.
     #[error(
@@ -139,6 +140,7 @@ pub struct Control {
     standstill: Standstill,
     requester: Requester,
     responder: Responder,
+    proofs: Ledger,
     counters: Counters,
     outputs: VecDeque<Output>,
     /// First slot of the highest window that is ready.
@@ -187,6 +189,7 @@ impl Control {
             requester: Requester::new(requests, config.coding, recoder(), own, &stakes, seed),
             responder: Responder::new(serving, config.coding, recoder(), stakes.len()),
             checking: Checking::new(config.checking, stakes),
+            proofs: Ledger::new(),
             counters: Counters::default(),
             outputs: VecDeque::new(),
             window: Slot(1),
@@ -208,7 +211,9 @@ impl Control {
             }
             Input::SliceSent(sent) => self.slice_sent(&sent),
             Input::MalformedSlice(malformed) => {
-                self.blokstor.insert_malformed(malformed.signed).map_err(|refusal| refusal.name())
+                let signed = malformed.signed;
+                self.keep_proof(Proof::malformed(self.schedule.leader(signed.id.slot), malformed));
+                self.blokstor.insert_malformed(signed).map_err(|refusal| refusal.name())
             }
             Input::Equivocation(equivocation) => {
                 self.blokstor.equivocation(equivocation);
@@ -223,7 +228,11 @@ impl Control {
                 self.transactions.add(now, bytes, source).map(drop).map_err(|refusal| refusal.name())
             }
             Input::Checked { id, verdict } => {
-                self.checking.verdict(now, id, verdict, &mut self.consensus).map(|barred| self.report_barred(&barred))
+                let barred = self.checking.verdict(now, id, verdict, &mut self.consensus);
+                if let Some([first, second]) = self.checking.take_proven() {
+                    self.keep_proof(Proof::votes(first, second));
+                }
+                barred.map(|barred| self.report_barred(&barred))
             }
             Input::Tick => {
                 self.tick(now);
@@ -397,7 +406,9 @@ impl Control {
             BlokstorEvent::Dead { slot, block, reason } => self.block_dead(slot, block, reason),
             BlokstorEvent::Equivocation(equivocation) => {
                 self.counters.count("leader_equivocation");
-                self.consensus.equivocation(equivocation.first.id.slot);
+                let slot = equivocation.first.id.slot;
+                self.consensus.equivocation(slot);
+                self.keep_proof(Proof::slices(self.schedule.leader(slot), equivocation));
                 self.observe(Event::Equivocation(equivocation));
             }
             BlokstorEvent::Evicted(slot) => {
@@ -539,6 +550,13 @@ impl Control {
         if self.shred_horizon != Some(horizon) {
             self.shred_horizon = Some(horizon);
             self.outputs.push_back(Output::Horizon(horizon));
+        }
+    }
+
+    fn keep_proof(&mut self, proof: Proof) {
+        match self.proofs.admit(proof) {
+            Ok(proof) => self.outputs.push_back(Output::Proof(Arc::new(proof))),
+            Err(refusal) => self.counters.count(refusal.name()),
         }
     }
 

@@ -28,7 +28,7 @@ pub enum Input {
     SliceSent(SliceSent),
     /// Shreds that the leader signed turned out to be no slice.
     MalformedSlice(MalformedSlice),
-    /// A leader signed one slice twice.
+    /// A leader signed one slice twice, differently. Both signatures were checked.
     Equivocation(Equivocation),
     /// A vote from the validator that authenticated its datagram.
     Vote(UnverifiedVote),

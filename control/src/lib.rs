@@ -65,6 +65,7 @@ pub mod checking;
 pub mod consensus;
 pub mod control;
 pub mod counters;
+pub mod evidence;
 pub mod input;
 pub mod message;
 pub mod output;

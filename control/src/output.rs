@@ -10,6 +10,7 @@ use crate::block::{Block, InvalidBlock};
 use crate::certificate::Statement;
 use crate::checker::CheckJob;
 use crate::consensus::{Evidence, Finalization};
+use crate::evidence::Proof;
 use crate::input::JobId;
 use crate::message::Message;
 use crate::production::OutgoingSlice;
@@ -56,6 +57,8 @@ pub enum Output {
         /// The last block of this gap.
         through: BlockId,
     },
+    /// A validator signed what no correct one signs. To be kept for whoever asks; nothing here depends on it.
+    Proof(Arc<Proof>),
     /// Something worth to know. Nothing depends on it.
     Event(Event),
 }

@@ -333,7 +333,7 @@ fn a_slice_that_is_none_is_reported_and_its_shreds_are_dropped() {
         }
         victim.receive(&scene.sent(slice(), index, body));
     }
-    assert!(matches!(victim.reports[..], [FromShard::MalformedSlice(malformed)] if malformed.signed.id == slice()));
+    assert!(matches!(&victim.reports[..], [FromShard::MalformedSlice(malformed)] if malformed.signed.id == slice()));
     assert!(victim.slices.is_empty());
     assert_eq!(victim.receiver.counters().get(Counter::ShredMalformedSlice), 32);
 }

@@ -107,9 +107,9 @@ fn parse_shards(text: &str) -> Result<NonZero<usize>, &'static str> {
     text.parse().ok().filter(|shards: &NonZero<usize>| shards.get() <= 64).ok_or("expected a number from 1 to 64")
 }
 
-/// Form of the report.
+/// Form of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OutputForm {
+pub(super) enum OutputForm {
     /// A table for people
     Text,
     /// One JSON object

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod coding;
+mod evidence;
 mod genesis;
 mod keys;
 mod node;
@@ -40,6 +41,7 @@ Log lines go to standard error; ALPENGLOW_LOG says which, as in ALPENGLOW_LOG=de
 #[derive(Debug, Subcommand)]
 enum Command {
     Cluster(cluster::ClusterArgs),
+    Evidence(evidence::EvidenceArgs),
     Genesis(genesis::GenesisArgs),
     Keys(keys::KeysArgs),
     Node(node::NodeArgs),
@@ -72,6 +74,7 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
             Command::Cluster(arguments) => arguments.run().unwrap_or_else(|error| report(Err(error))),
+            Command::Evidence(arguments) => report(arguments.run()),
             Command::Genesis(arguments) => report(arguments.run()),
             Command::Keys(arguments) => report(arguments.run()),
             Command::Node(arguments) => report(arguments.run()),

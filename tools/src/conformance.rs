@@ -396,11 +396,7 @@ impl Input {
                 Admission::Check | Admission::Conflict | Admission::ConflictAgain => {
                     consensus.votes(*now, VerifiedVotes::assume_checked(vec![*vote]));
                 }
-                Admission::Redundant
-                | Admission::Closed
-                | Admission::Ahead
-                | Admission::Signer
-                | Admission::NotMember => {}
+                Admission::Redundant | Admission::Closed | Admission::Ahead | Admission::Signer => {}
             },
             Self::Certificate(certificate) => {
                 if consensus.wants(&UnverifiedCertificate(certificate.clone())) {

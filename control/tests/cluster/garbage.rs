@@ -99,7 +99,7 @@ fn input(random: &mut Random) -> Input {
             let SignedRoot { id, root, signature, .. } = signed(random);
             Input::SliceSent(SliceSent { id, root, signature, leader_stamp_ns: 0 })
         }
-        3 => Input::MalformedSlice(MalformedSlice { signed: signed(random), defect: Defect::Code }),
+        3 => Input::MalformedSlice(MalformedSlice { signed: signed(random), defect: Defect::Code, shreds: None }),
         4 => Input::Equivocation(Equivocation { first: signed(random), second: signed(random) }),
         5 => Input::Vote(vote(random)),
         6 => Input::Certificate { certificate: certificate(random), sender },

@@ -8,6 +8,7 @@ use alpenglow_control::bls::{SecretKey, SignatureBytes};
 use alpenglow_control::certificate::VerifiedCertificate;
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::control::{Control, ControlConfig};
+use alpenglow_control::evidence::Proof;
 use alpenglow_control::input::Input;
 use alpenglow_control::message::{Message, decode_certificate, decode_vote};
 use alpenglow_control::output::Output;
@@ -166,6 +167,8 @@ pub(crate) struct World {
     pub(crate) repair_lies: BTreeMap<usize, RepairLie>,
     /// Extra delay of everything a slot's leader sends of its blocks.
     pub(crate) late_slots: BTreeMap<Slot, Duration>,
+    /// What each node was told to keep.
+    pub(crate) proofs: Vec<(usize, Arc<Proof>)>,
     random: Random,
     real_checks: bool,
     recoder: Recoder,
@@ -201,6 +204,7 @@ impl World {
             deaf: BTreeSet::new(),
             repair_lies: BTreeMap::new(),
             late_slots: BTreeMap::new(),
+            proofs: Vec::new(),
             random: Random(setup.seed),
             real_checks: setup.real_checks,
             recoder: recoder(),
@@ -307,6 +311,7 @@ impl World {
                     self.queue_in(delay, node, Happening::Input(Box::new(Input::Checked { id, verdict })));
                 }
                 Output::Repair { to, message } => self.send_repair(node, to.get(), message),
+                Output::Proof(proof) => self.proofs.push((node, proof)),
                 Output::Horizon(_) | Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Event(_) => {}
             }
         }

@@ -37,7 +37,6 @@
 
 pub mod assembler;
 mod draw;
-pub mod epochs;
 pub mod erasure;
 pub mod leader_key;
 pub mod merkle;

@@ -3,19 +3,16 @@
 //! With Gamma shreds in a slice, the stakes are measured in units of which a *bin* holds as many as the total stake S,
 //! so a validator with stake s owns `s * Gamma` units and all stakes together fill Gamma bins exactly. A validator fills
 //! `floor(s * Gamma / S)` bins alone: those seats are certain. What is left of all validators is laid out in an order
-//! drawn once for a set of stakes and cut every S units into k bins; of each, one validator is drawn for a slice in proportion to its units there.
+//! drawn once for the epoch and cut every S units into k bins; of each, one validator is drawn for a slice in proportion to its units there.
 //! So the expected number of a validator's seats is exactly `s * Gamma / S`, and only fractions of a seat are left to chance.
 //!
 //! The seats are then assigned to shred indices in an order drawn for each slice. Otherwise validators with certain
 //! seats would always relay the same indices, say the data shreds, and with the drawn order every index has a relay in proportion to stake.
 
-use std::sync::Arc;
-
 use crate::draw;
-use crate::epochs::{EpochStakes, Epochs};
 use crate::schedule::EpochSeed;
 use crate::slice::SliceId;
-use crate::types::{Slot, ValidatorIndex};
+use crate::types::ValidatorIndex;
 use crate::validators::ValidatorSet;
 
 const ORDER_DOMAIN: &str = "alpenglow bin order 1";
@@ -29,9 +26,10 @@ struct Part {
     units_through: u64,
 }
 
-/// The bins of one set of stakes.
+/// Draws a slice's relays.
 #[derive(Clone, Debug)]
-struct Bins {
+pub struct RelaySampler {
+    seed: EpochSeed,
     /// The units in a bin: the total stake.
     bin_units: u64,
     /// A validator once for each bin that it fills alone, in index order.
@@ -42,14 +40,17 @@ struct Bins {
     bin_ends: Box<[usize]>,
 }
 
-impl Bins {
-    fn new(stakes: &EpochStakes, seed: EpochSeed, total_shreds: usize) -> Self {
-        let bin_units = stakes.total().0;
-        let seats = |v| u128::from(stakes.of(v).0) * total_shreds as u128 / u128::from(bin_units);
-        let rest = |v| (u128::from(stakes.of(v).0) * total_shreds as u128 % u128::from(bin_units)) as u64;
-        let members = stakes.members().iter().copied();
-        let certain: Box<[_]> = members.clone().flat_map(|v| std::iter::repeat_n(v, seats(v) as usize)).collect();
-        let mut order: Vec<_> = members.filter(|&v| rest(v) > 0).collect();
+impl RelaySampler {
+    /// Fills the bins: `total_shreds` (Gamma) of them, as many as a slice has shreds. The order of what is left of the stakes
+    /// is a Fisher-Yates shuffle of the index order, from the ChaCha20 stream keyed by
+    /// SHA-256("alpenglow bin order 1" | epoch seed).
+    #[must_use]
+    pub fn new(validators: &ValidatorSet, seed: EpochSeed, total_shreds: usize) -> Self {
+        let bin_units = validators.total_stake().0;
+        let seats = |v| u128::from(validators.stake(v).0) * total_shreds as u128 / u128::from(bin_units);
+        let rest = |v| (u128::from(validators.stake(v).0) * total_shreds as u128 % u128::from(bin_units)) as u64;
+        let certain: Box<[_]> = validators.indices().flat_map(|v| std::iter::repeat_n(v, seats(v) as usize)).collect();
+        let mut order: Vec<_> = validators.indices().filter(|&v| rest(v) > 0).collect();
         draw::shuffle(&mut draw::stream(ORDER_DOMAIN, &seed, &[]), &mut order);
 
         let mut parts = Vec::with_capacity(order.len() + total_shreds);
@@ -68,67 +69,36 @@ impl Bins {
             }
         }
         assert!(filled == 0 && certain.len() + bin_ends.len() == total_shreds, "all stakes fill Gamma bins exactly");
-        Self { bin_units, certain, parts: parts.into(), bin_ends: bin_ends.into() }
-    }
-}
-
-/// Draws a slice's relays.
-#[derive(Clone, Debug)]
-pub struct RelaySampler {
-    epochs: Arc<Epochs>,
-    total_shreds: usize,
-    /// By set of [`Epochs::sets`].
-    sets: Box<[Bins]>,
-}
-
-impl RelaySampler {
-    /// The relays that `seed` gives among `validators`, in one epoch without end; see [`RelaySampler::of_epochs`].
-    #[must_use]
-    pub fn new(validators: &ValidatorSet, seed: EpochSeed, total_shreds: usize) -> Self {
-        Self::of_epochs(Arc::new(Epochs::of_set(validators, seed)), total_shreds)
-    }
-
-    /// Fills the bins of each set: `total_shreds` (Gamma) of them, as many as a slice has shreds. The order of what is left
-    /// of the stakes is a Fisher-Yates shuffle of the index order, from the ChaCha20 stream keyed by
-    /// SHA-256("alpenglow bin order 1" | seed of the set's first epoch).
-    #[must_use]
-    pub fn of_epochs(epochs: Arc<Epochs>, total_shreds: usize) -> Self {
-        let bins = epochs.sets().zip(epochs.set_seeds()).map(|(stakes, seed)| Bins::new(stakes, seed, total_shreds));
-        Self { total_shreds, sets: bins.collect(), epochs }
+        Self { seed, bin_units, certain, parts: parts.into(), bin_ends: bin_ends.into() }
     }
 
     /// Number of seats that [`RelaySampler::sample`] fills: Gamma.
     #[must_use]
     pub const fn total_shreds(&self) -> usize {
-        self.total_shreds
+        self.certain.len() + self.bin_ends.len()
     }
 
-    /// Who fills each seat of a slice of `slot` with how many chances out of [`RelaySampler::chances`]: the certain seats, then the drawn ones.
+    /// Who fills each seat with how many chances out of [`RelaySampler::chances`]: the certain seats, then the drawn ones.
     /// Seats are drawn independently of each other, before they are assigned to shred indices.
-    pub fn seats(&self, slot: Slot) -> impl Iterator<Item = Vec<(ValidatorIndex, u64)>> + '_ {
-        let bins = self.bins(slot);
-        let certain = bins.certain.iter().map(|&validator| vec![(validator, bins.bin_units)]);
-        let starts = std::iter::once(0).chain(bins.bin_ends.iter().copied());
-        let drawn = starts.zip(&bins.bin_ends).map(|(start, &end)| {
+    pub fn seats(&self) -> impl Iterator<Item = Vec<(ValidatorIndex, u64)>> + '_ {
+        let certain = self.certain.iter().map(|&validator| vec![(validator, self.bin_units)]);
+        let starts = std::iter::once(0).chain(self.bin_ends.iter().copied());
+        let drawn = starts.zip(&self.bin_ends).map(|(start, &end)| {
             let mut before = 0;
             let units = |part: &Part| {
                 let units = part.units_through - before;
                 before = part.units_through;
                 (part.validator, units)
             };
-            bins.parts[start..end].iter().map(units).collect()
+            self.parts[start..end].iter().map(units).collect()
         });
         certain.chain(drawn)
     }
 
     /// The chances that those who may fill a seat have together: the total stake.
     #[must_use]
-    pub fn chances(&self, slot: Slot) -> u64 {
-        self.bins(slot).bin_units
-    }
-
-    fn bins(&self, slot: Slot) -> &Bins {
-        &self.sets[self.epochs.set_index(slot)]
+    pub const fn chances(&self) -> u64 {
+        self.bin_units
     }
 
     /// Writes the relay of each shred index of the slice to `relays`. From the ChaCha20 stream keyed by SHA-256("alpenglow slice relays 1" |
@@ -144,15 +114,14 @@ impl RelaySampler {
         let mut place = [0; 10];
         place[..8].copy_from_slice(&slice.slot.0.to_le_bytes());
         place[8..].copy_from_slice(&(slice.index.get() as u16).to_le_bytes());
-        let mut stream = draw::stream(SLICE_DOMAIN, &self.epochs.seed(slice.slot), &place);
+        let mut stream = draw::stream(SLICE_DOMAIN, &self.seed, &place);
 
-        let bins = self.bins(slice.slot);
-        let (certain, drawn) = relays.split_at_mut(bins.certain.len());
-        certain.copy_from_slice(&bins.certain);
+        let (certain, drawn) = relays.split_at_mut(self.certain.len());
+        certain.copy_from_slice(&self.certain);
         let mut start = 0;
-        for (relay, &end) in drawn.iter_mut().zip(&bins.bin_ends) {
-            let bin = &bins.parts[start..end];
-            let unit = draw::below(&mut stream, bins.bin_units);
+        for (relay, &end) in drawn.iter_mut().zip(&self.bin_ends) {
+            let bin = &self.parts[start..end];
+            let unit = draw::below(&mut stream, self.bin_units);
             *relay = bin[bin.partition_point(|part| part.units_through <= unit)].validator;
             start = end;
         }
@@ -165,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::SliceIndex;
+    use crate::types::{SliceIndex, Slot};
     use crate::validators::tests::set;
 
     fn slice(slot: u64, index: usize) -> SliceId {
@@ -181,13 +150,13 @@ mod tests {
     /// Each validator's units over all seats.
     fn units(sampler: &RelaySampler, validators: usize) -> Vec<u128> {
         let mut units = vec![0; validators];
-        for seat in sampler.seats(Slot(0)) {
+        for seat in sampler.seats() {
             for &(validator, chances) in &seat {
                 assert!(chances > 0, "a part is never empty");
                 units[validator.get()] += u128::from(chances);
             }
             let filled: u64 = seat.iter().map(|(_, chances)| chances).sum();
-            assert_eq!(filled, sampler.chances(Slot(0)), "every seat is filled to the unit");
+            assert_eq!(filled, sampler.chances(), "every seat is filled to the unit");
         }
         units
     }

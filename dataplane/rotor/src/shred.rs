@@ -11,6 +11,7 @@
 //! short or too long has no representation. All shreds of a slice carry equally many data bytes.
 
 use crate::parameters::CodingParameters;
+use crate::signature::SignedRoot;
 use crate::slice::{FRAME_BYTES, SliceId, SliceSignature};
 use crate::types::{Hash, ShredIndex, SliceIndex, Slot};
 
@@ -175,6 +176,20 @@ pub(crate) fn header(slice: SliceId, is_last: bool, index: ShredIndex) -> [u8; S
     header[8..10].copy_from_slice(&(slice_index | flag).to_le_bytes());
     header[10..12].copy_from_slice(&index.0.to_le_bytes());
     header
+}
+
+/// Writes everything that precedes a shred's data: header, signature, and its leaf's path.
+pub(crate) fn write_head<'p>(
+    signed: &SignedRoot,
+    index: ShredIndex,
+    path: impl Iterator<Item = &'p [u8; 32]>,
+    shred: &mut [u8],
+) {
+    shred[..SHRED_HEADER_BYTES].copy_from_slice(&header(signed.id, signed.is_last, index));
+    shred[SHRED_HEADER_BYTES..SHRED_SIGNED_BYTES].copy_from_slice(&signed.signature.0);
+    for (node, sibling) in shred[SHRED_SIGNED_BYTES..].as_chunks_mut().0.iter_mut().zip(path) {
+        *node = *sibling;
+    }
 }
 
 #[cfg(test)]

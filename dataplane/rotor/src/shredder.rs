@@ -6,7 +6,7 @@ use crate::assembler::Defect;
 use crate::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use crate::merkle;
 use crate::parameters::{CodingParameters, DATA_SHREDS_MAX};
-use crate::shred::{self, SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
+use crate::shred;
 use crate::signature::SignedRoot;
 use crate::signer::SliceSigner;
 use crate::slice::{FRAME_BYTES, SliceId, SliceSignature};
@@ -133,14 +133,8 @@ impl Shredder {
     /// Everything before the data: headers, signature and paths.
     fn write_heads(&self, signed: &SignedRoot, out: &mut [u8], offsets: &[usize]) {
         for (index, offset) in offsets.iter().enumerate() {
-            let shred = &mut out[*offset..];
-            let header = shred::header(signed.id, signed.is_last, ShredIndex(index as u16));
-            shred[..SHRED_HEADER_BYTES].copy_from_slice(&header);
-            shred[SHRED_HEADER_BYTES..SHRED_SIGNED_BYTES].copy_from_slice(&signed.signature.0);
-            let path = shred[SHRED_SIGNED_BYTES..].as_chunks_mut().0;
-            for (node, sibling) in path.iter_mut().zip(merkle::path(&self.nodes, index)) {
-                *node = *sibling;
-            }
+            let path = merkle::path(&self.nodes, index);
+            shred::write_head(signed, ShredIndex(index as u16), path, &mut out[*offset..]);
         }
     }
 }

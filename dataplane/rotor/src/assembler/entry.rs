@@ -13,7 +13,7 @@ use crate::shred::{self, ShredView};
 use crate::shredder::unframe;
 use crate::signature::SignedRoot;
 use crate::slice::{SliceId, SliceMemory, SliceSignature};
-use crate::types::{Hash, SLICES_MAX, SliceIndex, Slot, Time};
+use crate::types::{Hash, SLICES_MAX, ShredIndex, SliceIndex, Slot, Time};
 
 /// Where a slice stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,22 @@ impl Entry {
     /// The bytes of a piece whose place has been written.
     fn piece(&self, index: usize, parameters: &CodingParameters) -> &[u8] {
         piece(self.memory.bytes(), &self.rest[self.node_bytes..], self.piece_bytes, parameters.data_shreds(), index)
+    }
+
+    /// Writes the first `count` shreds whose bytes are in their place, or as many as there are, one after the other into
+    /// `out`: each as it travels, behind its length. How many bytes that took.
+    pub(super) fn write_shreds(&self, count: usize, out: &mut [u8], parameters: &CodingParameters) -> usize {
+        let nodes = self.rest[..self.node_bytes].as_chunks().0;
+        let mut at = 0;
+        for index in self.received.iter().take(count) {
+            let length = shred::wire_bytes(parameters, self.piece_bytes);
+            let (prefix, shred) = out[at..].split_at_mut(2);
+            prefix.copy_from_slice(&(length as u16).to_le_bytes());
+            shred::write_head(&self.signed, ShredIndex(index as u16), merkle::path(nodes, index), shred);
+            shred[length - self.piece_bytes..length].copy_from_slice(self.piece(index, parameters));
+            at += 2 + length;
+        }
+        at
     }
 
     /// Puts a verified shred in its place.

@@ -21,6 +21,7 @@ mod leaders;
 mod outcome;
 mod pool;
 mod senders;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,8 @@ use self::leaders::Leaders;
 pub use self::outcome::{Decoded, Defect, Equivocation, Inserted, MalformedSlice, Reject};
 use self::pool::Pool;
 use self::senders::FailedChecks;
+use self::shown::Shown;
+pub use self::shown::Unproven;
 use crate::erasure::{ErasureCode, Kernel};
 use crate::merkle;
 use crate::parameters::CodingParameters;
@@ -60,6 +63,7 @@ pub struct Assembler {
     pool: Pool,
     failed: FailedChecks,
     leaders: Leaders,
+    shown: Shown,
     closed_through: Slot,
 }
 
@@ -86,6 +90,7 @@ impl Assembler {
             pool: Pool::new(&parameters, capacity),
             failed: FailedChecks::new(),
             leaders: Leaders::new(),
+            shown: Shown::new(&parameters),
             closed_through: Slot::GENESIS,
         }
     }
@@ -230,7 +235,11 @@ impl Assembler {
             return Inserted::Evicted;
         }
         entry.first_received.get_or_insert(received);
-        entry.insert(shred, &self.parameters)
+        let inserted = entry.insert(shred, &self.parameters);
+        if inserted == Inserted::Complete && entry.state == State::Suspect(Defect::Lengths) {
+            self.shown.keep_lengths(entry, shred, &self.parameters);
+        }
+        inserted
     }
 
     /// Decides a slice of which enough is known, once: `None` if that is not (or no longer) so.
@@ -246,7 +255,8 @@ impl Assembler {
         match rebuilt {
             Err(defect) => {
                 entry.state = State::Malformed;
-                Some(Decoded::Malformed(MalformedSlice { signed, defect }))
+                let shreds = self.shown.of(entry, defect, &self.parameters);
+                Some(Decoded::Malformed(MalformedSlice { signed, defect, shreds }))
             }
             Ok((leader_stamp_ns, payload)) => {
                 entry.state = State::Decoded;
@@ -285,12 +295,12 @@ impl Assembler {
 }
 
 fn capacity_within(parameters: &CodingParameters, code: &ErasureCode, budget_bytes: usize) -> usize {
-    Pool::capacity_within(parameters, budget_bytes.saturating_sub(fixed_bytes(code)))
+    Pool::capacity_within(parameters, budget_bytes.saturating_sub(fixed_bytes(parameters, code)))
 }
 
 /// Memory for other things than slices.
-fn fixed_bytes(code: &ErasureCode) -> usize {
-    FailedChecks::BYTES + Leaders::BYTES + code.heap_bytes()
+fn fixed_bytes(parameters: &CodingParameters, code: &ErasureCode) -> usize {
+    FailedChecks::BYTES + Leaders::BYTES + Shown::bytes(parameters) + code.heap_bytes()
 }
 
 /// What a shred says was signed.

@@ -1,7 +1,7 @@
 //! What the assembler says about shreds and slices.
 
 use crate::signature::SignedRoot;
-use crate::slice::Slice;
+use crate::slice::{Slice, SlicePayload};
 
 /// Why a shred is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,12 +91,16 @@ pub enum Decoded {
 }
 
 /// A root signed over something that is no slice. Every node that gets enough shreds of it finds that out by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct MalformedSlice {
     /// What the leader signed.
     pub signed: SignedRoot,
     /// What is wrong with it.
     pub defect: Defect,
+    /// Shreds that show it, each as it travels behind its length (u16, little-endian): gamma of them, or two that differ in
+    /// length. `None` where the signed root alone shows it ([`Defect::Endless`]), and where the assembler had no room,
+    /// because those of another slice had not been let go. See [`Self::check`].
+    pub shreds: Option<SlicePayload>,
 }
 
 /// What is wrong with a malformed slice.
@@ -122,11 +126,23 @@ pub enum Defect {
     Endless,
 }
 
-/// Two versions of one slice, both signed by its leader: roots or last flags differ.
+/// Two statements about a block, both signed by its leader, that cannot both hold: two versions of one slice, or a slice
+/// beyond one that is flagged as the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Equivocation {
-    /// The version held.
+    /// What came first.
     pub first: SignedRoot,
-    /// The version dropped.
+    /// What contradicts it.
     pub second: SignedRoot,
+}
+
+impl Equivocation {
+    /// Whether the two contradict each other. Signatures are not looked at.
+    #[must_use]
+    pub fn is_contradiction(&self) -> bool {
+        let (first, second) = (&self.first, &self.second);
+        let differs = first.id == second.id && (first.root, first.is_last) != (second.root, second.is_last);
+        let beyond = |last: &SignedRoot, other: &SignedRoot| last.is_last && other.id.index > last.id.index;
+        first.id.slot == second.id.slot && (differs || beyond(first, second) || beyond(second, first))
+    }
 }

@@ -41,7 +41,7 @@ fn assembler() -> Assembler {
 
 /// Fixed costs and exactly `slices` slices.
 fn assembler_for(slices: usize) -> Assembler {
-    let fixed = fixed_bytes(&ErasureCode::new(&parameters()));
+    let fixed = fixed_bytes(&parameters(), &ErasureCode::new(&parameters()));
     let assembler = Assembler::new(parameters(), CLUSTER, fixed + slices * Pool::bytes_per_slice(&parameters()));
     assert_eq!(assembler.capacity(), slices);
     assembler
@@ -119,11 +119,17 @@ fn decoded<'a>(assembler: &mut Assembler, shreds: impl IntoIterator<Item = &'a V
     }
 }
 
+/// What somebody says who knows no more than the leader's key.
+fn checked(malformed: &MalformedSlice) -> Result<(), Unproven> {
+    malformed.check(&key().verifying_key(), CLUSTER, &parameters())
+}
+
 fn defect<'a>(assembler: &mut Assembler, shreds: impl IntoIterator<Item = &'a Vec<u8>>) -> Defect {
     match decide(assembler, shreds) {
         Decoded::Slice(slice) => panic!("{slice:?}"),
         Decoded::Malformed(malformed) => {
             assert!(malformed.signed.verify(&key().verifying_key(), CLUSTER));
+            assert_eq!(checked(&malformed), Ok(()), "{malformed:?}");
             malformed.defect
         }
     }
@@ -299,7 +305,8 @@ fn shreds_of_different_length_under_one_root_are_malformed() {
     assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
     assert_eq!(insert(&mut assembler, &shreds[6]), Inserted::Complete);
     let Some(Decoded::Malformed(malformed)) = assembler.decode(id(7, 2)) else { panic!("not malformed") };
-    assert_eq!(malformed, MalformedSlice { signed: claim(&view(&shreds[0]), None), defect: Defect::Lengths });
+    assert_eq!((malformed.signed, malformed.defect), (claim(&view(&shreds[0]), None), Defect::Lengths));
+    assert_eq!(checked(&malformed), Ok(()));
     // Others are to find out too: the shreds are still good to relay, and nothing is said twice.
     for bytes in &shreds {
         assert_eq!(insert(&mut assembler, bytes), Inserted::Malformed);
@@ -609,4 +616,88 @@ fn spoilt_signature(shred: &[u8]) -> Vec<u8> {
     let mut spoilt = shred.to_vec();
     spoilt[SHRED_HEADER_BYTES] ^= 1;
     spoilt
+}
+
+fn malformed(assembler: &mut Assembler, id: SliceId) -> MalformedSlice {
+    let mut pieces = encoded(&[1; DATA * PIECE_BYTES]);
+    (0..).zip(&mut pieces).for_each(|(index, piece)| piece[5] ^= 1 << (index % 8));
+    match decide(assembler, &forged(id, false, &pieces)) {
+        Decoded::Malformed(malformed) => malformed,
+        Decoded::Slice(slice) => panic!("{slice:?}"),
+    }
+}
+
+#[test]
+fn what_shows_a_malformed_slice_shows_nothing_with_any_byte_flipped() {
+    let malformed = malformed(&mut assembler(), id(7, 2));
+    let shreds = malformed.shreds.clone().unwrap().to_vec();
+    assert_eq!(shreds.len(), DATA * (2 + shred::wire_bytes(&parameters(), PIECE_BYTES)));
+    let with = |shreds: Vec<u8>| MalformedSlice { shreds: Some(shreds.into()), ..malformed.clone() };
+    for at in 0..shreds.len() {
+        let mut flipped = shreds.clone();
+        flipped[at] ^= 1 << (at % 8);
+        assert!(checked(&with(flipped)).is_err(), "byte {at}");
+    }
+    for length in 0..shreds.len() {
+        assert!(checked(&with(shreds[..length].to_vec())).is_err(), "the first {length} bytes");
+    }
+    let one = 2 + shred::wire_bytes(&parameters(), PIECE_BYTES);
+    assert_eq!(checked(&with([&shreds[..], &shreds[..one]].concat())), Err(Unproven::Count));
+    assert_eq!(checked(&with([&shreds[..one], &shreds[..one]].concat())), Err(Unproven::Count));
+    assert_eq!(checked(&MalformedSlice { defect: Defect::Frame, ..malformed.clone() }), Err(Unproven::Defect));
+    assert_eq!(checked(&MalformedSlice { shreds: None, ..malformed.clone() }), Err(Unproven::NoShreds));
+    let endless = MalformedSlice { defect: Defect::Endless, shreds: None, ..malformed.clone() };
+    assert_eq!(checked(&endless), Err(Unproven::Defect));
+    let other = SigningKey::from_bytes(&[5; 32]).verifying_key();
+    assert_eq!(malformed.check(&other, CLUSTER, &parameters()), Err(Unproven::Shred(0)));
+    assert_eq!(malformed.check(&key().verifying_key(), ClusterId([4; 32]), &parameters()), Err(Unproven::Shred(0)));
+}
+
+#[test]
+fn the_shreds_of_a_slice_do_not_show_it_to_be_malformed() {
+    let shreds = shreds(id(7, 2), false, &payload(1));
+    let signed = claim(&view(&shreds[0]), None);
+    let shown: Vec<u8> = shreds[..DATA]
+        .iter()
+        .flat_map(|bytes| (bytes.len() as u16).to_le_bytes().into_iter().chain(bytes.iter().copied()))
+        .collect();
+    for defect in [Defect::Code, Defect::Frame, Defect::Padding, Defect::Overlong, Defect::Lengths] {
+        let slander = MalformedSlice { signed, defect, shreds: Some(shown.clone().into()) };
+        assert_eq!(checked(&slander), Err(Unproven::Defect));
+    }
+}
+
+#[test]
+fn shreds_are_shown_of_one_malformed_slice_at_a_time() {
+    let mut assembler = assembler();
+    let first = malformed(&mut assembler, id(7, 2));
+    assert!(first.shreds.is_some());
+    assert!(malformed(&mut assembler, id(7, 3)).shreds.is_none(), "the memory is lent");
+    drop(first);
+    let third = malformed(&mut assembler, id(7, 4));
+    assert_eq!(checked(&third), Ok(()));
+}
+
+#[test]
+fn statements_contradict_each_other_in_three_ways_only() {
+    let signed = |slot, index, is_last, root: u8| SignedRoot {
+        id: id(slot, index),
+        is_last,
+        root: Hash([root; 32]),
+        signature: SliceSignature([0; 64]),
+    };
+    let contradict = |first, second| {
+        let both = [Equivocation { first, second }, Equivocation { first: second, second: first }];
+        let [forward, backward] = both.map(|both| both.is_contradiction());
+        assert_eq!(forward, backward);
+        forward
+    };
+    assert!(contradict(signed(7, 2, false, 1), signed(7, 2, false, 2)), "two roots");
+    assert!(contradict(signed(7, 2, false, 1), signed(7, 2, true, 1)), "two flags");
+    assert!(contradict(signed(7, 2, true, 1), signed(7, 3, false, 2)), "beyond the last");
+    assert!(contradict(signed(7, 2, true, 1), signed(7, 3, true, 2)), "two ends");
+    assert!(!contradict(signed(7, 2, false, 1), signed(7, 2, false, 1)), "the same");
+    assert!(!contradict(signed(7, 2, true, 1), signed(7, 1, false, 2)), "before the last");
+    assert!(!contradict(signed(7, 2, true, 1), signed(8, 3, false, 2)), "another slot");
+    assert!(!contradict(signed(7, 2, false, 1), signed(8, 2, false, 2)), "another slot's");
 }

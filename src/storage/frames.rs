@@ -1,0 +1,370 @@
+//! Files of records that are only ever appended to. A crash while a record is written costs that record and no other one.
+//!
+//! ```text
+//! file:   magic 8 | version u32 | cluster id 32 | CRC-32C of these u32 | frame…
+//! frame:  length u32 | CRC-32C of the record u32 | CRC-32C of the eight bytes before u32 | record
+//! ```
+//! Integers are little-endian. The head of a frame has a checksum of its own, so that a spoilt length is not taken for the
+//! file's end, and a spoilt record does not hide those that follow it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use alpenglow_rotor::types::ClusterId;
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Format {
+    /// First bytes of the file.
+    pub(crate) magic: [u8; 8],
+    /// Of what its records hold.
+    pub(crate) version: u32,
+    /// Longest record.
+    pub(crate) record_bytes_max: usize,
+    /// Longest file.
+    pub(crate) file_bytes_max: u64,
+}
+
+const CHECKED_HEADER_BYTES: usize = 8 + 4 + 32;
+/// Bytes before the first frame.
+pub(crate) const HEADER_BYTES: usize = CHECKED_HEADER_BYTES + 4;
+/// Bytes of a frame before its record.
+pub(crate) const FRAME_HEAD_BYTES: usize = 12;
+
+/// Why a file is not one of its format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeaderError {
+    /// Shorter than a header.
+    #[error("it ends within its header, at byte {0}")]
+    Short(usize),
+    /// Another kind of file.
+    #[error("its first bytes are not those of such a file")]
+    Magic,
+    /// Spoilt.
+    #[error("its header is corrupt")]
+    Checksum,
+    /// A later version, perhaps.
+    #[error("its version is {found}, this program knows version {known}")]
+    Version {
+        /// In the file.
+        found: u32,
+        /// Known.
+        known: u32,
+    },
+}
+
+/// How the frames of a file end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With the file.
+    Whole,
+    /// In a frame that was not written to its end, at this byte.
+    Torn(u64),
+    /// In a frame whose head is corrupt, at this byte. What follows cannot be told from it.
+    Lost(u64),
+}
+
+/// A record and where its frame begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'b> {
+    pub(crate) at: u64,
+    /// `None` if it is corrupt.
+    pub(crate) bytes: Option<&'b [u8]>,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(crate) struct Contents<'b> {
+    pub(crate) cluster: ClusterId,
+    pub(crate) records: Vec<Record<'b>>,
+    pub(crate) end: End,
+}
+
+impl Format {
+    fn header(&self, cluster: ClusterId) -> Vec<u8> {
+        let mut header = self.magic.to_vec();
+        header.extend(self.version.to_le_bytes());
+        header.extend(cluster.0);
+        header.extend(crc32c::crc32c(&header).to_le_bytes());
+        header
+    }
+
+    /// Reads the bytes of a file.
+    ///
+    /// # Errors
+    /// [`HeaderError`] if they are no file of this format.
+    pub(crate) fn read<'b>(&self, bytes: &'b [u8]) -> Result<Contents<'b>, HeaderError> {
+        let (header, _) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(HeaderError::Short(bytes.len()))?;
+        let (checked, checksum) = header.split_at(CHECKED_HEADER_BYTES);
+        if checked[..8] != self.magic {
+            return Err(HeaderError::Magic);
+        }
+        if crc32c::crc32c(checked).to_le_bytes() != checksum {
+            return Err(HeaderError::Checksum);
+        }
+        let found = word(&checked[8..]);
+        if found != self.version {
+            return Err(HeaderError::Version { found, known: self.version });
+        }
+        let cluster = ClusterId(checked[12..].try_into().expect("the header has 32 bytes more"));
+        let (records, end) = self.frames(bytes);
+        Ok(Contents { cluster, records, end })
+    }
+
+    fn frames<'b>(&self, bytes: &'b [u8]) -> (Vec<Record<'b>>, End) {
+        let (mut records, mut at) = (Vec::new(), HEADER_BYTES);
+        while at < bytes.len() {
+            let Some((head, rest)) = bytes[at..].split_first_chunk::<FRAME_HEAD_BYTES>() else {
+                return (records, End::Torn(at as u64));
+            };
+            let length = word(head) as usize;
+            let is_sound = crc32c::crc32c(&head[..8]) == word(&head[8..]) && length <= self.record_bytes_max;
+            if !is_sound {
+                // A file system may have made the file longer before it wrote what belongs there.
+                let is_unwritten = rest.iter().all(|byte| *byte == 0);
+                return (records, if is_unwritten { End::Torn(at as u64) } else { End::Lost(at as u64) });
+            }
+            let Some((record, after)) = rest.split_at_checked(length) else {
+                return (records, End::Torn(at as u64));
+            };
+            let is_whole = crc32c::crc32c(record) == word(&head[4..]);
+            if !is_whole && after.is_empty() {
+                return (records, End::Torn(at as u64));
+            }
+            records.push(Record { at: at as u64, bytes: is_whole.then_some(record) });
+            at += FRAME_HEAD_BYTES + length;
+        }
+        (records, End::Whole)
+    }
+
+    fn frame(&self, record: &[u8]) -> Vec<u8> {
+        assert!(record.len() <= self.record_bytes_max, "a record of {} bytes", record.len());
+        let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + record.len());
+        frame.extend((record.len() as u32).to_le_bytes());
+        frame.extend(crc32c::crc32c(record).to_le_bytes());
+        frame.extend(crc32c::crc32c(&frame).to_le_bytes());
+        frame.extend(record);
+        frame
+    }
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(*bytes.first_chunk().expect("four bytes were looked for"))
+}
+
+/// Why a file cannot be appended to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The file system refuses.
+    #[error("cannot use {path}: {source}; give this user the right to write there")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{path} cannot be used: {reason}; move it away, a new one is made at the next start")]
+    Header {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: HeaderError,
+    },
+    /// It is of another cluster.
+    #[error("{path} is of another cluster; give each cluster a data folder of its own, or move the file away")]
+    Cluster {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Its end is lost.
+    #[error("{path} is corrupt at byte {at}; move it away, a new one is made at the next start")]
+    Lost {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+    },
+    /// Longer than such a file gets.
+    #[error("{path} is longer than the {most} bytes that such a file gets; move it away")]
+    TooLong {
+        /// Which file.
+        path: PathBuf,
+        /// The most.
+        most: u64,
+    },
+}
+
+/// A file that is being appended to, by one process alone.
+#[derive(Debug)]
+pub(crate) struct FrameFile {
+    format: Format,
+    file: File,
+    /// End of the last whole frame.
+    end: u64,
+}
+
+impl FrameFile {
+    /// Opens the file, or makes it. Gives the bytes of what is in it; a torn tail is cut off.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what to do.
+    pub(crate) fn open(format: Format, path: &Path, cluster: ClusterId) -> Result<(Self, Vec<u8>), OpenError> {
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut bytes = Vec::new();
+        (&mut file).take(format.file_bytes_max + 1).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > format.file_bytes_max {
+            return Err(OpenError::TooLong { path: path.to_owned(), most: format.file_bytes_max });
+        }
+        // A crash while it was made.
+        let header = format.header(cluster);
+        if bytes.len() < HEADER_BYTES && header.starts_with(&bytes) {
+            file.rewind().and_then(|()| file.write_all(&header)).and_then(|()| file.sync_all()).map_err(io)?;
+            bytes = header;
+        }
+        let contents = format.read(&bytes).map_err(|reason| OpenError::Header { path: path.to_owned(), reason })?;
+        if contents.cluster != cluster {
+            return Err(OpenError::Cluster { path: path.to_owned() });
+        }
+        let end = match contents.end {
+            End::Whole => bytes.len() as u64,
+            End::Torn(at) => at,
+            End::Lost(at) => return Err(OpenError::Lost { path: path.to_owned(), at }),
+        };
+        file.set_len(end).map_err(io)?;
+        bytes.truncate(end as usize);
+        Ok((Self { format, file, end }, bytes))
+    }
+
+    /// Appends a record, on disk when this returns.
+    ///
+    /// # Errors
+    /// When the file system refuses, or there is no room below the format's bound. The file is then as it was before, as
+    /// far as the file system lets it.
+    ///
+    /// # Panics
+    /// If the record is longer than the format's bound.
+    pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        let frame = self.format.frame(record);
+        if self.end + frame.len() as u64 > self.format.file_bytes_max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is full"));
+        }
+        self.file.seek(SeekFrom::Start(self.end))?;
+        let written = self.file.write_all(&frame).and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => self.end += frame.len() as u64,
+            // What was written of it would be overwritten by the next record, but not if that is shorter.
+            Err(_) => self.file.set_len(self.end)?,
+        }
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId([3; 32]);
+    const FORMAT: Format = Format { magic: *b"testfile", version: 7, record_bytes_max: 100, file_bytes_max: 1_000 };
+    const RECORDS: [&[u8]; 4] = [b"one", b"", b"three", &[0; 40]];
+
+    fn bytes() -> Vec<u8> {
+        let frames = RECORDS.iter().flat_map(|record| FORMAT.frame(record));
+        FORMAT.header(CLUSTER).into_iter().chain(frames).collect()
+    }
+
+    fn whole<'b>(contents: &Contents<'b>) -> Vec<&'b [u8]> {
+        contents.records.iter().filter_map(|record| record.bytes).collect()
+    }
+
+    #[test]
+    fn the_layout_is_this() {
+        let header = FORMAT.header(CLUSTER);
+        assert_eq!(header[..12], *b"testfile\x07\0\0\0");
+        assert_eq!((header.len(), header[12..44] == [3; 32]), (HEADER_BYTES, true));
+        // CRC-32C of "123456789" is the checksum's known answer.
+        let frame = FORMAT.frame(b"123456789");
+        assert_eq!(frame[..8], [9, 0, 0, 0, 0x83, 0x92, 0x06, 0xe3]);
+        assert_eq!((frame.len(), &frame[12..]), (21, &b"123456789"[..]));
+    }
+
+    #[test]
+    fn a_file_that_ends_early_gives_the_records_before() {
+        let bytes = bytes();
+        let mut starts = vec![HEADER_BYTES];
+        starts.extend(RECORDS.iter().scan(HEADER_BYTES, |at, record| {
+            *at += FRAME_HEAD_BYTES + record.len();
+            Some(*at)
+        }));
+        for length in 0..=bytes.len() {
+            let read = FORMAT.read(&bytes[..length]);
+            if length < HEADER_BYTES {
+                assert_eq!(read.unwrap_err(), HeaderError::Short(length));
+                continue;
+            }
+            let contents = read.unwrap();
+            let count = starts.iter().filter(|start| **start <= length).count() - 1;
+            assert_eq!(whole(&contents), RECORDS[..count]);
+            let end = if starts.contains(&length) { End::Whole } else { End::Torn(starts[count] as u64) };
+            assert_eq!(contents.end, end, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_costs_its_record_and_never_invents_one() {
+        let bytes = bytes();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            let Ok(contents) = FORMAT.read(&flipped) else {
+                assert!(at < HEADER_BYTES, "byte {at}");
+                continue;
+            };
+            assert!(at >= HEADER_BYTES, "byte {at}");
+            assert!(whole(&contents).iter().all(|record| RECORDS.contains(record)));
+            assert!(whole(&contents).len() < RECORDS.len() || contents.end != End::Whole, "byte {at} went unnoticed");
+        }
+        let mut flipped = bytes;
+        flipped[HEADER_BYTES + FRAME_HEAD_BYTES] ^= 1;
+        let contents = FORMAT.read(&flipped).unwrap();
+        assert_eq!((whole(&contents), contents.end), (RECORDS[1..].to_vec(), End::Whole));
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_records_go_on_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for tail in [&[][..], &[5, 0, 0], &[0; 100], &FORMAT.frame(b"torn")[..14]] {
+            fs::write(&path, [bytes(), tail.to_vec()].concat()).unwrap();
+            let (mut file, before) = FrameFile::open(FORMAT, &path, CLUSTER).unwrap();
+            assert_eq!(before, bytes());
+            file.append(b"next").unwrap();
+            let after = fs::read(&path).unwrap();
+            let contents = FORMAT.read(&after).unwrap();
+            assert_eq!((whole(&contents), contents.end), ([&RECORDS[..], &[b"next"]].concat(), End::Whole));
+        }
+    }
+
+    #[test]
+    fn a_file_is_made_refused_or_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, &FORMAT.header(CLUSTER)[..20]).unwrap();
+        let (mut file, before) = FrameFile::open(FORMAT, &path, CLUSTER).unwrap();
+        assert_eq!(before, FORMAT.header(CLUSTER));
+        while file.append(&[1; 100]).is_ok() {}
+        assert_eq!(fs::read(&path).unwrap().len(), HEADER_BYTES + 8 * (FRAME_HEAD_BYTES + 100));
+        assert!(matches!(FrameFile::open(FORMAT, &path, ClusterId([4; 32])), Err(OpenError::Cluster { .. })));
+        let later = Format { version: 8, ..FORMAT };
+        let refused = FrameFile::open(later, &path, CLUSTER).unwrap_err();
+        assert!(refused.to_string().contains("its version is 7, this program knows version 8"), "{refused}");
+        let mut spoilt = bytes();
+        spoilt[HEADER_BYTES] ^= 1;
+        fs::write(&path, spoilt).unwrap();
+        assert!(matches!(FrameFile::open(FORMAT, &path, CLUSTER), Err(OpenError::Lost { at, .. }) if at == 48));
+    }
+}

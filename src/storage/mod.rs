@@ -1,0 +1,3 @@
+//! What a node keeps on disk.
+
+pub(crate) mod frames;
