@@ -495,6 +495,7 @@ mod tests {
     use std::fs;
     use std::sync::LazyLock;
 
+    use alpenglow_rotor::types::Slot;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -540,12 +541,15 @@ mod tests {
         let genesis = load_bytes(&text).unwrap();
         assert_eq!(genesis.cluster.0, <[u8; 32]>::from(Sha256::digest(&text)));
         assert_eq!((genesis.validators.len(), genesis.voting_keys.len(), genesis.stakes.len()), (3, 3, 3));
-        assert_eq!((genesis.stakes.total(), genesis.validators.stake(ValidatorIndex(0))), (Stake(7), Stake(5)));
+        assert_eq!(
+            (genesis.stakes.at(Slot(4)).total(), genesis.validators.stake(ValidatorIndex(0))),
+            (Stake(7), Stake(5))
+        );
         assert_eq!((genesis.schedule_kind, genesis.seed), (ScheduleKind::RoundRobin, EpochSeed([7; 32])));
         assert_eq!((genesis.delta_block.as_millis(), genesis.delta_timeout.as_millis()), (400, 1_200));
         assert_eq!(genesis.start_time, UNIX_EPOCH + Duration::from_millis(1_764_000_000_123));
         assert_eq!(genesis.coding, CodingParameters::default());
-        assert_eq!(genesis.leader_schedule().leader(alpenglow_rotor::types::Slot(4)), ValidatorIndex(1));
+        assert_eq!(genesis.leader_schedule().leader(Slot(4)), ValidatorIndex(1));
         assert_eq!(genesis.relay_sampler().total_shreds(), 64);
     }
 

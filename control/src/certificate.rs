@@ -209,6 +209,9 @@ pub enum CertificateError {
     /// Bitmaps of another length than the validator set's, or a second one where there is none.
     #[error("a bitmap does not fit the validator set or the kind")]
     Bitmap,
+    /// Signed by a validator that is no member of the slot's epoch.
+    #[error("validator {0} signed, which is no member of the slot's epoch")]
+    NotMember(u16),
     /// Signed by less than the kind needs.
     #[error("signed by {signed} of {total}, less than its kind needs")]
     Stake {
@@ -228,6 +231,7 @@ impl CertificateError {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Bitmap => "certificate_bitmap",
+            Self::NotMember(_) => "certificate_not_member",
             Self::Stake { .. } => "certificate_stake",
             Self::Signature => "certificate_signature",
         }
@@ -238,25 +242,37 @@ impl Certificate {
     /// Stake of those that signed either payload, each counted once.
     #[must_use]
     pub fn stake(&self, stakes: &Stakes) -> Stake {
+        let stakes = stakes.at(self.statement.slot());
+        self.signers_of_either().iter().map(|index| stakes.of(index)).sum()
+    }
+
+    fn signers_of_either(&self) -> Signers {
         let both = self.signers.bits.iter().zip(&self.fallback_signers.bits).map(|(first, second)| first | second);
-        Signers { bits: both.collect() }.iter().map(|index| stakes.of(index)).sum()
+        Signers { bits: both.collect() }
     }
 
     /// The cheap part of the check: bitmaps, then stake.
     ///
     /// # Errors
-    /// [`CertificateError::Bitmap`] or [`CertificateError::Stake`].
+    /// [`CertificateError::Bitmap`], [`CertificateError::NotMember`] or [`CertificateError::Stake`].
     pub fn check_quorum(&self, stakes: &Stakes) -> Result<(), CertificateError> {
         let fits = |signers: &Signers| Signers::from_bytes(stakes.len(), signers.as_bytes()).is_some();
         let stray = self.statement.fallback_payload().is_none() && !self.fallback_signers.is_empty();
         if !fits(&self.signers) || !fits(&self.fallback_signers) || stray {
             return Err(CertificateError::Bitmap);
         }
-        let signed = self.stake(stakes);
-        if signed.is_at_least(self.statement.kind().percent(), stakes.total()) {
+        let epoch = stakes.at(self.statement.slot());
+        let (mut signed, total) = (Stake(0), epoch.total());
+        for signer in self.signers_of_either().iter() {
+            match epoch.of(signer) {
+                Stake(0) => return Err(CertificateError::NotMember(signer.0)),
+                stake => signed += stake,
+            }
+        }
+        if signed.is_at_least(self.statement.kind().percent(), total) {
             Ok(())
         } else {
-            Err(CertificateError::Stake { signed: signed.0, total: stakes.total().0 })
+            Err(CertificateError::Stake { signed: signed.0, total: total.0 })
         }
     }
 }

@@ -121,7 +121,7 @@ impl Checking {
         }
         match consensus.admit(&vote) {
             Admission::Check => {
-                let stake = self.stakes.of(vote.signer);
+                let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
                 self.slot(vote.payload.slot(), consensus).appeared(&vote.payload, stake);
                 self.wait(now, &vote, consensus);
                 Ok(())
@@ -135,6 +135,7 @@ impl Checking {
             Admission::Closed => Err("vote_closed"),
             Admission::Ahead => Err("vote_ahead"),
             Admission::Signer => Err("vote_signer"),
+            Admission::NotMember => Err("vote_not_member"),
         }
     }
 
@@ -166,7 +167,7 @@ impl Checking {
     /// Votes of a checked batch that the Pool wants checked once more, without the others of the batch.
     pub(crate) fn recheck(&mut self, now: Time, votes: &[UnverifiedVote], consensus: &Consensus) {
         for vote in votes {
-            let stake = self.stakes.of(vote.signer);
+            let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
             let slot = self.slot(vote.payload.slot(), consensus);
             match slot.of(vote.payload).find(vote.signer) {
                 // Its place may have been given up with its slot's, and taken once more.
@@ -184,7 +185,7 @@ impl Checking {
     /// The own vote counts as passed, and from the first one of a slot on it matters what others vote instead.
     pub(crate) fn own_vote(&mut self, payload: VotePayload, own: ValidatorIndex, consensus: &Consensus) {
         if payload.slot() > consensus.highest_finalized().slot {
-            let stake = self.stakes.of(own);
+            let stake = self.stakes.at(payload.slot()).of(own);
             self.slot(payload.slot(), consensus).own_vote(payload, stake);
             self.reconsider(payload, consensus);
         }
@@ -285,7 +286,7 @@ impl Checking {
     }
 
     fn wait(&mut self, now: Time, vote: &UnverifiedVote, consensus: &Consensus) {
-        let stake = self.stakes.of(vote.signer);
+        let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
         if self.slot(vote.payload.slot(), consensus).of(vote.payload).push(now, vote, stake) {
             self.began.push_back((now, vote.payload));
         }
@@ -295,7 +296,7 @@ impl Checking {
     /// Something about votes for `payload` has changed.
     fn reconsider(&mut self, payload: VotePayload, consensus: &Consensus) {
         let Some(slot) = self.slots.get_mut(&payload.slot()) else { return };
-        if slot.becomes_disputed(self.stakes.total()) {
+        if slot.becomes_disputed(self.stakes.at(payload.slot()).total()) {
             slot.payloads().iter().for_each(|payload| self.rank(payload, consensus));
         } else {
             self.rank(&payload, consensus);
@@ -310,7 +311,7 @@ impl Checking {
         if let Some(slot) = self.slots.get(&key.0)
             && let Some(ballots) = slot.get(payload).filter(|ballots| ballots.waiting() > 0)
         {
-            urgent = slot.can_decide(payload, &self.stakes, |statement| consensus.is_news(statement));
+            urgent = slot.can_decide(payload, self.stakes.at(key.0), |statement| consensus.is_news(statement));
             due = !urgent && (ballots.overdue || ballots.waiting() >= LARGE_BATCH || slot.is_disputed());
         }
         for (set, belongs) in [(&mut self.urgent, urgent), (&mut self.due, due)] {
@@ -371,7 +372,7 @@ impl Checking {
         let is_barred = |signer: &ValidatorIndex| self.barred.get(signer).is_some_and(|until| now < *until);
         let barred: Vec<_> = slot.get(&payload)?.waiting_signers().filter(is_barred).collect();
         for signer in barred {
-            let stake = self.stakes.of(signer);
+            let stake = self.stakes.at(payload.slot()).of(signer);
             if let Some((signature, _)) = slot.of(payload).remove(signer, stake) {
                 slot.vanished(&payload, stake);
                 consensus.vote_rejected(&UnverifiedVote { payload, signer, signature });
@@ -389,7 +390,7 @@ impl Checking {
             let idle = |statement: &Statement| {
                 let slot = self.slots.get(&statement.slot());
                 !self.in_flight.values().any(|job| *job == InFlight::Certificate(*statement))
-                    && !slot.is_some_and(|slot| slot.is_expected(statement, &self.stakes))
+                    && !slot.is_some_and(|slot| slot.is_expected(statement, self.stakes.at(statement.slot())))
             };
             let &(statement, sender) = self.certificates.keys().find(|(statement, _)| idle(statement))?;
             let certificate = self.certificates.remove(&(statement, sender))?;
@@ -414,7 +415,7 @@ impl Checking {
                 let _ = self.vote(now, second, consensus);
                 continue;
             };
-            let stake = self.stakes.of(second.signer);
+            let stake = self.stakes.at(first.slot()).of(second.signer);
             let ballots = self.slots.get_mut(&key.0).and_then(|slot| slot.get_mut(&first));
             let Some((ballots, (signature, first_waited))) =
                 ballots.and_then(|ballots| ballots.find(second.signer).map(|found| (ballots, found)))
@@ -450,10 +451,10 @@ impl Checking {
         {
             slot.of(payload).checked(stake);
             for signer in verified.iter().flat_map(VerifiedVotes::signers) {
-                slot.of(payload).pass(self.stakes.of(signer));
+                slot.of(payload).pass(self.stakes.at(payload.slot()).of(signer));
             }
             for vote in rejected.iter().filter(|vote| vote.signer.get() < self.stakes.len()) {
-                let stake = self.stakes.of(vote.signer);
+                let stake = self.stakes.at(vote.payload.slot()).of(vote.signer);
                 if slot.of(payload).remove(vote.signer, stake).is_some() {
                     slot.vanished(&payload, stake);
                 }
@@ -487,7 +488,9 @@ impl Checking {
                 && first_waited
                 && let Some(slot) = self.slots.get_mut(&first.slot())
             {
-                votes.votes.iter().for_each(|vote| slot.of(first).insert_checked(vote, self.stakes.of(vote.signer)));
+                votes.votes.iter().for_each(|vote| {
+                    slot.of(first).insert_checked(vote, self.stakes.at(vote.payload.slot()).of(vote.signer))
+                });
                 consensus.votes(now, votes);
             } else if !is_first && first_holds {
                 consensus.votes(now, votes);
@@ -495,7 +498,7 @@ impl Checking {
         }
         for vote in rejected.iter().filter(|vote| first_waited && vote.payload == first) {
             if let Some(slot) = self.slots.get_mut(&first.slot()) {
-                slot.vanished(&first, self.stakes.of(vote.signer));
+                slot.vanished(&first, self.stakes.at(vote.payload.slot()).of(vote.signer));
             }
             consensus.vote_rejected(vote);
         }

@@ -21,7 +21,7 @@ pub struct ConsensusConfig {
     pub own: ValidatorIndex,
     /// Its voting key.
     pub secret_key: SecretKey,
-    /// The validator set's stakes.
+    /// The stakes of each epoch.
     pub stakes: Arc<Stakes>,
     /// Signed into every vote.
     pub cluster: ClusterId,
@@ -50,6 +50,8 @@ pub enum Admission {
     Ahead,
     /// No such validator, or this node itself. Drop.
     Signer,
+    /// A validator that is no member of the slot's epoch. Drop.
+    NotMember,
 }
 
 /// How a block became final.
@@ -309,7 +311,11 @@ impl Consensus {
         }
     }
 
+    /// A node follows epochs that it is no member of as if it voted, and keeps its votes to itself.
     fn enter_own_vote(&mut self, payload: VotePayload) {
+        if !self.stakes.at(payload.slot()).is_member(self.pool.own()) {
+            return;
+        }
         let (vote, checked) = (self.sign)(&self.hashes.of(payload));
         self.own_votes.entry(payload.slot()).or_default().push(vote);
         self.events.push_back(ConsensusEvent::Vote(vote));

@@ -40,7 +40,7 @@ pub struct ControlConfig {
     pub own: ValidatorIndex,
     /// Its voting key.
     pub secret_key: SecretKey,
-    /// The validator set's stakes.
+    /// The stakes of each epoch.
     pub stakes: Arc<Stakes>,
     /// Who leads when.
     pub schedule: Arc<LeaderSchedule>,
@@ -115,8 +115,8 @@ impl ControlConfig {
 /// Why a configuration is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlConfigError {
-    /// This node is not in the validator set.
-    #[error("validator {0} is not among the {1} of the set")]
+    /// This node is no validator of the cluster.
+    #[error("validator {0} is not among the {1} of the cluster")]
     Own(u16, usize),
     /// No slice could hold the largest transaction.
     #[error(

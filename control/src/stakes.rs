@@ -1,48 +1,56 @@
-//! The stakes of a validator set, as the Pool reads them.
+//! The stakes of each epoch's validators, as the Pool reads them.
 
-use alpenglow_rotor::types::{Stake, VALIDATORS_MAX, ValidatorIndex};
+use std::sync::Arc;
 
-/// Stake by validator index, and the total.
+use alpenglow_rotor::epochs::{EpochStakes, Epochs};
+use alpenglow_rotor::schedule::EpochSeed;
+use alpenglow_rotor::types::{Slot, Stake};
+
+/// Stakes by slot.
 #[derive(Clone, Debug)]
 pub struct Stakes {
-    by_validator: Box<[Stake]>,
-    total: Stake,
+    epochs: Arc<Epochs>,
 }
 
 impl Stakes {
-    /// Stakes in the order of the validator set.
+    /// Stakes that never change, in the order of the validator set.
     ///
     /// # Panics
-    /// If there are none or more than [`VALIDATORS_MAX`], or if the total is zero or overflows: a validator set
-    /// excludes all of it.
+    /// If there are none or more than [`VALIDATORS_MAX`](alpenglow_rotor::types::VALIDATORS_MAX), if one is zero, or if the
+    /// total overflows: a validator set excludes all of it.
     #[must_use]
     pub fn new(stakes: Vec<Stake>) -> Self {
-        assert!(!stakes.is_empty() && stakes.len() <= VALIDATORS_MAX);
-        let total = stakes.iter().try_fold(0u64, |sum, stake| sum.checked_add(stake.0)).map(Stake);
-        let total = total.expect("a validator set's total fits u64");
-        assert!(total > Stake(0));
-        Self { by_validator: stakes.into_boxed_slice(), total }
+        let epochs = Epochs::endless(stakes, EpochSeed([0; 32])).expect("the stakes of a validator set");
+        Self::of_epochs(Arc::new(epochs))
     }
 
-    /// How many validators there are.
+    /// The stakes of every epoch of a cluster.
+    #[must_use]
+    pub const fn of_epochs(epochs: Arc<Epochs>) -> Self {
+        Self { epochs }
+    }
+
+    /// How many validators the cluster has, members of an epoch or not.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
-    pub const fn len(&self) -> usize {
-        self.by_validator.len()
+    pub fn len(&self) -> usize {
+        self.epochs.validators()
     }
 
-    /// The stake of all.
+    /// What counts in a slot.
     #[must_use]
-    pub const fn total(&self) -> Stake {
-        self.total
+    pub fn at(&self, slot: Slot) -> &EpochStakes {
+        self.epochs.stakes(slot)
     }
 
-    /// The stake of one.
-    ///
-    /// # Panics
-    /// If there is no such validator.
+    /// Which of [`Stakes::sets`] a slot has.
     #[must_use]
-    pub fn of(&self, validator: ValidatorIndex) -> Stake {
-        self.by_validator[validator.get()]
+    pub fn set_index(&self, slot: Slot) -> usize {
+        self.epochs.set_index(slot)
+    }
+
+    /// All sets that follow each other.
+    pub fn sets(&self) -> impl ExactSizeIterator<Item = &EpochStakes> {
+        self.epochs.sets()
     }
 }

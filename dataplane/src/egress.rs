@@ -93,7 +93,7 @@ impl Egress {
                 }
                 Some(ToShard::Broadcast { kind, body }) => self.outbox.broadcast(kind, body),
                 Some(ToShard::SendTo { to, kind, body }) => {
-                    if to != self.audience.own && to.get() < self.audience.by_decreasing_stake.len() {
+                    if to != self.audience.own && to.get() < self.audience.everybody.len() {
                         self.outbox.send_to(to, kind, body);
                     } else {
                         self.counters.add(Counter::NoSuchReceiver, 1);

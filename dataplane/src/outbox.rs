@@ -97,10 +97,10 @@ impl Outbox {
         if self.round.is_empty() {
             return None;
         }
-        if audience.by_decreasing_stake.get(self.rank) == Some(&audience.own) {
+        if audience.everybody.get(self.rank) == Some(&audience.own) {
             self.rank += 1;
         }
-        let receiver = audience.by_decreasing_stake.get(self.rank).copied();
+        let receiver = audience.everybody.get(self.rank).copied();
         if receiver.is_none() {
             self.round.clear();
             self.rank = 0;

@@ -5,6 +5,9 @@
 //! each datagram (a header of its own, the body), takes as long or longer: for 13 datagrams of 1,232 bytes to 3 peers over
 //! loopback 20 µs gathered and 22 µs in pieces (medians).
 
+use std::sync::Arc;
+
+use alpenglow_rotor::epochs::Epochs;
 use alpenglow_rotor::parameters::TOTAL_SHREDS_MAX;
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{Time, ValidatorIndex};
@@ -47,14 +50,17 @@ impl Positions {
     }
 }
 
-/// Everybody in the order in which copies go out.
+/// Who gets what this node sends, in the order in which it goes out.
 pub(crate) struct Audience {
     pub(crate) own: ValidatorIndex,
-    pub(crate) by_decreasing_stake: Box<[ValidatorIndex]>,
+    /// All validators of the cluster, who get messages.
+    pub(crate) everybody: Box<[ValidatorIndex]>,
+    /// Who gets a slot's shreds.
+    pub(crate) epochs: Arc<Epochs>,
 }
 
-/// Copies of one slice's shreds on their way to everybody but the slice's leader and this node: to the next window's
-/// leader first, who needs the block to build on it, then by decreasing stake (paper §2.2).
+/// Copies of one slice's shreds on their way to the slot's audience but for the slice's leader and this node: to the next
+/// window's leader first, who needs the block to build on it, then by decreasing stake (paper §2.2).
 pub(crate) struct FanOut {
     pub(crate) slice: SliceId,
     pub(crate) leader: ValidatorIndex,
@@ -87,7 +93,7 @@ impl FanOut {
         loop {
             let receiver = match self.rank {
                 0 => self.next_leader,
-                rank => *audience.by_decreasing_stake.get(rank - 1)?,
+                rank => *audience.epochs.audience(self.slice.slot).get(rank - 1)?,
             };
             let is_repeated = self.rank > 0 && receiver == self.next_leader;
             if receiver != audience.own && receiver != self.leader && !is_repeated {
@@ -133,8 +139,7 @@ impl FanOut {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use alpenglow_rotor::schedule::EpochSeed;
     use alpenglow_rotor::types::{ClusterId, SliceIndex, Slot, Stake};
     use alpenglow_rotor::validators::ValidatorSet;
     use ed25519_dalek::SigningKey;
@@ -154,7 +159,8 @@ mod tests {
         let validators = ValidatorSet::new(validators.collect()).unwrap();
         let cluster = ClusterId([2; 32]);
         let keys = PairwiseKeys::derive(&identity(1), &validators, cluster, OWN).unwrap();
-        let audience = Audience { own: OWN, by_decreasing_stake: validators.by_decreasing_stake().into() };
+        let epochs = Arc::new(Epochs::of_set(&validators, EpochSeed([3; 32])));
+        let audience = Audience { own: OWN, everybody: validators.by_decreasing_stake().into(), epochs };
         (audience, Letterhead::new(cluster, OWN, Arc::new(keys)))
     }
 

@@ -267,7 +267,11 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     let letterhead = Letterhead::new(config.cluster, config.own, Arc::clone(&keys));
     let shredder = Shredder::with_kernel(config.coding, config.cluster, config.kernel);
     let encoder = Encoder::new(config.coding, shredder, SliceSigner::new(&config.identity));
-    let audience = Audience { own: config.own, by_decreasing_stake: config.validators.by_decreasing_stake().into() };
+    let audience = Audience {
+        own: config.own,
+        everybody: config.validators.by_decreasing_stake().into(),
+        epochs: Arc::clone(config.schedule.epochs()),
+    };
     let pacer = config.egress_mbit.map(|mbit| Pacer::new(mbit.get(), config.shards));
     let memory_bytes = config.slice_memory_bytes / config.shards;
     let intake = Intake::new(IntakeParts {

@@ -396,7 +396,11 @@ impl Input {
                 Admission::Check | Admission::Conflict | Admission::ConflictAgain => {
                     consensus.votes(*now, VerifiedVotes::assume_checked(vec![*vote]));
                 }
-                Admission::Redundant | Admission::Closed | Admission::Ahead | Admission::Signer => {}
+                Admission::Redundant
+                | Admission::Closed
+                | Admission::Ahead
+                | Admission::Signer
+                | Admission::NotMember => {}
             },
             Self::Certificate(certificate) => {
                 if consensus.wants(&UnverifiedCertificate(certificate.clone())) {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use alpenglow_rotor::epochs::EpochStakes;
 use alpenglow_rotor::types::{Stake, Time, ValidatorIndex};
 
 use crate::bls::SignatureBytes;
 use crate::certificate::Statement;
-use crate::stakes::Stakes;
 use crate::vote::{UnverifiedVote, VotePayload};
 
 /// Shares of the stake at which votes of one kind change something in a slot that is disputed (protocol.md §4, §5).
@@ -194,7 +194,7 @@ impl SlotBallots {
     pub(super) fn can_decide(
         &self,
         payload: &VotePayload,
-        stakes: &Stakes,
+        stakes: &EpochStakes,
         is_news: impl Fn(&Statement) -> bool,
     ) -> bool {
         let Some(ballots) = self.get(payload).filter(|ballots| ballots.waiting() > 0) else { return false };
@@ -212,7 +212,7 @@ impl SlotBallots {
     }
 
     /// Whether checks under way complete this certificate, if what they check is right.
-    pub(super) fn is_expected(&self, statement: &Statement, stakes: &Stakes) -> bool {
+    pub(super) fn is_expected(&self, statement: &Statement, stakes: &EpochStakes) -> bool {
         let concerned = || payloads(statement).filter_map(|payload| self.get(&payload));
         let expected: Stake = concerned().map(Ballots::expected).sum();
         concerned().any(|ballots| ballots.checks > 0)

@@ -146,7 +146,8 @@ impl SlotCertificates {
 pub(crate) struct Pool {
     own: ValidatorIndex,
     stakes: Arc<Stakes>,
-    quorums: Quorums,
+    /// By set of [`Stakes::sets`].
+    quorums: Box<[Quorums]>,
     /// Of open slots, at most `vote_slots_max`, the highest ones.
     votes: BTreeMap<Slot, SlotVotes>,
     vote_slots_max: usize,
@@ -175,7 +176,7 @@ impl Pool {
     pub(crate) fn new(own: ValidatorIndex, stakes: Arc<Stakes>) -> Self {
         Self {
             own,
-            quorums: Quorums::new(stakes.total()),
+            quorums: stakes.sets().map(|set| Quorums::new(set.total())).collect(),
             vote_slots_max: (VOTE_PLACES_MAX / stakes.len()).max(VOTE_SLOTS_MIN),
             stakes,
             votes: BTreeMap::new(),
@@ -190,6 +191,10 @@ impl Pool {
             unsettled: BTreeSet::new(),
             safe: VecDeque::new(),
         }
+    }
+
+    pub(crate) const fn own(&self) -> ValidatorIndex {
+        self.own
     }
 
     pub(crate) const fn highest_finalized(&self) -> BlockId {
@@ -296,6 +301,9 @@ impl Pool {
         if vote.signer == self.own || vote.signer.get() >= self.stakes.len() {
             return Admission::Signer;
         }
+        if !self.stakes.at(slot).is_member(vote.signer) {
+            return Admission::NotMember;
+        }
         if self.is_closed(slot) {
             return Admission::Closed;
         }
@@ -339,6 +347,8 @@ impl Pool {
         if self.is_closed(slot) || slot > self.votes_through() {
             return;
         }
+        let epoch = self.stakes.at(slot);
+        assert!(batch.signers().all(|signer| epoch.is_member(signer)), "only members' votes are admitted");
         let Some(votes) = self.votes_of(slot) else { return };
         let fits = |vote: &UnverifiedVote| matches!(votes.fit(vote.signer, &vote.payload), Fit::New | Fit::Taken);
         if batch.votes.iter().all(fits) {
@@ -368,9 +378,10 @@ impl Pool {
                 votes.take(validator, &batch.payload);
             }
         }
-        votes.store(&batch.payload, batch.signers(), batch.sum, &self.stakes, &self.quorums);
+        let quorums = &self.quorums[self.stakes.set_index(slot)];
+        votes.store(&batch.payload, batch.signers(), batch.sum, self.stakes.at(slot), quorums);
         self.unsettled.insert(slot);
-        let Some(statement) = votes.proven(&batch.payload, &self.quorums) else { return };
+        let Some(statement) = votes.proven(&batch.payload, quorums) else { return };
         let known = self.certificates.get(&slot);
         if known.is_none_or(|known| !known.imply(&statement) && known.has_room_for(&statement)) {
             let certificate = votes.certify(statement);
@@ -548,7 +559,8 @@ impl Pool {
     fn settle(&mut self, slot: Slot) {
         let Some(votes) = self.votes.get_mut(&slot) else { return };
         let Some(own) = votes.first(self.own) else { return };
-        let candidates: Vec<Hash> = votes.safe_to_notar_candidates(own, &self.quorums).collect();
+        let quorums = &self.quorums[self.stakes.set_index(slot)];
+        let candidates: Vec<Hash> = votes.safe_to_notar_candidates(own, quorums).collect();
         for hash in candidates {
             let block = BlockId { slot, hash };
             match self.blocks.parent(block) {
@@ -560,7 +572,7 @@ impl Pool {
             }
         }
         let Some(votes) = self.votes.get_mut(&slot) else { return };
-        if votes.becomes_safe_to_skip(own, &self.quorums) {
+        if votes.becomes_safe_to_skip(own, &self.quorums[self.stakes.set_index(slot)]) {
             self.safe.push_back(PoolEvent::SafeToSkip(slot));
         }
     }

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use alpenglow_rotor::epochs::EpochStakes;
 use alpenglow_rotor::types::{BlockId, Hash, Slot, Stake, ValidatorIndex};
 
 use super::Quorums;
 use super::batch_sum::BatchSum;
 use crate::bls::{Signature, SignatureSum};
 use crate::certificate::{Certificate, Signers, Statement};
-use crate::stakes::Stakes;
 use crate::vote::VotePayload;
 
 /// Notar-fallback votes that a validator may cast in a slot: no correct one needs more (paper §2.5).
@@ -300,7 +300,7 @@ impl SlotVotes {
         payload: &VotePayload,
         signers: impl Iterator<Item = ValidatorIndex>,
         sum: Signature,
-        stakes: &Stakes,
+        stakes: &EpochStakes,
         quorums: &Quorums,
     ) {
         match payload {
@@ -357,7 +357,7 @@ impl SlotVotes {
         hash: HashIndex,
         signers: impl Iterator<Item = ValidatorIndex>,
         sum: Signature,
-        stakes: &Stakes,
+        stakes: &EpochStakes,
         quorums: &Quorums,
     ) {
         let entry = &mut self.hashes[usize::from(hash)];

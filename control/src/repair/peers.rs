@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use alpenglow_rotor::types::{Time, ValidatorIndex};
+use alpenglow_rotor::epochs::EpochStakes;
+use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -56,8 +57,9 @@ struct Peer {
 pub(super) struct Peers {
     own: ValidatorIndex,
     peers: Vec<Peer>,
-    /// Stake of all validators up to and with each.
-    stake_through: Vec<u64>,
+    stakes: Stakes,
+    /// By set of [`Stakes::sets`]: stake of all validators up to and with each.
+    stake_through: Vec<Vec<u64>>,
     open_max: u16,
     random: ChaCha8Rng,
 }
@@ -71,38 +73,44 @@ impl Peers {
             penalty: 0,
             penalty_since: Time(0),
         };
-        let stakes = (0..stakes.len()).map(|index| stakes.of(ValidatorIndex(index as u16)).0);
-        let stake_through: Vec<u64> = stakes
-            .scan(0, |sum, stake| {
-                *sum += stake;
+        let validators = (0..stakes.len() as u16).map(ValidatorIndex);
+        let through = |set: &EpochStakes| {
+            let through = validators.clone().scan(0, |sum, v| {
+                *sum += set.of(v).0;
                 Some(*sum)
-            })
-            .collect();
+            });
+            through.collect()
+        };
         Self {
             own,
-            peers: stake_through.iter().map(|_| peer()).collect(),
-            stake_through,
+            peers: validators.clone().map(|_| peer()).collect(),
+            stake_through: stakes.sets().map(through).collect(),
+            stakes: stakes.clone(),
             open_max: limits.open_max,
             random: ChaCha8Rng::from_seed(seed),
         }
     }
 
-    /// How many others there are.
-    pub(super) fn others(&self) -> usize {
-        self.peers.len() - 1
+    /// How many others there are to be asked, see [`Peers::choose`].
+    pub(super) fn others(&self, epoch_of: Slot) -> usize {
+        let epoch = self.stakes.at(epoch_of);
+        epoch.members().len() - usize::from(epoch.is_member(self.own))
     }
 
-    /// Somebody to ask for something whose answer costs so many bytes, and who is not `excluded`.
+    /// Somebody to ask for something whose answer costs so many bytes: a member of the epoch of slot `epoch_of`, and not
+    /// `excluded`.
     pub(super) fn choose(
         &mut self,
         now: Time,
         cost: u64,
+        epoch_of: Slot,
         excluded: impl Fn(ValidatorIndex) -> bool,
     ) -> Option<ValidatorIndex> {
-        let total = *self.stake_through.last().expect("a validator set is not empty");
+        let set = self.stakes.set_index(epoch_of);
+        let total = self.stakes.at(epoch_of).total().0;
         for _ in 0..DRAWS {
             let point = self.below(total);
-            let drawn = self.stake_through.partition_point(|through| *through <= point);
+            let drawn = self.stake_through[set].partition_point(|through| *through <= point);
             let penalty = self.penalty(now, drawn);
             let declined = penalty > 0 && self.random.next_u64() >> (64 - penalty) != 0;
             let drawn_index = ValidatorIndex(drawn as u16);
@@ -110,21 +118,23 @@ impl Peers {
                 return Some(drawn_index);
             }
         }
-        self.choose_among_all(now, cost, excluded)
+        self.choose_among_all(now, cost, epoch_of, excluded)
     }
 
     fn choose_among_all(
         &mut self,
         now: Time,
         cost: u64,
+        epoch_of: Slot,
         excluded: impl Fn(ValidatorIndex) -> bool,
     ) -> Option<ValidatorIndex> {
         let mut left: Vec<(usize, u64)> = Vec::new();
         let mut total = 0u64;
         for peer in 0..self.peers.len() {
-            if !excluded(ValidatorIndex(peer as u16)) && self.may_ask(now, peer, cost) {
-                let before = if peer == 0 { 0 } else { self.stake_through[peer - 1] };
-                let weight = ((self.stake_through[peer] - before) >> self.penalty(now, peer)).max(1);
+            let index = ValidatorIndex(peer as u16);
+            let stake = self.stakes.at(epoch_of).of(index).0;
+            if stake > 0 && !excluded(index) && self.may_ask(now, peer, cost) {
+                let weight = (stake >> self.penalty(now, peer)).max(1);
                 total = total.saturating_add(weight);
                 left.push((peer, weight));
             }
@@ -225,7 +235,7 @@ mod tests {
     fn chosen(peers: &mut Peers, draws: usize, now: Time) -> Vec<usize> {
         let mut times = vec![0; peers.peers.len()];
         for _ in 0..draws {
-            let peer = peers.choose(now, 1, |_| false).expect("somebody is left");
+            let peer = peers.choose(now, 1, Slot(1), |_| false).expect("somebody is left");
             times[peer.get()] += 1;
         }
         times
@@ -270,7 +280,7 @@ mod tests {
         };
         let mut by_open = peers(&[1_000; 3], limits);
         let mut asked = 0;
-        while let Some(peer) = by_open.choose(NOW, 1, |_| false) {
+        while let Some(peer) = by_open.choose(NOW, 1, Slot(1), |_| false) {
             by_open.asked(peer, 1);
             asked += 1;
         }
@@ -278,7 +288,7 @@ mod tests {
         let ask_and_answer = |cost: u64| {
             let mut peers = peers(&[1_000; 3], limits);
             let mut asked = 0;
-            while let Some(peer) = peers.choose(NOW, cost, |_| false) {
+            while let Some(peer) = peers.choose(NOW, cost, Slot(1), |_| false) {
                 peers.asked(peer, cost);
                 peers.answered(peer);
                 asked += 1;
@@ -292,8 +302,8 @@ mod tests {
     fn who_is_excluded_is_never_asked() {
         let mut peers = peers(&[1_000, 1_000_000, 1, 1], unlimited());
         for _ in 0..100 {
-            assert_ne!(peers.choose(NOW, 1, |peer| peer.get() == 1), Some(ValidatorIndex(1)));
+            assert_ne!(peers.choose(NOW, 1, Slot(1), |peer| peer.get() == 1), Some(ValidatorIndex(1)));
         }
-        assert_eq!(peers.choose(NOW, 1, |_| true), None);
+        assert_eq!(peers.choose(NOW, 1, Slot(1), |_| true), None);
     }
 }

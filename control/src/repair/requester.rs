@@ -312,9 +312,11 @@ impl Requester {
                 Want::LastSlice | Want::Roots { .. } => 2 * REPAIR_BODY_BYTES_MAX as u64,
                 Want::Shreds { .. } => slice_cost(&self.coding),
             };
-            let Some(peer) = self.peers.choose(now, cost, |peer| fetch.lacking.contains(&peer)) else {
+            // Of a block of an earlier epoch: those that are there now; they had to follow before.
+            let epoch_of = block.slot.max(self.closed_through);
+            let Some(peer) = self.peers.choose(now, cost, epoch_of, |peer| fetch.lacking.contains(&peer)) else {
                 fetch.pending.push_front(pending);
-                if fetch.lacking.len() >= self.peers.others() {
+                if fetch.lacking.len() >= self.peers.others(epoch_of) {
                     fetch.lacking.clear();
                     fetch.paused_until = now.after(2 * self.limits.answer_timeout);
                 } else {

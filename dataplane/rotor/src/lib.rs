@@ -37,6 +37,7 @@
 
 pub mod assembler;
 mod draw;
+pub mod epochs;
 pub mod erasure;
 pub mod leader_key;
 pub mod merkle;

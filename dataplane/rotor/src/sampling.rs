@@ -3,16 +3,19 @@
 //! With Gamma shreds in a slice, the stakes are measured in units of which a *bin* holds as many as the total stake S,
 //! so a validator with stake s owns `s * Gamma` units and all stakes together fill Gamma bins exactly. A validator fills
 //! `floor(s * Gamma / S)` bins alone: those seats are certain. What is left of all validators is laid out in an order
-//! drawn once for the epoch and cut every S units into k bins; of each, one validator is drawn for a slice in proportion to its units there.
+//! drawn once for a set of stakes and cut every S units into k bins; of each, one validator is drawn for a slice in proportion to its units there.
 //! So the expected number of a validator's seats is exactly `s * Gamma / S`, and only fractions of a seat are left to chance.
 //!
 //! The seats are then assigned to shred indices in an order drawn for each slice. Otherwise validators with certain
 //! seats would always relay the same indices, say the data shreds, and with the drawn order every index has a relay in proportion to stake.
 
+use std::sync::Arc;
+
 use crate::draw;
+use crate::epochs::{EpochStakes, Epochs};
 use crate::schedule::EpochSeed;
 use crate::slice::SliceId;
-use crate::types::ValidatorIndex;
+use crate::types::{Slot, ValidatorIndex};
 use crate::validators::ValidatorSet;
 
 const ORDER_DOMAIN: &str = "alpenglow bin order 1";
@@ -26,10 +29,9 @@ struct Part {
     units_through: u64,
 }
 
-/// Draws a slice's relays.
+/// The bins of one set of stakes.
 #[derive(Clone, Debug)]
-pub struct RelaySampler {
-    seed: EpochSeed,
+struct Bins {
     /// The units in a bin: the total stake.
     bin_units: u64,
     /// A validator once for each bin that it fills alone, in index order.
@@ -40,17 +42,14 @@ pub struct RelaySampler {
     bin_ends: Box<[usize]>,
 }
 
-impl RelaySampler {
-    /// Fills the bins: `total_shreds` (Gamma) of them, as many as a slice has shreds. The order of what is left of the stakes
-    /// is a Fisher-Yates shuffle of the index order, from the ChaCha20 stream keyed by
-    /// SHA-256("alpenglow bin order 1" | epoch seed).
-    #[must_use]
-    pub fn new(validators: &ValidatorSet, seed: EpochSeed, total_shreds: usize) -> Self {
-        let bin_units = validators.total_stake().0;
-        let seats = |v| u128::from(validators.stake(v).0) * total_shreds as u128 / u128::from(bin_units);
-        let rest = |v| (u128::from(validators.stake(v).0) * total_shreds as u128 % u128::from(bin_units)) as u64;
-        let certain: Box<[_]> = validators.indices().flat_map(|v| std::iter::repeat_n(v, seats(v) as usize)).collect();
-        let mut order: Vec<_> = validators.indices().filter(|&v| rest(v) > 0).collect();
+impl Bins {
+    fn new(stakes: &EpochStakes, seed: EpochSeed, total_shreds: usize) -> Self {
+        let bin_units = stakes.total().0;
+        let seats = |v| u128::from(stakes.of(v).0) * total_shreds as u128 / u128::from(bin_units);
+        let rest = |v| (u128::from(stakes.of(v).0) * total_shreds as u128 % u128::from(bin_units)) as u64;
+        let members = stakes.members().iter().copied();
+        let certain: Box<[_]> = members.clone().flat_map(|v| std::iter::repeat_n(v, seats(v) as usize)).collect();
+        let mut order: Vec<_> = members.filter(|&v| rest(v) > 0).collect();
         draw::shuffle(&mut draw::stream(ORDER_DOMAIN, &seed, &[]), &mut order);
 
         let mut parts = Vec::with_capacity(order.len() + total_shreds);
@@ -69,36 +68,67 @@ impl RelaySampler {
             }
         }
         assert!(filled == 0 && certain.len() + bin_ends.len() == total_shreds, "all stakes fill Gamma bins exactly");
-        Self { seed, bin_units, certain, parts: parts.into(), bin_ends: bin_ends.into() }
+        Self { bin_units, certain, parts: parts.into(), bin_ends: bin_ends.into() }
+    }
+}
+
+/// Draws a slice's relays.
+#[derive(Clone, Debug)]
+pub struct RelaySampler {
+    epochs: Arc<Epochs>,
+    total_shreds: usize,
+    /// By set of [`Epochs::sets`].
+    sets: Box<[Bins]>,
+}
+
+impl RelaySampler {
+    /// The relays that `seed` gives among `validators`, in one epoch without end; see [`RelaySampler::of_epochs`].
+    #[must_use]
+    pub fn new(validators: &ValidatorSet, seed: EpochSeed, total_shreds: usize) -> Self {
+        Self::of_epochs(Arc::new(Epochs::of_set(validators, seed)), total_shreds)
+    }
+
+    /// Fills the bins of each set: `total_shreds` (Gamma) of them, as many as a slice has shreds. The order of what is left
+    /// of the stakes is a Fisher-Yates shuffle of the index order, from the ChaCha20 stream keyed by
+    /// SHA-256("alpenglow bin order 1" | seed of the set's first epoch).
+    #[must_use]
+    pub fn of_epochs(epochs: Arc<Epochs>, total_shreds: usize) -> Self {
+        let bins = epochs.sets().zip(epochs.set_seeds()).map(|(stakes, seed)| Bins::new(stakes, seed, total_shreds));
+        Self { total_shreds, sets: bins.collect(), epochs }
     }
 
     /// Number of seats that [`RelaySampler::sample`] fills: Gamma.
     #[must_use]
     pub const fn total_shreds(&self) -> usize {
-        self.certain.len() + self.bin_ends.len()
+        self.total_shreds
     }
 
-    /// Who fills each seat with how many chances out of [`RelaySampler::chances`]: the certain seats, then the drawn ones.
+    /// Who fills each seat of a slice of `slot` with how many chances out of [`RelaySampler::chances`]: the certain seats, then the drawn ones.
     /// Seats are drawn independently of each other, before they are assigned to shred indices.
-    pub fn seats(&self) -> impl Iterator<Item = Vec<(ValidatorIndex, u64)>> + '_ {
-        let certain = self.certain.iter().map(|&validator| vec![(validator, self.bin_units)]);
-        let starts = std::iter::once(0).chain(self.bin_ends.iter().copied());
-        let drawn = starts.zip(&self.bin_ends).map(|(start, &end)| {
+    pub fn seats(&self, slot: Slot) -> impl Iterator<Item = Vec<(ValidatorIndex, u64)>> + '_ {
+        let bins = self.bins(slot);
+        let certain = bins.certain.iter().map(|&validator| vec![(validator, bins.bin_units)]);
+        let starts = std::iter::once(0).chain(bins.bin_ends.iter().copied());
+        let drawn = starts.zip(&bins.bin_ends).map(|(start, &end)| {
             let mut before = 0;
             let units = |part: &Part| {
                 let units = part.units_through - before;
                 before = part.units_through;
                 (part.validator, units)
             };
-            self.parts[start..end].iter().map(units).collect()
+            bins.parts[start..end].iter().map(units).collect()
         });
         certain.chain(drawn)
     }
 
     /// The chances that those who may fill a seat have together: the total stake.
     #[must_use]
-    pub const fn chances(&self) -> u64 {
-        self.bin_units
+    pub fn chances(&self, slot: Slot) -> u64 {
+        self.bins(slot).bin_units
+    }
+
+    fn bins(&self, slot: Slot) -> &Bins {
+        &self.sets[self.epochs.set_index(slot)]
     }
 
     /// Writes the relay of each shred index of the slice to `relays`. From the ChaCha20 stream keyed by SHA-256("alpenglow slice relays 1" |
@@ -114,14 +144,15 @@ impl RelaySampler {
         let mut place = [0; 10];
         place[..8].copy_from_slice(&slice.slot.0.to_le_bytes());
         place[8..].copy_from_slice(&(slice.index.get() as u16).to_le_bytes());
-        let mut stream = draw::stream(SLICE_DOMAIN, &self.seed, &place);
+        let mut stream = draw::stream(SLICE_DOMAIN, &self.epochs.seed(slice.slot), &place);
 
-        let (certain, drawn) = relays.split_at_mut(self.certain.len());
-        certain.copy_from_slice(&self.certain);
+        let bins = self.bins(slice.slot);
+        let (certain, drawn) = relays.split_at_mut(bins.certain.len());
+        certain.copy_from_slice(&bins.certain);
         let mut start = 0;
-        for (relay, &end) in drawn.iter_mut().zip(&self.bin_ends) {
-            let bin = &self.parts[start..end];
-            let unit = draw::below(&mut stream, self.bin_units);
+        for (relay, &end) in drawn.iter_mut().zip(&bins.bin_ends) {
+            let bin = &bins.parts[start..end];
+            let unit = draw::below(&mut stream, bins.bin_units);
             *relay = bin[bin.partition_point(|part| part.units_through <= unit)].validator;
             start = end;
         }
@@ -134,7 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::{SliceIndex, Slot};
+    use crate::types::SliceIndex;
     use crate::validators::tests::set;
 
     fn slice(slot: u64, index: usize) -> SliceId {
@@ -150,13 +181,13 @@ mod tests {
     /// Each validator's units over all seats.
     fn units(sampler: &RelaySampler, validators: usize) -> Vec<u128> {
         let mut units = vec![0; validators];
-        for seat in sampler.seats() {
+        for seat in sampler.seats(Slot(0)) {
             for &(validator, chances) in &seat {
                 assert!(chances > 0, "a part is never empty");
                 units[validator.get()] += u128::from(chances);
             }
             let filled: u64 = seat.iter().map(|(_, chances)| chances).sum();
-            assert_eq!(filled, sampler.chances(), "every seat is filled to the unit");
+            assert_eq!(filled, sampler.chances(Slot(0)), "every seat is filled to the unit");
         }
         units
     }

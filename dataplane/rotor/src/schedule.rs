@@ -1,6 +1,9 @@
-//! Who leads which window: the same answer on every validator, from the epoch seed alone.
+//! Who leads which window: the same answer on every validator, from the epoch's stakes and seed alone.
+
+use std::sync::Arc;
 
 use crate::draw;
+use crate::epochs::{EpochStakes, Epochs};
 use crate::types::{Slot, ValidatorIndex};
 use crate::validators::ValidatorSet;
 
@@ -15,7 +18,7 @@ pub struct EpochSeed(pub [u8; 32]);
 pub enum ScheduleKind {
     /// Each window's leader is drawn in proportion to stake.
     StakeWeighted,
-    /// Window w is led by validator w mod n.
+    /// Window w is led by the epoch's member number w mod n of n, in index order.
     RoundRobin,
 }
 
@@ -23,41 +26,59 @@ pub enum ScheduleKind {
 #[derive(Clone, Debug)]
 pub struct LeaderSchedule {
     kind: ScheduleKind,
-    seed: EpochSeed,
-    /// For each validator its own stake and those of all before it.
-    stake_through: Box<[u64]>,
+    epochs: Arc<Epochs>,
+    /// By set of [`Epochs::sets`], for each validator its own stake and those of all before it.
+    stake_through: Box<[Box<[u64]>]>,
 }
 
 impl LeaderSchedule {
-    /// The schedule that `seed` gives for `validators`.
+    /// The schedule that `seed` gives for `validators`, in one epoch without end.
     #[must_use]
     pub fn new(kind: ScheduleKind, seed: EpochSeed, validators: &ValidatorSet) -> Self {
-        let mut total = 0;
-        let stake_through = validators.indices().map(|v| {
-            total += validators.stake(v).0;
-            total
-        });
-        Self { kind, seed, stake_through: stake_through.collect() }
+        Self::of_epochs(kind, Arc::new(Epochs::of_set(validators, seed)))
+    }
+
+    /// The schedule of all epochs.
+    #[must_use]
+    pub fn of_epochs(kind: ScheduleKind, epochs: Arc<Epochs>) -> Self {
+        let stake_through = |stakes: &EpochStakes| {
+            let through = (0..epochs.validators() as u16).scan(0, |total, v| {
+                *total += stakes.of(ValidatorIndex(v)).0;
+                Some(*total)
+            });
+            through.collect()
+        };
+        Self { kind, stake_through: epochs.sets().map(stake_through).collect(), epochs }
+    }
+
+    /// The epochs that it is for.
+    #[must_use]
+    pub const fn epochs(&self) -> &Arc<Epochs> {
+        &self.epochs
     }
 
     /// The leader of `slot`'s window. Weighted by stake it is the validator that owns the unit of stake numbered by a
     /// uniform draw below the total (stakes laid out in index order), from the ChaCha20 stream keyed by
     /// SHA-256("alpenglow leader window 1" | epoch seed | window as u64 little-endian).
     ///
-    /// Costs a hash and a ChaCha20 block and allocates nothing; a caller that asks for every shred should remember the
+    /// Costs a hash or two and a ChaCha20 block and allocates nothing; a caller that asks for every shred should remember the
     /// answer for the window.
     #[must_use]
     pub fn leader(&self, slot: Slot) -> ValidatorIndex {
         let window = slot.window();
-        let leader = match self.kind {
-            ScheduleKind::RoundRobin => (window % self.stake_through.len() as u64) as usize,
-            ScheduleKind::StakeWeighted => {
-                let total = self.stake_through[self.stake_through.len() - 1];
-                let unit = draw::below(&mut draw::stream(DOMAIN, &self.seed, &window.to_le_bytes()), total);
-                self.stake_through.partition_point(|&through| through <= unit)
+        match self.kind {
+            ScheduleKind::RoundRobin => {
+                let members = self.epochs.stakes(slot).members();
+                members[(window % members.len() as u64) as usize]
             }
-        };
-        ValidatorIndex(leader as u16)
+            ScheduleKind::StakeWeighted => {
+                let stake_through = &self.stake_through[self.epochs.set_index(slot)];
+                let total = stake_through[stake_through.len() - 1];
+                let seed = self.epochs.seed(slot);
+                let unit = draw::below(&mut draw::stream(DOMAIN, &seed, &window.to_le_bytes()), total);
+                ValidatorIndex(stake_through.partition_point(|&through| through <= unit) as u16)
+            }
+        }
     }
 }
 

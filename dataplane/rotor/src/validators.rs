@@ -1,11 +1,11 @@
-//! The validators of an epoch: who they are and what stake each has.
+//! The validators of a cluster: who they are and what stake each has.
 
 use ed25519_dalek::VerifyingKey;
 
 use crate::types::{Stake, VALIDATORS_MAX, ValidatorIndex};
 
-/// The validators of an epoch, in the order of the genesis file. Every one has stake and an identity that is its alone,
-/// and the stakes' sum fits 64 bits.
+/// The validators of a cluster, in the order of the genesis file. Every one has an identity that is its alone, and their stakes
+/// at genesis have a sum that fits 64 bits.
 #[derive(Clone, Debug)]
 pub struct ValidatorSet {
     identities: Vec<VerifyingKey>,
@@ -27,7 +27,7 @@ pub enum ValidatorSetError {
         /// Length of the list.
         found: usize,
     },
-    /// A validator without stake.
+    /// A validator without stake, where all must have some.
     #[error("validator {validator} has no stake")]
     ZeroStake {
         /// Its position.
@@ -64,6 +64,16 @@ impl ValidatorSet {
     /// # Errors
     /// [`ValidatorSetError`] names the first defect.
     pub fn new(validators: Vec<([u8; 32], Stake)>) -> Result<Self, ValidatorSetError> {
+        let without = validators.iter().position(|(_, stake)| stake.0 == 0);
+        let set = Self::with_later_members(validators)?;
+        without.map_or(Ok(set), |validator| Err(ValidatorSetError::ZeroStake { validator }))
+    }
+
+    /// Like [`ValidatorSet::new`], but those that become members in a later epoch have no stake yet.
+    ///
+    /// # Errors
+    /// [`ValidatorSetError`] names the first defect.
+    pub fn with_later_members(validators: Vec<([u8; 32], Stake)>) -> Result<Self, ValidatorSetError> {
         match validators.len() {
             0 => return Err(ValidatorSetError::Empty),
             found if found > VALIDATORS_MAX => return Err(ValidatorSetError::TooMany { found }),
@@ -72,9 +82,6 @@ impl ValidatorSet {
         let mut total = 0_u64;
         let mut identities = Vec::with_capacity(validators.len());
         for (validator, (identity, stake)) in validators.iter().enumerate() {
-            if stake.0 == 0 {
-                return Err(ValidatorSetError::ZeroStake { validator });
-            }
             total = total.checked_add(stake.0).ok_or(ValidatorSetError::StakeOverflow)?;
             identities.push(checked_identity(identity, validator)?);
         }
@@ -99,13 +106,13 @@ impl ValidatorSet {
         self.stakes.len()
     }
 
-    /// Sum of all stakes, above zero.
+    /// Sum of all stakes at genesis.
     #[must_use]
     pub const fn total_stake(&self) -> Stake {
         self.total
     }
 
-    /// Stake of `validator`, above zero.
+    /// Stake of `validator` at genesis; see [`crate::epochs`] for that of a later epoch.
     ///
     /// # Panics
     /// If `validator` is not in the set.

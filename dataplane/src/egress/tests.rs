@@ -84,7 +84,8 @@ fn fixture() -> Fixture {
         counters: Arc::clone(&counters),
     };
     let engine = Engine::new(EngineKind::IoUring, RingDepth { submissions: 128, completions: 512 }, parts).unwrap();
-    let audience = Audience { own: OWN, by_decreasing_stake: validators.by_decreasing_stake().into() };
+    let epochs = Arc::clone(schedule.epochs());
+    let audience = Audience { own: OWN, everybody: validators.by_decreasing_stake().into(), epochs };
     let letterhead = Letterhead::new(CLUSTER, OWN, Arc::new(keys));
     let shredder = Shredder::with_kernel(coding, CLUSTER, Kernel::best());
     let encoder = Encoder::new(coding, shredder, SliceSigner::new(&identity(OWN.get())));

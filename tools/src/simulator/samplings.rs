@@ -5,7 +5,7 @@
 
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::EpochSeed;
-use alpenglow_rotor::types::ValidatorIndex;
+use alpenglow_rotor::types::{Slot, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -60,9 +60,9 @@ impl Sampling for Partition {
 
     fn seats(&self, validators: &ValidatorSet, seed: EpochSeed, total_shreds: usize) -> Vec<Seats> {
         let sampler = RelaySampler::new(validators, seed, total_shreds);
-        let chances = sampler.chances() as f64;
+        let chances = sampler.chances(Slot::GENESIS) as f64;
         let probability = |(validator, of_chances)| (validator, of_chances as f64 / chances);
-        let seats = sampler.seats();
+        let seats = sampler.seats(Slot::GENESIS);
         seats.map(|seat| Seats { count: 1, probabilities: seat.into_iter().map(probability).collect() }).collect()
     }
 }
