@@ -46,6 +46,11 @@ bench-dataplane *FLAGS:
 bench-votes *FLAGS:
     cargo run --release -p alpenglow-bench -- votes {{FLAGS}}
 
+# Fuzzes what bytes from outside first meet, each target for so many seconds, with AddressSanitizer. Needs cargo-fuzz
+# (`cargo install cargo-fuzz`).
+fuzz SECONDS="60":
+    bash .ci/fuzz {{SECONDS}}
+
 # Licences, bans and sources of all dependencies.
 deny:
     cargo deny check bans licenses sources
