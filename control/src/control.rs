@@ -1,5 +1,7 @@
 //! Everything joined: what comes in goes to the part it concerns, and what follows from it comes out, in order.
 
+mod leading;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use crate::production::{Production, ProductionConfig, SliceSent};
 use crate::repair::{RepairConfig, RepairMessage, RepairStatistics, Repaired, RequestLimits, Requester, Responder};
 use crate::stakes::Stakes;
 use crate::standstill::Standstill;
-use crate::transactions::{Selection, TransactionLimits, Transactions};
+use crate::transactions::{TransactionLimits, Transactions};
 use crate::vote::Vote;
 
 /// Blocks whose notarization is remembered, so that it is reported once: more than can be notarized and not yet
@@ -401,6 +403,7 @@ impl Control {
             BlokstorEvent::Complete(block) => self.block_complete(now, block),
             BlokstorEvent::Repaired(block) => {
                 self.consensus.block_held(now, block.id, block.parent);
+                self.lead_on(now, block.id);
                 self.observe(Event::BlockComplete { block, own: false });
             }
             BlokstorEvent::Dead { slot, block, reason } => self.block_dead(slot, block, reason),
@@ -436,6 +439,7 @@ impl Control {
             self.production.block_complete(now, block.id);
             self.observe_production();
         }
+        self.lead_on(now, block.id);
         self.observe(Event::BlockComplete { block, own });
     }
 
@@ -512,26 +516,6 @@ impl Control {
             self.production.stop();
         }
         self.observe(Event::Decided { slot: block.slot, decision: Decision::Finalized { block, how } });
-    }
-
-    /// The window that begins at `first` is ready: its leader produces, every other one stops.
-    fn begin_window(&mut self, now: Time, first: Slot, parent: BlockId) {
-        self.window = first;
-        self.production.stop();
-        let leader = self.schedule.leader(first);
-        let next_leader = self.schedule.leader(first.window_last().next());
-        self.transactions.window_changed(now, leader, next_leader);
-        if leader == self.own && first > self.consensus.highest_finalized().slot {
-            let selection = Selection::excluding(self.blokstor.chain_transactions(parent));
-            self.production.begin(now, first, parent, selection);
-            self.observe_production();
-        }
-    }
-
-    fn observe_production(&mut self) {
-        if let Some(slot) = self.production.slot() {
-            self.observe(Event::ProductionBegan(slot));
-        }
     }
 
     fn report_barred(&mut self, barred: &[ValidatorIndex]) {

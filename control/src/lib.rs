@@ -49,7 +49,9 @@
 //!   or this node has voted in it, which it has when its timer fired.
 //! - A final block that never arrives is waited for a bounded number of slots; then the application goes on after a
 //!   gap, and is told ([`Output::FinalizedGap`](output::Output::FinalizedGap)).
-//! - Blocks are made without optimistic handover: a window's leader starts at ParentReady. Deadlines are absolute.
+//! - A window's leader begins when it holds the block of the slot before, or has ParentReady. Until ParentReady it uses
+//!   at most half of its first block's slices. If its parent is not among the ready ones then, it goes on from the first
+//!   that is, packs everything again, and the rest of the block still takes delta_block. Deadlines are absolute.
 //! - After 10 s without a newly finalized slot, certificates and own votes are sent again, spread out, from the start
 //!   on even if nothing was ever finalized. delta_timeout does not grow yet.
 //! - Who sends a wrong signature is ignored for 10 s, not longer: a ban of an epoch could split a cluster over one

@@ -153,6 +153,15 @@ pub enum Event {
     },
     /// This node leads and begins a block.
     ProductionBegan(Slot),
+    /// This node leads, and the block that it began before ParentReady goes on from another parent.
+    ParentChanged {
+        /// The block's slot.
+        slot: Slot,
+        /// What it began on.
+        from: BlockId,
+        /// What it is a child of.
+        to: BlockId,
+    },
     /// Nothing was finalized for long: certificates and votes are sent again.
     Standstill {
         /// Highest finalized slot.

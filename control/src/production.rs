@@ -1,9 +1,16 @@
-//! Block production by the leader of a window, without optimistic handover (paper §2.7): it starts at ParentReady,
-//! then makes one block per slot, each on its predecessor, without waiting for votes.
+//! Block production by the leader of a window, with optimistic handover (paper §2.7): it begins on the last block it
+//! holds, and makes one block per slot, each on its predecessor, without waiting for votes.
 //!
-//! Deadlines are absolute: slot i of the window ends (i + 1) * delta_block after the window's start, and its last
+//! Until ParentReady it *streams*: slices leave as ever, but the block has no end yet, and at least half of its slices
+//! are kept for later. When another block turns out to be the parent, the next slice says so, and what went before it
+//! counts no more: its transactions are packed again.
+//!
+//! From ParentReady on deadlines are absolute: slot i of the window ends (i + 1) * delta_block later, and its last
 //! slice leaves then. Shredding, sending and learning the block's hash happen after that, in the next slot's time, so
 //! that lateness does not add up over a window.
+//!
+//! A window's first slice, and the one that states another parent, leave at once with what is pending: the sooner
+//! others see them, the sooner they know the leader alive and its chain.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -67,7 +74,10 @@ pub struct Production {
 #[derive(Debug)]
 struct Window {
     first: Slot,
-    start: Time,
+    /// What its first block states as its parent.
+    parent: BlockId,
+    /// When the first slot's time begins. `None` while the parent is not ready.
+    start: Option<Time>,
     /// The slot in production.
     slot: Slot,
     /// `None` while the predecessor's hash is not known.
@@ -79,8 +89,8 @@ struct Window {
 #[derive(Debug)]
 struct Draft {
     builder: SliceBuilder,
-    /// When the slice got its first byte; `None` while it is empty.
-    opened: Option<Time>,
+    /// When the slice is to leave even if it is not full; `None` while it is empty.
+    due: Option<Time>,
     index: usize,
 }
 
@@ -91,18 +101,51 @@ impl Production {
         Self { config, window: None, in_flight: BTreeMap::new(), outgoing: VecDeque::new() }
     }
 
-    /// Begins the window whose first slot is `first`, at `start`, on `parent`; `selection` passes over the
-    /// transactions on that chain. A window in production already is replaced.
+    /// Streams the first block of the window that begins at `first` on `parent`, which need not be ready yet;
+    /// `selection` passes over the transactions on that chain. A window in production already is replaced.
     ///
     /// # Panics
     /// If `first` is not the first slot of its window.
-    pub fn begin(&mut self, start: Time, first: Slot, parent: BlockId, selection: Selection) {
+    pub fn stream(&mut self, now: Time, first: Slot, parent: BlockId, selection: Selection) {
         assert!(first.is_window_first());
         self.stop();
         // What never came back from an earlier window must not count against this one.
         self.in_flight.retain(|id, _| id.slot >= first);
-        let draft = Draft::new(parent, start, self.config.slice_payload_bytes);
-        self.window = Some(Window { first, start, slot: first, draft: Some(draft), selection });
+        let draft = Some(Draft::new(parent, now, self.config.slice_payload_bytes));
+        self.window = Some(Window { first, parent, start: None, slot: first, draft, selection });
+    }
+
+    /// The window that is streamed, and what on.
+    #[must_use]
+    pub fn streaming(&self) -> Option<(Slot, BlockId)> {
+        let window = self.window.as_ref().filter(|window| window.start.is_none())?;
+        Some((window.first, window.parent))
+    }
+
+    /// The block that is streamed goes on from `parent` instead; `selection` passes over the transactions on that
+    /// chain. Slices sent before count no more. [`Self::ready`] is to follow, so that this happens once.
+    ///
+    /// # Panics
+    /// If nothing is streamed, or on `parent` already.
+    pub fn change_parent(&mut self, now: Time, parent: BlockId, selection: Selection) {
+        let bytes_max = self.config.slice_payload_bytes;
+        let window = self.streamed();
+        assert_ne!(window.parent, parent, "a parent changes to another one");
+        let draft = window.draft.as_mut().expect("what is streamed has no end yet");
+        let statement =
+            if draft.index == 0 { ParentStatement::Parent(parent) } else { ParentStatement::Changed(parent) };
+        draft.builder = SliceBuilder::new(statement, bytes_max);
+        draft.due = Some(now);
+        window.parent = parent;
+        window.selection = selection;
+    }
+
+    /// The parent of the window that is streamed is ready: the time of its first slot begins at `start`.
+    ///
+    /// # Panics
+    /// If nothing is streamed.
+    pub fn ready(&mut self, start: Time) {
+        self.streamed().start = Some(start);
     }
 
     /// The slot in production.
@@ -125,7 +168,8 @@ impl Production {
             && window.draft.is_none()
             && window.slot.previous() == Some(block.slot)
         {
-            window.draft = Some(Draft::new(block, now, self.config.slice_payload_bytes));
+            let due = now.after(self.config.slice_interval);
+            window.draft = Some(Draft::new(block, due, self.config.slice_payload_bytes));
         }
     }
 
@@ -146,10 +190,9 @@ impl Production {
     pub fn next_timeout(&self) -> Option<Time> {
         let window = self.window.as_ref()?;
         let draft = window.draft.as_ref()?;
-        let deadline = self.deadline(window);
-        let due =
-            draft.opened.filter(|_| self.may_send_more(draft)).map(|opened| opened.after(self.config.slice_interval));
-        Some(due.map_or(deadline, |due| due.min(deadline)).max(window.start))
+        let due = draft.due.filter(|_| self.may_send_more(window, draft));
+        let next = due.into_iter().chain(self.deadline(window)).min()?;
+        Some(window.start.map_or(next, |start| next.max(start)))
     }
 
     /// The next slice to send.
@@ -160,13 +203,14 @@ impl Production {
     /// Fills the open slice and lets it go if it is time. Returns whether another slice may have to go right after
     /// it.
     fn step(&mut self, now: Time, transactions: &Transactions) -> bool {
-        let Some(window) = self.window.as_ref().filter(|window| now >= window.start) else { return false };
-        let past_deadline = now >= self.deadline(window);
-        let may_send_more = window.draft.as_ref().is_some_and(|draft| self.may_send_more(draft));
+        let started = |window: &&Window| window.start.is_none_or(|start| now >= start);
+        let Some(window) = self.window.as_ref().filter(started) else { return false };
+        let past_deadline = self.deadline(window).is_some_and(|deadline| now >= deadline);
+        let may_send_more = window.draft.as_ref().is_some_and(|draft| self.may_send_more(window, draft));
         let Some(window) = &mut self.window else { return false };
         let Some(draft) = &mut window.draft else { return false };
-        let full = draft.fill(now, transactions, &mut window.selection);
-        let due = draft.opened.is_some_and(|opened| now >= opened.after(self.config.slice_interval));
+        let full = draft.fill(now.after(self.config.slice_interval), transactions, &mut window.selection);
+        let due = draft.due.is_some_and(|due| now >= due);
         if past_deadline {
             self.send(true);
         } else if may_send_more && (full || due) {
@@ -184,7 +228,7 @@ impl Production {
         let id = SliceId { slot: window.slot, index };
         let empty = SliceBuilder::new(ParentStatement::Nothing, self.config.slice_payload_bytes);
         let payload = std::mem::replace(&mut draft.builder, empty).finish().into();
-        draft.opened = None;
+        draft.due = None;
         draft.index += 1;
         if is_last {
             window.draft = None;
@@ -198,29 +242,38 @@ impl Production {
         self.outgoing.push_back(outgoing);
     }
 
-    fn may_send_more(&self, draft: &Draft) -> bool {
-        draft.index + 1 < self.config.slices_max && self.in_flight.len() < self.config.in_flight_max
+    fn streamed(&mut self) -> &mut Window {
+        self.window.as_mut().filter(|window| window.start.is_none()).expect("a window is streamed")
     }
 
-    fn deadline(&self, window: &Window) -> Time {
-        let slots = window.slot.0 - window.first.0 + 1;
-        window.start.after(self.config.delta_block * u32::try_from(slots).expect("a window has few slots"))
+    fn may_send_more(&self, window: &Window, draft: &Draft) -> bool {
+        let slices_max = self.config.slices_max;
+        // Room is kept for the last slice; while streaming for half of the block, should its parent change.
+        let before = if window.start.is_some() { slices_max - 1 } else { slices_max / 2 };
+        draft.index < before && self.in_flight.len() < self.config.in_flight_max
+    }
+
+    /// When the slot in production ends, if that is known.
+    fn deadline(&self, window: &Window) -> Option<Time> {
+        let slots = u32::try_from(window.slot.0 - window.first.0 + 1).expect("a window has few slots");
+        Some(window.start?.after(self.config.delta_block * slots))
     }
 }
 
 impl Draft {
-    fn new(parent: BlockId, now: Time, slice_payload_bytes: usize) -> Self {
+    fn new(parent: BlockId, due: Time, slice_payload_bytes: usize) -> Self {
         let builder = SliceBuilder::new(ParentStatement::Parent(parent), slice_payload_bytes);
-        Self { builder, opened: Some(now), index: 0 }
+        Self { builder, due: Some(due), index: 0 }
     }
 
-    /// Packs what fits, and says whether something was left over because the slice is full.
-    fn fill(&mut self, now: Time, transactions: &Transactions, selection: &mut Selection) -> bool {
+    /// Packs what fits, and says whether something was left over because the slice is full. One that was empty is to
+    /// leave at `due`.
+    fn fill(&mut self, due: Time, transactions: &Transactions, selection: &mut Selection) -> bool {
         while let Some(transaction) = transactions.peek(selection) {
             if !self.builder.push(transaction) {
                 return true;
             }
-            self.opened.get_or_insert(now);
+            self.due.get_or_insert(due);
             Transactions::take(selection);
         }
         false
@@ -278,14 +331,29 @@ mod tests {
         BlockId { slot: Slot(slot), hash: Hash([slot as u8; 32]) }
     }
 
+    /// The window at `first`, whose parent is ready from the start.
+    fn begin(production: &mut Production, first: u64, parent: BlockId) {
+        production.stream(START, Slot(first), parent, Selection::default());
+        production.ready(START);
+    }
+
+    /// Of each slice that leaves: what it says of the parent, and its transactions' first bytes.
+    fn contents(production: &mut Production) -> Vec<(ParentStatement, Vec<u8>)> {
+        std::iter::from_fn(|| production.poll_slice())
+            .map(|slice| {
+                let content = SliceContent::parse(slice.id.index, &slice.payload).unwrap();
+                (content.parent, content.transactions().map(|transaction| transaction[0]).collect())
+            })
+            .collect()
+    }
+
     #[test]
     fn a_slice_leaves_when_due_when_full_and_the_last_at_the_deadline() {
         let (mut production, mut pool) = (Production::new(config()), pool());
-        production.begin(START, Slot(4), block(3), Selection::default());
+        begin(&mut production, 4, block(3));
+        assert_eq!(production.next_timeout(), Some(START));
         production.advance(START, &pool);
-        assert_eq!(production.next_timeout(), Some(at(10)), "the parent statement is the slice's first byte");
-        production.advance(at(10), &pool);
-        assert_eq!(leaving(&mut production), [(4, 0, false)]);
+        assert_eq!(leaving(&mut production), [(4, 0, false)], "a window's first slice does not wait");
         assert_eq!(production.next_timeout(), Some(at(400)), "an empty slice waits for its first byte");
         add(&mut pool, 1, 600);
         production.advance(at(50), &pool);
@@ -298,12 +366,15 @@ mod tests {
         production.advance(at(400), &pool);
         assert_eq!(leaving(&mut production), [(4, 3, true)]);
         assert_eq!(production.next_timeout(), None, "the next slot needs this block's hash");
+        assert!(production.slice_sent(&sent(4, 3)).is_some());
+        production.block_complete(at(405), block(4));
+        assert_eq!(production.next_timeout(), Some(at(415)), "the parent statement is the slice's first byte");
     }
 
     #[test]
     fn defect_19_late_sending_does_not_make_blocks_longer() {
         let (mut production, pool) = (Production::new(config()), pool());
-        production.begin(START, Slot(4), block(3), Selection::default());
+        begin(&mut production, 4, block(3));
         let mut ends = Vec::new();
         let mut now = START;
         for slot in 4..8 {
@@ -328,12 +399,14 @@ mod tests {
     #[test]
     fn window_zero_has_three_slots() {
         let (mut production, pool) = (Production::new(config()), pool());
-        production.begin(START, Slot(1), BlockId::GENESIS, Selection::default());
+        begin(&mut production, 1, BlockId::GENESIS);
         production.advance(Time(START.0 - 1), &pool);
         assert!(leaving(&mut production).is_empty(), "the start lies ahead");
+        production.advance(START, &pool);
+        assert_eq!(leaving(&mut production), [(1, 0, false)]);
         for slot in 1..4 {
             production.advance(at(400 * slot), &pool);
-            assert_eq!(leaving(&mut production), [(slot, 0, true)]);
+            assert_eq!(leaving(&mut production), [(slot, usize::from(slot == 1), true)]);
             production.block_complete(at(400 * slot), block(slot));
         }
         assert_eq!(production.slot(), None);
@@ -343,7 +416,7 @@ mod tests {
     fn slices_in_flight_are_bounded_and_go_on_when_some_are_sent() {
         let (mut production, mut pool) = (Production::new(config()), pool());
         (0..20).for_each(|number| add(&mut pool, number, 1_024));
-        production.begin(START, Slot(4), block(3), Selection::default());
+        begin(&mut production, 4, block(3));
         production.advance(START, &pool);
         assert_eq!(leaving(&mut production).len(), 4);
         assert_eq!(production.next_timeout(), Some(at(400)), "what must wait does not wake the loop");
@@ -361,7 +434,7 @@ mod tests {
         let config = ProductionConfig { in_flight_max: usize::MAX, ..config() };
         let (mut production, mut pool) = (Production::new(config), pool());
         (0..1_100).for_each(|number| add(&mut pool, number, 1_024));
-        production.begin(START, Slot(4), block(3), Selection::default());
+        begin(&mut production, 4, block(3));
         production.advance(START, &pool);
         assert_eq!(leaving(&mut production).len(), SLICES_MAX - 1);
         production.advance(at(400), &pool);
@@ -375,14 +448,117 @@ mod tests {
         let mut bytes = vec![0; 300];
         bytes[0] = 3;
         let on_chain = BTreeSet::from([crate::block::TransactionId::of(&bytes)]);
-        production.begin(START, Slot(4), block(3), Selection::excluding(on_chain));
+        production.stream(START, Slot(4), block(3), Selection::excluding(on_chain));
+        production.ready(START);
         production.advance(START, &pool);
         production.advance(at(400), &pool);
-        let mut packed = Vec::new();
-        while let Some(slice) = production.poll_slice() {
-            let content = SliceContent::parse(slice.id.index, &slice.payload).unwrap();
-            packed.extend(content.transactions().map(|transaction| transaction[0]));
-        }
+        let packed: Vec<u8> = contents(&mut production).into_iter().flat_map(|(_, packed)| packed).collect();
         assert_eq!(packed, [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn what_is_streamed_goes_on_when_its_parent_is_ready() {
+        let (mut production, mut pool) = (Production::new(config()), pool());
+        production.stream(START, Slot(4), block(3), Selection::default());
+        assert_eq!(production.streaming(), Some((Slot(4), block(3))));
+        production.advance(START, &pool);
+        assert_eq!(leaving(&mut production), [(4, 0, false)]);
+        assert_eq!(production.next_timeout(), None, "a block without an end has no deadline");
+        add(&mut pool, 1, 300);
+        production.advance(at(600), &pool);
+        production.advance(at(610), &pool);
+        assert_eq!(contents(&mut production), [(ParentStatement::Nothing, vec![1])]);
+        add(&mut pool, 2, 300);
+        production.advance(at(695), &pool);
+        production.ready(at(700));
+        assert_eq!((production.streaming(), production.next_timeout()), (None, Some(at(705))));
+        production.advance(at(705), &pool);
+        assert_eq!(contents(&mut production), [(ParentStatement::Nothing, vec![2])]);
+        assert_eq!(production.next_timeout(), Some(at(1_100)), "from then on it takes a slot's time");
+        production.advance(at(1_100), &pool);
+        assert_eq!(leaving(&mut production), [(4, 3, true)]);
+        production.block_complete(at(1_101), block(4));
+        production.advance(at(1_500), &pool);
+        assert_eq!(leaving(&mut production), [(5, 0, true)]);
+    }
+
+    #[test]
+    fn another_parent_is_stated_once_and_everything_is_packed_again() {
+        let (mut production, mut pool) = (Production::new(config()), pool());
+        let other = BlockId { slot: Slot(2), ..block(3) };
+        (0..3).for_each(|number| add(&mut pool, number, 600));
+        let mut bytes = vec![0; 600];
+        bytes[0] = 2;
+        let on_chain = BTreeSet::from([crate::block::TransactionId::of(&bytes)]);
+        production.stream(START, Slot(4), block(3), Selection::excluding(on_chain));
+        production.advance(START, &pool);
+        assert_eq!(contents(&mut production), [(ParentStatement::Parent(block(3)), vec![0])]);
+        production.change_parent(at(5), other, Selection::default());
+        production.ready(at(5));
+        production.advance(at(5), &pool);
+        assert_eq!(
+            contents(&mut production),
+            [(ParentStatement::Changed(other), vec![0]), (ParentStatement::Nothing, vec![1]),]
+        );
+        production.advance(at(405), &pool);
+        assert_eq!(contents(&mut production), [(ParentStatement::Nothing, vec![2])]);
+        production.block_complete(at(406), block(4));
+        production.advance(at(805), &pool);
+        assert_eq!(contents(&mut production), [(ParentStatement::Parent(block(4)), vec![])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a window is streamed")]
+    fn a_parent_changes_once_at_most() {
+        let mut production = Production::new(config());
+        production.stream(START, Slot(4), block(3), Selection::default());
+        production.change_parent(START, block(2), Selection::default());
+        production.ready(START);
+        production.change_parent(START, block(3), Selection::default());
+    }
+
+    #[test]
+    fn before_anything_was_sent_another_parent_is_simply_the_parent() {
+        let (mut production, pool) = (Production::new(config()), pool());
+        production.stream(START, Slot(4), block(3), Selection::default());
+        production.change_parent(START, block(2), Selection::default());
+        production.ready(START);
+        production.advance(START, &pool);
+        assert_eq!(contents(&mut production), [(ParentStatement::Parent(block(2)), vec![])]);
+    }
+
+    #[test]
+    fn half_of_the_slices_are_kept_for_after_a_change_of_parent() {
+        for slices_max in [1, 2, 5, 100, SLICES_MAX] {
+            let config = ProductionConfig { in_flight_max: usize::MAX, slices_max, ..config() };
+            let (mut production, mut pool) = (Production::new(config), pool());
+            (0..1_100).for_each(|number| add(&mut pool, number, 1_024));
+            production.stream(START, Slot(4), block(3), Selection::default());
+            production.advance(START, &pool);
+            production.advance(at(50), &pool);
+            assert_eq!(leaving(&mut production).len(), slices_max / 2, "of {slices_max}");
+            assert_eq!(production.next_timeout(), None, "what must wait does not wake the loop");
+            production.change_parent(at(60), block(2), Selection::default());
+            production.ready(at(60));
+            production.advance(at(60), &pool);
+            production.advance(at(460), &pool);
+            let rest = contents(&mut production);
+            assert_eq!(rest.len(), slices_max - slices_max / 2, "of {slices_max}");
+            let changes = |(statement, _): &&_| matches!(statement, ParentStatement::Changed(_));
+            assert_eq!(rest.iter().filter(changes).count(), usize::from(slices_max > 1));
+        }
+    }
+
+    #[test]
+    fn a_stopped_leader_sends_nothing_more() {
+        let (mut production, mut pool) = (Production::new(config()), pool());
+        (0..20).for_each(|number| add(&mut pool, number, 1_024));
+        production.stream(START, Slot(4), block(3), Selection::default());
+        production.advance(START, &pool);
+        production.stop();
+        production.advance(at(500), &pool);
+        assert!(leaving(&mut production).is_empty());
+        assert_eq!((production.slot(), production.streaming(), production.next_timeout()), (None, None, None));
+        assert!(production.slice_sent(&sent(4, 0)).is_none());
     }
 }

@@ -8,7 +8,7 @@ use crate::seeds;
 use crate::world::{MS, Random, Setup, World};
 
 /// A transaction that is like no other; its length varies.
-fn transaction(number: u64) -> Vec<u8> {
+pub(crate) fn transaction(number: u64) -> Vec<u8> {
     let length = 8 + (number * 37 % 1_017) as usize;
     let mut bytes = vec![number as u8; length];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -16,7 +16,7 @@ fn transaction(number: u64) -> Vec<u8> {
 }
 
 /// Submits `count` transactions, one every `every_ms`, each to one of `to`.
-fn submit(world: &mut World, count: u64, every_ms: u64, to: &[usize]) {
+pub(crate) fn submit(world: &mut World, count: u64, every_ms: u64, to: &[usize]) {
     let start = world.now;
     for number in 0..count {
         world.run_until(alpenglow_rotor::types::Time(start.0 + number * every_ms * MS));
@@ -25,7 +25,7 @@ fn submit(world: &mut World, count: u64, every_ms: u64, to: &[usize]) {
 }
 
 /// Every node alive handed over each of `count` transactions once.
-fn assert_each_once(world: &World, count: u64) {
+pub(crate) fn assert_each_once(world: &World, count: u64) {
     for node in world.alive() {
         let mut times: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         for transaction in world.finalized_transactions(node) {

@@ -6,6 +6,7 @@
 mod clients;
 mod faults;
 mod garbage;
+mod handover;
 mod hostile;
 mod oracle;
 mod paths;

@@ -120,6 +120,11 @@ impl Oracle {
         let root = |slice: &Slice| self.recoder.root(slice.leader_stamp_ns, &slice.payload);
         let roots: Vec<Hash> = block.slices.iter().map(root).collect();
         assert_eq!(merkle::block_hash(&roots), block.id.hash, "node {node}, {replay}");
+        // A payload's first byte tells what it says of the parent; 2 changes it.
+        let mut changes = (0..block.slices.len()).filter(|&index| block.slices[index].payload[0] == 2);
+        assert_eq!(block.first_counted.get(), changes.next().unwrap_or(0), "node {node}, {replay}");
+        assert_eq!(changes.next(), None, "node {node}, a second change of parent, {replay}");
+        assert!(block.first_counted.get() == 0 || block.id.slot.is_window_first(), "node {node}, {replay}");
         let decided = seen.decided.get(&block.id.slot).and_then(|(_, hash, _)| *hash);
         assert_eq!(decided, Some(block.id.hash), "node {node} handed over what is not final, {replay}");
         seen.tip = Some(block.id);
