@@ -8,7 +8,7 @@ use alpenglow_control::bls::{SecretKey, SignatureBytes};
 use alpenglow_control::certificate::VerifiedCertificate;
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::control::{Control, ControlConfig};
-use alpenglow_control::evidence::Proof;
+use alpenglow_control::evidence::{Authority, Proof};
 use alpenglow_control::input::Input;
 use alpenglow_control::message::{Message, decode_certificate, decode_vote};
 use alpenglow_control::output::Output;
@@ -16,13 +16,16 @@ use alpenglow_control::production::{OutgoingSlice, SliceSent};
 use alpenglow_control::repair::{RepairAnswer, RepairMessage, decode_answer, decode_request};
 use alpenglow_control::stakes::Stakes;
 use alpenglow_control::transactions::TransactionSource;
-use alpenglow_control::vote::VerifiedVotes;
+use alpenglow_control::vote::{VerifiedVotes, Vote, VotePayload};
 use alpenglow_control::voting_keys::VotingKeys;
+use alpenglow_rotor::assembler::MalformedSlice;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
-use alpenglow_rotor::slice::{Slice, SliceId, SliceSignature};
-use alpenglow_rotor::types::{ClusterId, Slot, Stake, Time, ValidatorIndex};
+use alpenglow_rotor::signature::SignedRoot;
+use alpenglow_rotor::signer::SliceSigner;
+use alpenglow_rotor::slice::{Slice, SliceId};
+use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, Stake, Time, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
 use ed25519_dalek::SigningKey;
 
@@ -31,7 +34,7 @@ use crate::oracle::Oracle;
 pub(crate) const MS: u64 = 1_000_000;
 /// When the cluster starts. Not zero, so that nobody takes the clock's origin for it.
 pub(crate) const START: Time = Time(7_000_000_000);
-const CLUSTER: ClusterId = ClusterId([42; 32]);
+pub(crate) const CLUSTER: ClusterId = ClusterId([42; 32]);
 /// From the order to send a slice to the report that it was sent.
 const SENDING: Duration = Duration::from_micros(100);
 /// From a job to its verdict.
@@ -100,6 +103,9 @@ pub(crate) type RepairLie = fn(RepairAnswer) -> Option<RepairAnswer>;
 /// What a leader really sends to a node instead of a slice.
 pub(crate) type Tamper = fn(to: usize, OutgoingSlice) -> Vec<OutgoingSlice>;
 
+/// What is found in the shreds of a leader's slice, if that is none.
+pub(crate) type Malform = fn(&OutgoingSlice) -> Option<MalformedSlice>;
+
 /// What a cluster is like at its start.
 pub(crate) struct Setup {
     pub(crate) nodes: usize,
@@ -139,11 +145,18 @@ fn secret(node: usize) -> SecretKey {
     SecretKey::from_entropy(&[node as u8 + 1; 32])
 }
 
+pub(crate) fn identity(node: usize) -> SigningKey {
+    SigningKey::from_bytes(&[node as u8 + 1; 32])
+}
+
+fn validators(nodes: usize) -> ValidatorSet {
+    let validators = (0..nodes).map(|node| (identity(node).verifying_key().to_bytes(), Stake(1_000))).collect();
+    ValidatorSet::new(validators).expect("valid identities and stakes")
+}
+
 /// The configuration of one of `nodes`.
 pub(crate) fn config(nodes: usize, own: usize) -> ControlConfig {
-    let identity = |node: usize| SigningKey::from_bytes(&[node as u8 + 1; 32]).verifying_key().to_bytes();
-    let validators = (0..nodes).map(|node| (identity(node), Stake(1_000))).collect();
-    let validators = ValidatorSet::new(validators).expect("valid identities and stakes");
+    let validators = validators(nodes);
     let schedule = Arc::new(LeaderSchedule::new(ScheduleKind::RoundRobin, EpochSeed([1; 32]), &validators));
     let stakes = Arc::new(Stakes::new(vec![Stake(1_000); nodes]));
     let (own, secret_key) = (ValidatorIndex(own as u16), secret(own));
@@ -167,8 +180,14 @@ pub(crate) struct World {
     pub(crate) repair_lies: BTreeMap<usize, RepairLie>,
     /// Extra delay of everything a slot's leader sends of its blocks.
     pub(crate) late_slots: BTreeMap<Slot, Duration>,
+    /// Leaders of whose slices some turn out to be none.
+    pub(crate) malformers: BTreeMap<usize, Malform>,
+    /// Nodes that send a vote that excludes theirs beside each first and each final one.
+    pub(crate) double_voters: BTreeSet<usize>,
     /// What each node was told to keep.
     pub(crate) proofs: Vec<(usize, Arc<Proof>)>,
+    signers: Vec<SliceSigner>,
+    voting_keys: Arc<VotingKeys>,
     random: Random,
     real_checks: bool,
     recoder: Recoder,
@@ -204,7 +223,11 @@ impl World {
             deaf: BTreeSet::new(),
             repair_lies: BTreeMap::new(),
             late_slots: BTreeMap::new(),
+            malformers: BTreeMap::new(),
+            double_voters: BTreeSet::new(),
             proofs: Vec::new(),
+            signers: (0..setup.nodes).map(|node| SliceSigner::new(&identity(node))).collect(),
+            voting_keys: keys,
             random: Random(setup.seed),
             real_checks: setup.real_checks,
             recoder: recoder(),
@@ -336,9 +359,12 @@ impl World {
     fn broadcast(&mut self, from: usize, message: &Message) {
         let body: Arc<[u8]> = message.encode().into();
         let kind = if matches!(message, Message::Vote(_)) { Kind::Vote } else { Kind::Certificate };
+        let other = if self.double_voters.contains(&from) { excluded_by(from, message) } else { None };
         for to in self.others(from) {
-            if let Some(delay) = self.message_delay(from, to) {
-                self.queue_in(delay, to, Happening::Message { from, kind, body: body.clone() });
+            for body in [Some(&body), other.as_ref()].into_iter().flatten() {
+                if let Some(delay) = self.message_delay(from, to) {
+                    self.queue_in(delay, to, Happening::Message { from, kind, body: body.clone() });
+                }
             }
         }
     }
@@ -381,8 +407,11 @@ impl World {
                 let lost_percent = self.network.slices_lost_percent;
                 let delay = self.network.delay(&mut self.random, from, to, lost_percent);
                 if let Some(delay) = delay.filter(|_| !self.deaf.contains(&to)) {
-                    let decoded = Box::new(Input::Slice(self.decoded(&slice)));
-                    self.queue_in(SENDING + delay + late, to, Happening::Input(decoded));
+                    let input = match self.malformers.get(&from).and_then(|malform| malform(&slice)) {
+                        Some(malformed) => Input::MalformedSlice(malformed),
+                        None => Input::Slice(self.decoded(&slice)),
+                    };
+                    self.queue_in(SENDING + delay + late, to, Happening::Input(Box::new(input)));
                 }
             }
         }
@@ -446,13 +475,39 @@ impl World {
     fn decoded(&mut self, slice: &OutgoingSlice) -> Slice {
         let OutgoingSlice { id, is_last, payload } = slice.clone();
         let root = self.recoder.root(0, &payload);
-        Slice { id, is_last, root, signature: SliceSignature([0; 64]), leader_stamp_ns: 0, payload }
+        let signer = &self.signers[self.schedule.leader(id.slot).get()];
+        let signature = SignedRoot::sign(signer, CLUSTER, id, is_last, root).signature;
+        Slice { id, is_last, root, signature, leader_stamp_ns: 0, payload }
+    }
+
+    /// What proofs are checked against.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority {
+            cluster: CLUSTER,
+            validators: Arc::new(validators(self.nodes.len())),
+            voting_keys: Arc::clone(&self.voting_keys),
+            schedule: Arc::clone(&self.schedule),
+            coding: CodingParameters::default(),
+        }
     }
 
     /// Transactions handed over by `node`, in order.
     pub(crate) fn finalized_transactions(&self, node: usize) -> Vec<Vec<u8>> {
         self.oracle.chain(node).iter().flat_map(|block| block.transactions().map(<[u8]>::to_vec)).collect()
     }
+}
+
+/// A vote that excludes the one in `message`, by the same node.
+fn excluded_by(node: usize, message: &Message) -> Option<Arc<[u8]>> {
+    let Message::Vote(vote) = message else { return None };
+    let payload = match vote.payload {
+        VotePayload::Notar(block) => VotePayload::Skip(block.slot),
+        VotePayload::Skip(slot) => VotePayload::Notar(BlockId { slot, hash: Hash([node as u8; 32]) }),
+        VotePayload::Final(slot) => VotePayload::SkipFallback(slot),
+        VotePayload::NotarFallback(_) | VotePayload::SkipFallback(_) => return None,
+    };
+    let signature = secret(node).sign(&payload.hashed(CLUSTER)).to_bytes();
+    Some(Message::Vote(Vote { payload, signature, ..*vote }).encode().into())
 }
 
 pub(crate) fn recoder() -> Recoder {
