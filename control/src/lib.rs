@@ -27,6 +27,7 @@
 //!   slice.
 //! - [`repair`]: blocks that did not come through Rotor, from others, and for others.
 //! - [`production`] and [`transactions`]: the leader's part, and how transactions reach leaders.
+//! - [`evidence`]: proofs of what no correct validator signs, handed out as [`Output::Proof`](output::Output::Proof).
 //! - `standstill`: saying everything again when nothing is finalized.
 //!
 //! # The rules, and where they go beyond the paper
@@ -39,6 +40,9 @@
 //! - A leader that contradicts itself gets no notarization vote in that slot from those who saw it in time; all else
 //!   goes on by the usual rules, because nodes see contradictions differently. Held is the first version that is
 //!   complete, and beside it any that is certified or wanted for a notar-fallback vote.
+//! - Every slot ends alike on every correct node, whatever its leader signed: with a block that is complete and certified, or
+//!   skipped because no node voted for one (it is dead, contradicts itself, or never ends). Proofs of it are kept by those
+//!   who saw it; they do not travel, and nothing is decided by them.
 //! - A certificate that a stronger one implies is neither made nor stored; fast-finalization counts as notarization.
 //! - Outside a window's first slot a finalized parent stands in for the own notarization vote on it.
 //! - Slots up to the highest finalized one are closed. Votes are taken up to 40 slots past the highest of that one
