@@ -11,6 +11,7 @@ mod encoding;
 mod evidence;
 mod files;
 mod first_start;
+mod flood;
 mod genesis;
 mod keys;
 mod load;

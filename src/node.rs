@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use alpenglow_control::bls::SecretKey;
 use alpenglow_control::checker::Checker;
 use alpenglow_control::control::{Control, ControlConfig, ControlConfigError};
+use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::{
     ControlWaker, Counter, Dataplane, DataplaneConfig, Horizon, Poll, ShardReport, StartError, clock, probe,
 };
@@ -25,6 +26,7 @@ use crate::control_loop::{ControlParts, ControlReport};
 use crate::control_thread::{ControlPlacement, ControlThread};
 use crate::evidence::EvidenceWriter;
 use crate::first_start::{self, FirstStartError};
+use crate::flood::{Flood, FloodPlan};
 use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
 use crate::logging;
@@ -166,6 +168,7 @@ impl Node {
         first_start::claim(&self.config.data, self.genesis.cluster)?;
         let (evidence_writer, evidence) = EvidenceWriter::start(&self.config.data, self.genesis.cluster)
             .map_err(system("start the evidence thread"))?;
+        let flood = self.flood(&horizon)?;
         let parts = ControlParts {
             control,
             drop_shreds: self.config.drop_shreds,
@@ -181,7 +184,25 @@ impl Node {
         let engine = self.config.engine;
         let placement = ControlPlacement { engine, core, spin, waker, wake_reader };
         let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
-        Ok(Running { dataplane, control, application, evidence: evidence_writer, verifier_panic })
+        Ok(Running { dataplane, control, application, evidence: evidence_writer, verifier_panic, flood })
+    }
+
+    fn flood(&self, horizon: &Arc<Horizon>) -> Result<Option<Flood>, NodeError> {
+        let Some(datagrams_per_s) = self.config.flood_per_s else { return Ok(None) };
+        let genesis = &self.genesis;
+        tracing::warn!(%datagrams_per_s, "floods the other validators, as it is told to");
+        let plan = FloodPlan {
+            keys: PairwiseKeys::derive(&self.identity, &genesis.validators, genesis.cluster, self.own)
+                .map_err(StartError::from)?,
+            addresses: self.config.addresses(&genesis.validators, self.own)?,
+            cluster: genesis.cluster,
+            coding: genesis.coding,
+            schedule: Arc::clone(&self.schedule),
+            sampler: Arc::new(genesis.relay_sampler()),
+            horizon: Arc::clone(horizon),
+            datagrams_per_s,
+        };
+        Flood::start(plan).map(Some).map_err(system("start the flood"))
     }
 
     fn control(&self, secret_key: SecretKey) -> Result<Control, NodeError> {
@@ -282,6 +303,7 @@ struct Running {
     application: Application,
     evidence: EvidenceWriter,
     verifier_panic: VerifierPanic,
+    flood: Option<Flood>,
 }
 
 impl Running {
@@ -291,6 +313,9 @@ impl Running {
 
     /// Control first, so that nobody asks the shards for anything any more; the application last, so that it has seen all.
     fn stop(self, own: ValidatorIndex) -> Result<NodeReport, NodeError> {
+        if let Some(flood) = self.flood {
+            tracing::warn!(datagrams = flood.stop(), "the flood ends");
+        }
         let control = self.control.stop().map_err(system("stop the control thread"))?;
         let shards = self.dataplane.stop();
         let application = self.application.stop();

@@ -89,6 +89,9 @@ pub(crate) struct ClusterArgs {
     /// Node I drops every shred that it receives, and follows by repair; repeatable
     #[arg(long, value_name = "I")]
     drop_shreds: Vec<u16>,
+    /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; repeatable
+    #[arg(long, value_name = "I")]
+    flood: Vec<u16>,
     /// Form of the report on standard output
     #[arg(long, value_enum, default_value_t = OutputForm::Text)]
     output: OutputForm,
@@ -158,6 +161,7 @@ impl ClusterArgs {
             kills: self.kill,
             silent_relays: self.silent_relay,
             drop_shreds: self.drop_shreds,
+            floods: self.flood,
             out: self.out.unwrap_or_else(|| default_folder(SystemTime::now())),
         };
         plan.check().map_err(CliError::usage)?;

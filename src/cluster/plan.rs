@@ -19,6 +19,8 @@ use crate::new_cluster::NewValidator;
 /// Slices that a block is cut into by time, with the default interval and the default block time. A longer block has longer
 /// slices, not more of them: what all nodes have to do goes with their number.
 const SLICES_PER_BLOCK: u64 = 40;
+/// What a flooding node sends, in datagrams per second.
+const FLOOD_PER_S: u32 = 10_000;
 
 /// A run as ordered.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) silent_relays: Vec<u16>,
     /// Who drops every shred.
     pub(crate) drop_shreds: Vec<u16>,
+    /// Who floods the others.
+    pub(crate) floods: Vec<u16>,
     /// Folder for everything.
     pub(crate) out: PathBuf,
 }
@@ -69,7 +73,8 @@ impl Plan {
         let named = kills.iter().map(|kill| ("--kill", kill.node.0));
         let silent = self.silent_relays.iter().map(|&index| ("--silent-relay", index));
         let dropping = self.drop_shreds.iter().map(|&index| ("--drop-shreds", index));
-        for (flag, index) in named.chain(silent).chain(dropping) {
+        let flooding = self.floods.iter().map(|&index| ("--flood", index));
+        for (flag, index) in named.chain(silent).chain(dropping).chain(flooding) {
             if usize::from(index) >= nodes {
                 return Err(PlanError::NoSuchNode { flag, index, nodes });
             }
@@ -121,6 +126,9 @@ impl Plan {
             config.debuggable = true;
             config.silent_relay = self.silent_relays.contains(&index);
             config.drop_shreds = self.drop_shreds.contains(&index);
+            if self.floods.contains(&index) {
+                config.flood_per_s = FLOOD_PER_S;
+            }
             NewValidator { stake, config }
         });
         validators.collect()
@@ -152,6 +160,7 @@ impl Plan {
             "kill": kills,
             "silent_relay": self.silent_relays,
             "drop_shreds": self.drop_shreds,
+            "flood": self.floods,
             "out": self.out,
         })
     }
@@ -272,6 +281,7 @@ pub(crate) mod tests {
             kills: Vec::new(),
             silent_relays: Vec::new(),
             drop_shreds: Vec::new(),
+            floods: Vec::new(),
             out: "runs/1".into(),
         }
     }

@@ -21,13 +21,15 @@ pub(super) const SLICE_INTERVAL_MS: RangeInclusive<u64> = 1..=10_000;
 pub(super) const SLICE_MEMORY_MIB: RangeInclusive<u64> = 4..=65_536;
 /// How much may be sent; 0 for no limit.
 pub(super) const EGRESS_MBIT: RangeInclusive<u64> = 0..=1_000_000;
+/// How many datagrams an attacker may send; 0 for none.
+pub(super) const FLOOD_PER_S: RangeInclusive<u64> = 0..=1_000_000;
 /// Default of `slice_interval_ms`.
 pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 /// Default of `slice_memory_mib`.
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "identity",
     "bls_key",
     "genesis",
@@ -46,6 +48,7 @@ pub(super) const KEYS: [&str; 19] = [
     "testing",
     "testing.silent_relay",
     "testing.drop_shreds",
+    "testing.flood_per_s",
     "peers",
 ];
 
@@ -92,6 +95,8 @@ pub(super) struct Testing {
     pub(super) silent_relay: bool,
     #[serde(default)]
     pub(super) drop_shreds: bool,
+    #[serde(default)]
+    pub(super) flood_per_s: u64,
 }
 
 fn default_data() -> PathBuf {
@@ -148,6 +153,7 @@ impl ConfigFile {
         let slice_interval_ms = within("slice_interval_ms", self.slice_interval_ms, SLICE_INTERVAL_MS)?;
         let slice_memory_mib = within("slice_memory_mib", self.slice_memory_mib, SLICE_MEMORY_MIB)?;
         let egress_mbit = within("egress_mbit", self.egress_mbit, EGRESS_MBIT)?;
+        let flood_per_s = within("flood_per_s", self.testing.flood_per_s, FLOOD_PER_S)?;
         if self.bind.port() == 0 {
             return Err(refuse("`bind` has port 0, where no peer would find the node; choose a port".to_owned()));
         }
@@ -172,6 +178,7 @@ impl ConfigFile {
             debuggable: self.debuggable,
             silent_relay: self.testing.silent_relay,
             drop_shreds: self.testing.drop_shreds,
+            flood_per_s: NonZero::new(flood_per_s as u32),
             path: path.to_owned(),
         })
     }

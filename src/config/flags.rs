@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::file::{ConfigFile, EGRESS_MBIT, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
+use super::file::{ConfigFile, EGRESS_MBIT, FLOOD_PER_S, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
 use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 
 /// The flags of a node that override its config file.
@@ -65,6 +65,9 @@ pub(crate) struct ConfigFlags {
     /// Drop every shred received; for experiments
     #[arg(long)]
     drop_shreds: bool,
+    /// Flood the others with so many datagrams a second that cost them most; for experiments
+    #[arg(long, value_name = "N", value_parser = within(FLOOD_PER_S))]
+    flood_per_s: Option<u64>,
 }
 
 fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser {
@@ -96,5 +99,6 @@ impl ConfigFlags {
         file.debuggable |= self.debuggable;
         file.testing.silent_relay |= self.silent_relay;
         file.testing.drop_shreds |= self.drop_shreds;
+        set(&mut file.testing.flood_per_s, &self.flood_per_s);
     }
 }
