@@ -10,12 +10,20 @@
 //!   "delta_timeout_ms": 1200,
 //!   "leader_schedule": "stake-weighted",
 //!   "epoch_seed": "64 hexadecimal digits",
+//!   "epoch_slots": 18000,
 //!   "coding": { "code": "rs8", "data_shreds": 32, "total_shreds": 64, "shred_bytes": 896, "datagram_bytes": 1232 },
 //!   "validators": [
 //!     { "identity": "base58", "stake": 1, "voting_key": "192 hexadecimal digits", "proof_of_possession": "192 more" }
+//!   ],
+//!   "epochs": [
+//!     { "first_epoch": 2, "validators": [{ "identity": "base58", "stake": 1 }] }
 //!   ]
 //! }
 //! ```
+//! Stakes in `validators` are those of epoch 0; `epochs` lists the sets that follow, each complete: whoever it leaves out is
+//! no member until a later set names it. Who becomes a member only then has stake 0 in `validators`. Without `epoch_slots`,
+//! an epoch has 18,000 slots if there is a later set, and otherwise epoch 0 has no end.
+//!
 //! `data_shreds` and `total_shreds` are the paper's gamma and Gamma; `code` is `rs8`, or `leopard16` for more than 255
 //! shreds.
 
@@ -28,6 +36,7 @@ use alpenglow_control::bls::{ProofOfPossession, PublicKeyBytes, SecretKey, Signa
 use alpenglow_control::evidence::Authority;
 use alpenglow_control::stakes::Stakes;
 use alpenglow_control::voting_keys::{VotingKeys, VotingKeysError};
+use alpenglow_rotor::epochs::{EPOCH_SETS_MAX, EPOCH_SLOTS_DEFAULT, Epochs, EpochsError};
 use alpenglow_rotor::parameters::{Code, CodingParameters, DATAGRAM_BYTES_DEFAULT, ParameterError};
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
@@ -39,13 +48,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::encoding::{Hex, Identity, parse_hex};
+use crate::epoch_stakes::EpochParameters;
 use crate::files::{self, Access, ReadError};
 use crate::keys;
 
 /// Name of the genesis file in a folder that `alpenglow` writes.
 pub(crate) const GENESIS_FILE: &str = "genesis.json";
-/// Longest genesis file: the largest validator set takes a third of it.
-const FILE_BYTES_MAX: usize = 4 << 20;
+/// Longest genesis file: as many sets of as many validators as possible take three quarters of it.
+const FILE_BYTES_MAX: usize = 24 << 20;
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
 /// Largest datagram: what a jumbo frame of 9,000 bytes holds besides IPv4 and UDP headers.
@@ -61,16 +71,16 @@ const START_TIME_UNIX_MS_MAX: u64 = 253_402_300_799_999;
 pub(crate) struct Genesis {
     /// SHA-256 of the file.
     pub(crate) cluster: ClusterId,
-    /// Identities and stakes.
+    /// Identities.
     pub(crate) validators: Arc<ValidatorSet>,
+    /// Stakes and seeds.
+    pub(crate) epochs: Arc<Epochs>,
     /// The same stakes, as the Pool reads them.
     pub(crate) stakes: Arc<Stakes>,
     /// Voting keys, with their proofs of possession checked.
     pub(crate) voting_keys: Arc<VotingKeys>,
     /// How leaders follow each other.
     pub(crate) schedule_kind: ScheduleKind,
-    /// What leaders and relays are drawn from.
-    pub(crate) seed: EpochSeed,
     /// How slices are cut.
     pub(crate) coding: CodingParameters,
     /// Time of one block (paper: Δblock).
@@ -141,6 +151,27 @@ pub(crate) enum GenesisDefect {
     /// Identities and stakes.
     #[error(transparent)]
     Validators(#[from] ValidatorSetError),
+    /// Lengths and stakes of epochs.
+    #[error("epochs: {0}")]
+    Epochs(#[from] EpochsError),
+    /// A later set names somebody who is not in `validators`.
+    #[error(
+        "epochs: {identity} in the set of epoch {first_epoch} is not listed in `validators`, with its keys and stake 0"
+    )]
+    UnknownMember {
+        /// The set's first epoch.
+        first_epoch: u64,
+        /// Whom it names.
+        identity: Identity,
+    },
+    /// A later set names somebody twice.
+    #[error("epochs: {identity} is named twice in the set of epoch {first_epoch}")]
+    MemberTwice {
+        /// The set's first epoch.
+        first_epoch: u64,
+        /// Whom it names.
+        identity: Identity,
+    },
     /// Voting keys.
     #[error(transparent)]
     VotingKeys(#[from] VotingKeysError),
@@ -178,8 +209,12 @@ pub(crate) struct GenesisFile {
     delta_timeout_ms: u64,
     leader_schedule: ScheduleName,
     epoch_seed: Hex<32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch_slots: Option<u64>,
     coding: Coding,
     validators: Vec<Validator>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    epochs: Vec<LaterSet>,
 }
 
 /// How leaders follow each other, by its name in files and flags.
@@ -226,6 +261,22 @@ struct Validator {
     proof_of_possession: Hex<96>,
 }
 
+/// The validators that have stake from an epoch on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LaterSet {
+    first_epoch: u64,
+    validators: Vec<Member>,
+}
+
+/// A validator's stake in a later set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Member {
+    identity: Identity,
+    stake: u64,
+}
+
 /// What a new cluster is made with, besides its validators.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterParameters {
@@ -233,6 +284,8 @@ pub(crate) struct ClusterParameters {
     pub(crate) schedule: ScheduleName,
     /// What leaders and relays are drawn from.
     pub(crate) seed: EpochSeed,
+    /// How long epochs are, and the stakes of later ones.
+    pub(crate) epochs: EpochParameters,
     /// How slices are cut.
     pub(crate) coding: CodingParameters,
     /// Time of one block (paper: Δblock), in whole milliseconds.
@@ -295,7 +348,7 @@ pub(crate) fn parse_seed(text: &str) -> Result<EpochSeed, SeedError> {
 impl Genesis {
     /// Who leads when.
     pub(crate) fn leader_schedule(&self) -> LeaderSchedule {
-        LeaderSchedule::new(self.schedule_kind, self.seed, &self.validators)
+        LeaderSchedule::of_epochs(self.schedule_kind, Arc::clone(&self.epochs))
     }
 
     /// What proofs are checked against.
@@ -311,7 +364,7 @@ impl Genesis {
 
     /// Who relays what.
     pub(crate) fn relay_sampler(&self) -> RelaySampler {
-        RelaySampler::new(&self.validators, self.seed, self.coding.total_shreds())
+        RelaySampler::of_epochs(Arc::clone(&self.epochs), self.coding.total_shreds())
     }
 
     /// The validator that has these keys.
@@ -352,7 +405,9 @@ impl GenesisFile {
                 shred_bytes: coding.shred_bytes(),
                 datagram_bytes: coding.datagram_bytes(),
             },
+            epoch_slots: Some(parameters.epochs.slots),
             validators: Vec::new(),
+            epochs: Vec::new(),
         };
         file.set_start_time(parameters.start_time);
         file
@@ -366,6 +421,21 @@ impl GenesisFile {
             voting_key: Hex(voting_key.public_key().to_bytes().0),
             proof_of_possession: Hex(voting_key.prove_possession().0.0),
         });
+    }
+
+    /// Sets how the stakes of all validators added change.
+    ///
+    /// # Panics
+    /// If a set has not as many stakes as there are validators.
+    pub(crate) fn set_epochs(&mut self, epochs: &EpochParameters) {
+        self.epoch_slots = Some(epochs.slots);
+        let sets = epochs.later.iter().map(|(first_epoch, stakes)| {
+            assert!(stakes.len() == self.validators.len(), "a stake for each validator");
+            let members = self.validators.iter().zip(stakes).filter(|(_, stake)| stake.0 > 0);
+            let members = members.map(|(validator, stake)| Member { identity: validator.identity, stake: stake.0 });
+            LaterSet { first_epoch: *first_epoch, validators: members.collect() }
+        });
+        self.epochs = sets.collect();
     }
 
     /// Sets when window 0 starts, which makes it another cluster's file.
@@ -408,9 +478,24 @@ impl GenesisFile {
     }
 
     fn validator_set(&self) -> Result<ValidatorSet, ValidatorSetError> {
-        ValidatorSet::new(
+        ValidatorSet::with_later_members(
             self.validators.iter().map(|validator| (validator.identity.0, Stake(validator.stake))).collect(),
         )
+    }
+
+    fn epochs(&self, validators: &ValidatorSet) -> Result<Epochs, GenesisDefect> {
+        let seed = EpochSeed(self.epoch_seed.0);
+        let stakes = validators.indices().map(|v| validators.stake(v)).collect();
+        if self.epoch_slots.is_none() && self.epochs.is_empty() {
+            return Ok(Epochs::endless(stakes, seed)?);
+        }
+        if self.epochs.len() >= EPOCH_SETS_MAX {
+            // Before stakes are laid out for all of them.
+            return Err(EpochsError::TooMany { found: self.epochs.len() + 1 }.into());
+        }
+        let later: Result<_, GenesisDefect> =
+            self.epochs.iter().map(|set| Ok((set.first_epoch, set.stakes(validators)?))).collect();
+        Ok(Epochs::new(self.epoch_slots.unwrap_or(EPOCH_SLOTS_DEFAULT), stakes, later?, seed)?)
     }
 
     /// Everything but the voting keys, whose check takes long; for a file whose keys were made here.
@@ -419,32 +504,48 @@ impl GenesisFile {
     /// [`GenesisDefect`] names the first defect.
     pub(crate) fn check_new(&self) -> Result<(), GenesisDefect> {
         self.coding()?;
-        self.validator_set()?;
+        self.epochs(&self.validator_set()?)?;
         Ok(())
     }
 
     fn check(&self, cluster: ClusterId) -> Result<Genesis, GenesisDefect> {
         let coding = self.coding()?;
         let validators = self.validator_set()?;
+        let epochs = Arc::new(self.epochs(&validators)?);
         let voting_keys = self.validators.iter().map(|validator| {
             let proof = ProofOfPossession(SignatureBytes(validator.proof_of_possession.0));
             (PublicKeyBytes(validator.voting_key.0), proof)
         });
         let voting_keys = VotingKeys::new(&voting_keys.collect::<Vec<_>>())?;
-        let stakes = Stakes::new(validators.indices().map(|v| validators.stake(v)).collect());
         assert!(validators.len() == voting_keys.len() && validators.len() <= VALIDATORS_MAX);
         Ok(Genesis {
             cluster,
             validators: Arc::new(validators),
-            stakes: Arc::new(stakes),
+            stakes: Arc::new(Stakes::of_epochs(Arc::clone(&epochs))),
+            epochs,
             voting_keys: Arc::new(voting_keys),
             schedule_kind: self.leader_schedule.into(),
-            seed: EpochSeed(self.epoch_seed.0),
             coding,
             delta_block: Duration::from_millis(self.delta_block_ms),
             delta_timeout: Duration::from_millis(self.delta_timeout_ms),
             start_time: UNIX_EPOCH + Duration::from_millis(self.start_time_unix_ms),
         })
+    }
+}
+
+impl LaterSet {
+    /// The stakes of all validators of the cluster.
+    fn stakes(&self, validators: &ValidatorSet) -> Result<Vec<Stake>, GenesisDefect> {
+        let first_epoch = self.first_epoch;
+        let mut stakes = vec![None; validators.len()];
+        for &Member { identity, stake } in &self.validators {
+            let index = validators.index_of(&identity.0);
+            let index = index.ok_or(GenesisDefect::UnknownMember { first_epoch, identity })?;
+            if stakes[index.get()].replace(Stake(stake)).is_some() {
+                return Err(GenesisDefect::MemberTwice { first_epoch, identity });
+            }
+        }
+        Ok(stakes.into_iter().map(Option::unwrap_or_default).collect())
     }
 }
 
@@ -508,6 +609,7 @@ mod tests {
         let mut file = GenesisFile::new(&ClusterParameters {
             schedule: ScheduleName::RoundRobin,
             seed: EpochSeed([7; 32]),
+            epochs: EpochParameters::default(),
             coding: CodingParameters::default(),
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
@@ -545,12 +647,76 @@ mod tests {
             (genesis.stakes.at(Slot(4)).total(), genesis.validators.stake(ValidatorIndex(0))),
             (Stake(7), Stake(5))
         );
-        assert_eq!((genesis.schedule_kind, genesis.seed), (ScheduleKind::RoundRobin, EpochSeed([7; 32])));
+        assert_eq!(
+            (genesis.schedule_kind, genesis.epochs.seed(Slot(1))),
+            (ScheduleKind::RoundRobin, EpochSeed([7; 32]))
+        );
         assert_eq!((genesis.delta_block.as_millis(), genesis.delta_timeout.as_millis()), (400, 1_200));
         assert_eq!(genesis.start_time, UNIX_EPOCH + Duration::from_millis(1_764_000_000_123));
         assert_eq!(genesis.coding, CodingParameters::default());
         assert_eq!(genesis.leader_schedule().leader(Slot(4)), ValidatorIndex(1));
         assert_eq!(genesis.relay_sampler().total_shreds(), 64);
+    }
+
+    #[test]
+    fn without_epochs_the_first_one_has_no_end() {
+        let mut file = FILE.clone();
+        file.epoch_slots = None;
+        let text = file.to_json();
+        assert!(!text.contains("epoch_slots") && !text.contains("epochs"), "{text}");
+        let epochs = load_bytes(text).unwrap().epochs;
+        assert_eq!((epochs.epoch(Slot(u64::MAX)), epochs.seed(Slot(u64::MAX))), (0, EpochSeed([7; 32])));
+        assert_eq!(load_bytes(FILE.to_json()).unwrap().epochs.epoch(Slot(36_000)), 2, "a new file has epochs");
+    }
+
+    #[test]
+    fn later_sets_are_read_as_they_were_made() {
+        let mut file = FILE.clone();
+        file.validators[2].stake = 0;
+        let later = vec![(2, [0, 1, 4].map(Stake).to_vec()), (5, [3, 0, 4].map(Stake).to_vec())];
+        file.set_epochs(&EpochParameters { slots: 8, later });
+        let genesis = load_bytes(file.to_json()).unwrap();
+        let stakes = |slot| [0, 1, 2].map(|index| genesis.stakes.at(Slot(slot)).of(ValidatorIndex(index)).0);
+        assert_eq!(
+            [0, 15, 16, 39, 40, 1_000].map(stakes),
+            [[5, 1, 0], [5, 1, 0], [0, 1, 4], [0, 1, 4], [3, 0, 4], [3, 0, 4]]
+        );
+        let schedule = genesis.leader_schedule();
+        let leaders = [0, 4, 8, 12, 16, 20, 24, 40, 44].map(|slot| schedule.leader(Slot(slot)).0);
+        assert_eq!(leaders, [0, 1, 0, 1, 1, 2, 1, 0, 2], "members lead in turn");
+        file.epoch_slots = None;
+        assert_eq!(load_bytes(file.to_json()).unwrap().epochs.epoch(Slot(36_000)), 2, "18,000 slots by default");
+    }
+
+    #[test]
+    fn later_sets_that_cannot_be_are_refused_with_what_is_wrong() {
+        type Change<'a> = &'a dyn Fn(&mut GenesisFile);
+        let mut file = FILE.clone();
+        let later = (1..=2).map(|epoch| (epoch, [0, 1, 4].map(Stake).to_vec())).collect();
+        file.set_epochs(&EpochParameters { slots: 8, later });
+        let said = |change: Change<'_>| {
+            let mut file = file.clone();
+            change(&mut file);
+            load_bytes(file.to_json()).map(|_| ()).unwrap_err().to_string()
+        };
+        let stranger = Identity(SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes());
+        let changes: [(Change<'_>, &str); 8] = [
+            (&|file| file.epoch_slots = Some(18), "a multiple of 4 slots, above 0, found 18"),
+            (&|file| file.epoch_slots = Some(0), "a multiple of 4 slots, above 0, found 0"),
+            (&|file| file.epochs[0].first_epoch = 2, "the set of epoch 2 comes after that of epoch 2"),
+            (&|file| file.epochs[1].validators.clear(), "nobody has stake from epoch 2 on"),
+            (&|file| file.epochs[1].validators[0].stake = u64::MAX, "the total stake from epoch 2 on exceeds"),
+            (&|file| file.epochs[1].validators[0].identity = stranger, "is not listed in `validators`"),
+            (
+                &|file| file.epochs[1].validators[0] = file.epochs[1].validators[1].clone(),
+                "named twice in the set of epoch 2",
+            ),
+            (&|file| file.epochs = vec![file.epochs[0].clone(); 64], "65 validator sets, at most 64"),
+        ];
+        for (change, expected) in changes {
+            let complaint = said(change);
+            assert!(complaint.contains(expected), "{complaint}");
+        }
     }
 
     /// The two codes make different shreds of the same slice: nodes that do not agree on it must not be in one cluster.

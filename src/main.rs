@@ -8,6 +8,7 @@ mod config;
 mod control_loop;
 mod control_thread;
 mod encoding;
+mod epoch_stakes;
 mod evidence;
 mod files;
 mod first_start;

@@ -78,6 +78,7 @@ impl NewCluster {
             genesis.add_validator(&identity, &voting_key, validator.stake);
             secret_keys.push((identity, voting_key));
         }
+        genesis.set_epochs(&parameters.epochs);
         genesis.check_new()?;
         fs::create_dir_all(folder).map_err(write_error(folder))?;
         let addresses: Vec<SocketAddr> = validators.iter().map(|validator| validator.config.bind).collect();
@@ -161,12 +162,14 @@ mod tests {
 
     use super::*;
     use crate::config::{self, ConfigFlags};
+    use crate::epoch_stakes::EpochParameters;
     use crate::genesis::ScheduleName;
 
     fn parameters() -> ClusterParameters {
         ClusterParameters {
             schedule: ScheduleName::StakeWeighted,
             seed: EpochSeed([7; 32]),
+            epochs: EpochParameters::default(),
             coding: CodingParameters::default(),
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),

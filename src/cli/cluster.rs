@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum, value_parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::coding::CodingArgs;
+use super::epochs::EpochArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, Kill, Placement, Plan, Verdict};
@@ -56,6 +57,8 @@ pub(crate) struct ClusterArgs {
     /// What leaders and relays are drawn from: a number or 64 hexadecimal digits [default: random]
     #[arg(long, value_name = "SEED", value_parser = parse_seed)]
     seed: Option<EpochSeed>,
+    #[command(flatten)]
+    epochs: EpochArgs,
     #[command(flatten)]
     coding: CodingArgs,
     /// Threads of each node that handle shreds, 1 to 64
@@ -102,6 +105,7 @@ Examples:
   alpenglow cluster                                                        five nodes, 40 slots
   alpenglow cluster --nodes 20 --slots 20 --stakes mainnet                 more nodes, of unequal stake
   alpenglow cluster --slots 60 --schedule round-robin --kill 4@12 --kill 3@12    two of five crash
+  alpenglow cluster --epoch-slots 8 --epoch 0:4=0 --epoch 2:4=3,0=0        in slot 16, node 4 comes and node 0 goes
   alpenglow cluster --total-shreds 96 --datagram-bytes 1472                wider slices, larger datagrams
   alpenglow cluster --output json | jq .stages.finalized                   for programs";
 
@@ -143,13 +147,16 @@ impl ClusterArgs {
     fn plan(self) -> Result<Plan, CliError> {
         let nodes = usize::from(self.nodes);
         let cores = self.cores.as_ref().map(|list| list.0.as_slice());
+        let stakes = self.stakes.stakes(nodes).map_err(|error| CliError::usage(format!("--stakes: {error}")))?;
+        let (stakes, epochs) = self.epochs.parameters(stakes)?;
         let plan = Plan {
             nodes,
             slots: self.slots,
             transactions_per_s: self.tx_rate,
             transaction_bytes: usize::from(self.tx_size),
             block_time: Duration::from_millis(self.block_ms),
-            stakes: self.stakes.stakes(nodes).map_err(|error| CliError::usage(format!("--stakes: {error}")))?,
+            stakes,
+            epochs,
             schedule: self.schedule,
             seed: self.seed.map_or_else(random_seed, Ok)?,
             placement: Placement::plan(nodes, self.shards, cores, self.poll, &available_cores())

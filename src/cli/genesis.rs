@@ -10,9 +10,11 @@ use alpenglow_rotor::types::{VALIDATORS_MAX, ValidatorIndex};
 use clap::{Args, value_parser};
 
 use super::coding::CodingArgs;
+use super::epochs::EpochArgs;
 use super::{CliError, print};
 use crate::config::NewConfig;
 use crate::encoding::hex;
+use crate::epoch_stakes::EpochParameters;
 use crate::genesis::{ClusterParameters, DELTA_BLOCK_MS_MAX, DELTA_TIMEOUT_MS_MAX, ScheduleName, parse_seed};
 use crate::new_cluster::{NewCluster, NewClusterError, NewValidator};
 use crate::stakes::StakeDistribution;
@@ -47,6 +49,8 @@ pub(crate) struct GenesisArgs {
     #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(1..=DELTA_TIMEOUT_MS_MAX))]
     timeout_ms: Option<u64>,
     #[command(flatten)]
+    epochs: EpochArgs,
+    #[command(flatten)]
     coding: CodingArgs,
     /// When the first slot starts, in milliseconds from now; a node that is started later begins at once
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
@@ -70,6 +74,7 @@ const AFTER_HELP: &str = "\
 Examples:
   alpenglow genesis --validators 4 --out cluster
   alpenglow genesis --validators 3 --stakes 5,1,1 --schedule round-robin --seed 7 --out cluster
+  alpenglow genesis --validators 5 --epoch 0:4=0 --epoch 2:4=1,0=0 --out cluster    4 takes the place of 0
   alpenglow genesis --validators 20 --code leopard16 --total-shreds 320 --datagram-bytes 1472 --out cluster";
 
 impl GenesisArgs {
@@ -78,8 +83,8 @@ impl GenesisArgs {
     /// # Errors
     /// [`CliError`].
     pub(crate) fn run(self) -> Result<(), CliError> {
-        let validators = self.validators()?;
-        let parameters = self.parameters()?;
+        let (validators, epochs) = self.validators()?;
+        let parameters = self.parameters(epochs)?;
         let cluster = NewCluster::create(&self.out, &parameters, &validators).map_err(|error| match error {
             NewClusterError::Parameters(defect) => CliError::usage(defect),
             error => CliError::failed(error),
@@ -87,9 +92,10 @@ impl GenesisArgs {
         print(&self.summary(&cluster))
     }
 
-    fn validators(&self) -> Result<Vec<NewValidator>, CliError> {
+    fn validators(&self) -> Result<(Vec<NewValidator>, EpochParameters), CliError> {
         let count = usize::from(self.validators);
         let stakes = self.stakes.stakes(count).map_err(|error| CliError::usage(format!("--stakes: {error}")))?;
+        let (stakes, epochs) = self.epochs.parameters(stakes)?;
         let ports = self.base_port..=self.base_port.saturating_add(self.validators - 1);
         if ports.len() != count {
             let last = u32::from(self.base_port) + u32::from(self.validators) - 1;
@@ -101,10 +107,10 @@ impl GenesisArgs {
             let config = NewConfig::at(SocketAddr::new(self.host, port));
             NewValidator { stake, config }
         });
-        Ok(validators.collect())
+        Ok((validators.collect(), epochs))
     }
 
-    fn parameters(&self) -> Result<ClusterParameters, CliError> {
+    fn parameters(&self, epochs: EpochParameters) -> Result<ClusterParameters, CliError> {
         let seed = match self.seed {
             Some(seed) => seed,
             None => random_seed()?,
@@ -112,6 +118,7 @@ impl GenesisArgs {
         Ok(ClusterParameters {
             schedule: self.schedule,
             seed,
+            epochs,
             coding: self.coding.parameters()?,
             delta_block: Duration::from_millis(self.block_ms),
             delta_timeout: Duration::from_millis(self.timeout_ms.unwrap_or(3 * self.block_ms)),

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod coding;
+mod epochs;
 mod evidence;
 mod genesis;
 mod keys;

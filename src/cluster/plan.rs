@@ -13,6 +13,7 @@ use super::placement::Placement;
 use super::table::thousands;
 use crate::config::{EnginePolicy, KernelPolicy, NewConfig};
 use crate::encoding::hex;
+use crate::epoch_stakes::EpochParameters;
 use crate::genesis::{ClusterParameters, ScheduleName};
 use crate::new_cluster::NewValidator;
 
@@ -35,8 +36,10 @@ pub(crate) struct Plan {
     pub(crate) transaction_bytes: usize,
     /// delta_block; delta_timeout is three times that.
     pub(crate) block_time: Duration,
-    /// Of each validator.
+    /// Of each validator in epoch 0.
     pub(crate) stakes: Vec<Stake>,
+    /// How long epochs are, and the stakes of later ones.
+    pub(crate) epochs: EpochParameters,
     /// How leaders follow each other.
     pub(crate) schedule: ScheduleName,
     /// What leaders and relays are drawn from.
@@ -105,6 +108,7 @@ impl Plan {
         ClusterParameters {
             schedule: self.schedule,
             seed: self.seed,
+            epochs: self.epochs.clone(),
             coding: self.coding,
             delta_block: self.block_time,
             delta_timeout: 3 * self.block_time,
@@ -137,6 +141,11 @@ impl Plan {
     /// The run as the object `config` of its outcome.
     pub(crate) fn describe(&self) -> serde_json::Value {
         let kills: Vec<String> = self.kills.iter().map(|kill| format!("{}@{}", kill.node.0, kill.slot)).collect();
+        let epochs = self.epochs.later.iter().map(|(first_epoch, stakes)| {
+            let stakes: Vec<u64> = stakes.iter().map(|stake| stake.0).collect();
+            serde_json::json!({ "first_epoch": first_epoch, "stakes": stakes })
+        });
+        let epochs: Vec<_> = epochs.collect();
         serde_json::json!({
             "nodes": self.nodes,
             "slots": self.slots,
@@ -144,6 +153,8 @@ impl Plan {
             "tx_size": self.transaction_bytes,
             "block_ms": self.block_time.as_millis() as u64,
             "stakes": self.stakes.iter().map(|stake| stake.0).collect::<Vec<_>>(),
+            "epoch_slots": self.epochs.slots,
+            "epochs": epochs,
             "schedule": self.schedule,
             "seed": hex(&self.seed.0),
             "placement": self.placement.describe(),
@@ -271,6 +282,7 @@ pub(crate) mod tests {
             transaction_bytes: 512,
             block_time: Duration::from_millis(400),
             stakes: vec![Stake(1); 5],
+            epochs: EpochParameters::default(),
             schedule: ScheduleName::RoundRobin,
             seed: EpochSeed([7; 32]),
             placement: Placement::plan(5, NonZero::<usize>::MIN, None, PollPolicy::Auto, &[0]).unwrap(),
