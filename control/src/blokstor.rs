@@ -11,10 +11,11 @@
 //! application is told of the gap, and goes on after it.
 //!
 //! **Memory.** Slices stay in the memory they were decoded into, which their owner needs back soon. When more than
-//! [`BlokstorConfig::bytes_max`] is held, this goes first: slots past the current window, farthest first, so that what
-//! lies ahead never costs what is at hand; then older blocks of windows that went by, lowest first, so that a chain
-//! which grows without finalizing is not stopped by its own past; then the farthest. What repair brings has memory of
-//! its own, as have copies of the blocks handed over, which are kept for others to repair: the latest ones.
+//! [`BlokstorConfig::bytes_max`] is held, this goes first: slots past the one that the next leader may stream already,
+//! farthest first, so that what lies ahead never costs what is at hand; then older blocks of windows that went by,
+//! lowest first, so that a chain which grows without finalizing is not stopped by its own past; then the farthest. What
+//! repair brings has memory of its own, as have copies of the blocks handed over, which are kept for others to repair:
+//! the latest ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -429,7 +430,8 @@ impl Blokstor {
     fn least_needed(&self) -> Option<Slot> {
         let holds = |state: &SlotState| state.assembly.bytes() > 0;
         let unfinalized = |slot: &Slot| !self.finalized.contains_key(slot);
-        let mut ahead = self.slots.range(self.window_first.window_last().next()..).rev();
+        let streamed = self.window_first.window_last().next();
+        let mut ahead = self.slots.range(streamed.next()..).rev();
         let mut past =
             self.slots.range(self.handed_over.slot.next()..).take_while(|(slot, _)| **slot < self.window_first);
         ahead
@@ -693,6 +695,23 @@ mod tests {
             });
             parent = complete.expect("the block at hand is always held");
             assert!(store.bytes() <= CONFIG.bytes_max && store.slots() <= SLOTS_MAX);
+        }
+    }
+
+    #[test]
+    fn what_the_next_leader_streams_outlives_the_past_of_a_chain_that_never_finalizes() {
+        let mut store = blokstor(CONFIG);
+        let mut parent = BlockId::GENESIS;
+        for slot in 1..300 {
+            store.set_window(Slot(slot - 1).window_first(), Slot(slot + 8));
+            store.insert(slice(slot, 0, false, parent, 0)).unwrap();
+            store.set_window(Slot(slot).window_first(), Slot(slot + 8));
+            store.insert(slice(slot, 1, true, parent, 0)).unwrap();
+            let complete = events(&mut store).into_iter().find_map(|event| match event {
+                BlokstorEvent::Complete(block) => Some(block.id),
+                _ => None,
+            });
+            parent = complete.expect("the block is held though it began before its window");
         }
     }
 
