@@ -14,6 +14,7 @@ use alpenglow_control::output::{Decision, Event, Output};
 use alpenglow_control::production::SliceSent;
 use alpenglow_control::repair::{self, RepairMessage};
 use alpenglow_control::transactions::TransactionSource;
+use alpenglow_control::vote::VotePayload;
 use alpenglow_dataplane::datagram::Kind;
 use alpenglow_dataplane::{FromShard, Horizon, InboundMessage, MessageBytes, ShardLink, ToShard, clock};
 use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
@@ -269,6 +270,7 @@ impl ControlLoop {
             }
             Event::Notarized(block) => self.times.reached(now, Stage::Notarized, block.slot, block.hash),
             Event::Decided { slot, decision } => self.decided(now, slot, decision),
+            Event::VoteCast(VotePayload::Notar(block)) => self.parts.events.emit(NodeEvent::Voted { slot: block.slot }),
             Event::Barred { validator, .. } => {
                 tracing::warn!(validator = validator.0, "barred for seconds: it sent a wrong signature");
             }

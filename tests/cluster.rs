@@ -238,6 +238,28 @@ fn a_validator_that_floods_the_others_stops_nobody() {
 }
 
 #[test]
+fn a_node_that_joins_late_fetches_what_it_missed_and_votes() {
+    let run = Run::of("--nodes 5 --slots 40 --tx-rate 200 --start 4@12");
+    run.assert_valid();
+    let started = run.log.iter().position(|line| line["started"] == 4).unwrap_or_else(|| panic!("not started: {run}"));
+    let highest = run.log[started]["highest"].as_u64().unwrap();
+    assert!((12..40).contains(&highest), "{run}");
+    assert!(run.log[..started].iter().all(|line| line["node"] != 4), "it spoke before it was started: {run}");
+    let of_late = |event: &str, field: &str| -> Vec<u64> {
+        let lines = run.log.iter().filter(|line| line["node"] == 4 && line["event"]["event"] == event);
+        lines.map(|line| line["event"][field].as_u64().unwrap()).collect()
+    };
+    assert!(of_late("voted", "slot").iter().any(|slot| *slot > highest), "{run}");
+    let (decided, applied) = (of_late("decided", "slot"), of_late("applied", "slot"));
+    assert!((1..=40).all(|slot| decided.contains(&slot)), "what was decided before it came is no secret: {decided:?}");
+    assert!(applied.is_sorted() && applied.iter().any(|slot| *slot < highest), "nothing was fetched: {applied:?}");
+    let report = fs::read(run.folder.path().join("run/node-4/data/report.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert!(report.pointer("/repair/blocks").and_then(Value::as_u64).unwrap() > 0, "{report}");
+    assert!(report["drops"].get("finalized_gap").is_none(), "{report}");
+}
+
+#[test]
 fn a_folder_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("precious"), "").unwrap();
@@ -260,6 +282,11 @@ fn wrong_flags_exit_2_with_a_message() {
         "--kill 5@1",
         "--kill 1@41",
         "--kill 1",
+        "--start 5@1",
+        "--start 1@29",
+        "--start 1@3 --start 1@4",
+        "--start 1@3 --kill 1@3",
+        "--start 1@3 --start 2@3 --start 3@3",
         "--silent-relay 5",
         "--drop-shreds 5",
         "--cores 3-1",

@@ -17,7 +17,7 @@ use super::coding::CodingArgs;
 use super::epochs::EpochArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
-use crate::cluster::{self, CoreList, Kill, Placement, Plan, Verdict};
+use crate::cluster::{self, CoreList, NodeAtSlot, Placement, Plan, Verdict};
 use crate::config::{EnginePolicy, KernelPolicy, PollPolicy};
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
@@ -38,7 +38,7 @@ pub(crate) struct ClusterArgs {
     /// Slots to decide: 1 to this one
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = value_parser!(u64).range(1..=1_000_000))]
     slots: u64,
-    /// Transactions offered per second, at fixed times; 0 for none. They go in turn to the validators that no --kill names
+    /// Transactions offered per second, at fixed times; 0 for none. They go in turn to the validators that no --kill or --start names
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(..=i64::from(RATE_PER_S_MAX)))]
     tx_rate: u32,
     /// Bytes of each transaction
@@ -85,7 +85,10 @@ pub(crate) struct ClusterArgs {
     out: Option<PathBuf>,
     /// Kill node I with SIGKILL as soon as any node has decided the slot; repeatable
     #[arg(long, value_name = "I@SLOT")]
-    kill: Vec<Kill>,
+    kill: Vec<NodeAtSlot>,
+    /// Start node I for the first time as soon as any node has decided the slot; repeatable
+    #[arg(long, value_name = "I@SLOT")]
+    start: Vec<NodeAtSlot>,
     /// Node I never relays a shred; repeatable
     #[arg(long, value_name = "I")]
     silent_relay: Vec<u16>,
@@ -106,6 +109,7 @@ Examples:
   alpenglow cluster --nodes 20 --slots 20 --stakes mainnet                 more nodes, of unequal stake
   alpenglow cluster --slots 60 --schedule round-robin --kill 4@12 --kill 3@12    two of five crash
   alpenglow cluster --epoch-slots 8 --epoch 0:4=0 --epoch 2:4=3,0=0        in slot 16, node 4 comes and node 0 goes
+  alpenglow cluster --start 4@12                                           one node joins late
   alpenglow cluster --total-shreds 96 --datagram-bytes 1472                wider slices, larger datagrams
   alpenglow cluster --output json | jq .stages.finalized                   for programs";
 
@@ -166,6 +170,7 @@ impl ClusterArgs {
             kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
             egress_mbit: self.egress_mbit,
             kills: self.kill,
+            starts: self.start,
             silent_relays: self.silent_relay,
             drop_shreds: self.drop_shreds,
             floods: self.flood,

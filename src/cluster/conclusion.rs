@@ -11,7 +11,7 @@ use super::watch::Seen;
 use super::{Finished, LoadEnd};
 use crate::report::NodeReport;
 
-use alpenglow_rotor::types::Slot;
+use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
 /// Reads the reports of the nodes that survived and makes the outcome.
 pub(super) fn conclude(plan: &Plan, folder: &RunFolder, mut seen: Seen, load: &LoadEnd) -> Finished {
@@ -65,13 +65,14 @@ fn outcome(plan: &Plan, seen: &Seen, load: &LoadEnd, merged: Merged, reasons: Ve
 
 fn head(plan: &Plan, folder: &RunFolder, seen: &Seen, load: &LoadEnd, merged: &Merged) -> TableHead {
     let counts = seen.decisions.counts();
-    let applied: fn(&Decisions, &Seen) -> u64 =
-        |decisions, seen| seen.survivors.iter().map(|&node| decisions.applied_by(node)).sum();
+    let sum = |count: fn(&Decisions, ValidatorIndex) -> u64| -> u64 {
+        seen.survivors.iter().map(|&node| count(&seen.decisions, node)).sum()
+    };
     TableHead {
         title: plan.title(),
         folder: folder.path().display().to_string(),
         ancestors: counts.finalized - counts.fast - counts.slow,
-        recomputed: (applied(&seen.decisions, seen), seen.survivors.len() as u64 * counts.finalized),
+        recomputed: (sum(Decisions::applied_by), sum(Decisions::applicable_to)),
         duplicates: merged.duplicates,
         refused: load.sent.refused,
         load_s: load.duration.as_secs_f64(),

@@ -15,6 +15,11 @@ pub(crate) struct Decisions {
     /// For each node, how many of the slots 1 to `last` it decided, and how many of their blocks it applied.
     decided: Vec<u64>,
     applied: Vec<u64>,
+    /// For each node, the slot that was being decided when it was started; none of it is wanted from a node that was not
+    /// there. Zero for those that were there from the beginning.
+    joined: Vec<Slot>,
+    /// For each node, the highest slot that it voted for a block in.
+    voted: Vec<Slot>,
     /// Windows in which one of these slots was skipped.
     skipped_windows: BTreeSet<u64>,
     disagreements: Vec<String>,
@@ -56,6 +61,8 @@ impl Decisions {
             slots: BTreeMap::new(),
             decided: vec![0; nodes],
             applied: vec![0; nodes],
+            joined: vec![Slot::GENESIS; nodes],
+            voted: vec![Slot::GENESIS; nodes],
             skipped_windows: BTreeSet::new(),
             disagreements: Vec::new(),
         }
@@ -69,6 +76,11 @@ impl Decisions {
         assert!(node.get() < self.nodes);
         match *event {
             NodeEvent::Ready => None,
+            NodeEvent::Voted { slot } => {
+                let highest = &mut self.voted[node.get()];
+                *highest = slot.max(*highest);
+                None
+            }
             NodeEvent::Decided { slot, how, hash } => self.record_decided(node, slot, how, hash),
             NodeEvent::Applied { slot, hash, recomputed, .. } => {
                 self.record_applied(node, slot, hash, recomputed);
@@ -86,7 +98,7 @@ impl Decisions {
         if record.decided[node.get()].replace(how).is_some() {
             self.disagreements.push(format!("node {} decided slot {slot} twice", node.0));
         } else if self.is_wanted(slot) {
-            self.decided[node.get()] += 1;
+            self.decided[node.get()] += u64::from(slot > self.joined[node.get()]);
             if how == How::Skipped {
                 self.skipped_windows.insert(slot.window());
             }
@@ -103,8 +115,26 @@ impl Decisions {
         if again {
             self.disagreements.push(format!("node {} applied slot {slot} twice", node.0));
         } else if self.is_wanted(slot) {
-            self.applied[node.get()] += 1;
+            self.applied[node.get()] += u64::from(slot > self.joined[node.get()]);
         }
+    }
+
+    /// `node` is started now that the slots up to `slot` are being decided: only those after it are wanted from it.
+    ///
+    /// # Panics
+    /// If it has told something already.
+    pub(crate) fn join(&mut self, node: ValidatorIndex, slot: Slot) {
+        assert_eq!((self.decided[node.get()], self.applied[node.get()]), (0, 0), "it was not there yet");
+        self.joined[node.get()] = slot.min(self.last);
+    }
+
+    /// Of `nodes`, those that were started late and have not voted for a block since, each with the slot of its start.
+    pub(crate) fn never_voted<'a>(
+        &'a self,
+        nodes: &'a [ValidatorIndex],
+    ) -> impl Iterator<Item = (ValidatorIndex, Slot)> + 'a {
+        let joined = nodes.iter().map(|&node| (node, self.joined[node.get()]));
+        joined.filter(|(node, slot)| *slot > Slot::GENESIS && self.voted[node.get()] <= *slot)
     }
 
     fn is_wanted(&self, slot: Slot) -> bool {
@@ -137,10 +167,10 @@ impl Decisions {
         self.slots.range(Slot(1)..=self.last).map(|(slot, record)| (*slot, record))
     }
 
-    /// The ranges of wanted slots, both ends inclusive, that `node` has not decided.
+    /// The ranges of slots wanted of it, both ends inclusive, that `node` has not decided.
     pub(crate) fn undecided(&self, node: ValidatorIndex) -> Vec<(Slot, Slot)> {
         let mut ranges: Vec<(Slot, Slot)> = Vec::new();
-        for slot in (1..=self.last.0).map(Slot) {
+        for slot in (self.joined[node.get()].0 + 1..=self.last.0).map(Slot) {
             if self.slots.get(&slot).is_some_and(|record| record.decided[node.get()].is_some()) {
                 continue;
             }
@@ -152,18 +182,25 @@ impl Decisions {
         ranges
     }
 
-    /// Whether all of `nodes` have decided every wanted slot.
+    /// Whether all of `nodes` have decided every slot wanted of them.
     pub(crate) fn all_decided(&self, nodes: &[ValidatorIndex]) -> bool {
-        nodes.iter().all(|node| self.decided[node.get()] == self.last.0)
+        nodes.iter().all(|node| self.decided[node.get()] == self.last.0 - self.joined[node.get()].0)
     }
 
-    /// Whether all of `nodes` have recomputed and applied every finalized block of the wanted slots.
+    /// Whether all of `nodes` have recomputed and applied every finalized block that they should.
     pub(crate) fn all_applied(&self, nodes: &[ValidatorIndex]) -> bool {
-        let finalized = self.counts().finalized;
-        nodes.iter().all(|node| self.applied[node.get()] == finalized)
+        nodes.iter().all(|&node| self.applied[node.get()] == self.applicable_to(node))
     }
 
-    /// How many finalized blocks of wanted slots `node` has recomputed and applied.
+    /// How many finalized blocks `node` should apply: those of the wanted slots after the one it was started at.
+    pub(crate) fn applicable_to(&self, node: ValidatorIndex) -> u64 {
+        self.slots
+            .range(self.joined[node.get()].next()..=self.last)
+            .filter(|(_, record)| record.outcome.is_some())
+            .count() as u64
+    }
+
+    /// How many of these it has recomputed and applied.
     pub(crate) fn applied_by(&self, node: ValidatorIndex) -> u64 {
         self.applied[node.get()]
     }
@@ -253,6 +290,33 @@ mod tests {
             (decisions.highest(), decisions.how(Slot(1)), decisions.how(Slot(5))),
             (Slot(7), Some(How::Fast), None)
         );
+    }
+
+    #[test]
+    fn of_a_node_that_joined_late_only_later_slots_are_wanted_and_a_vote() {
+        let mut decisions = Decisions::new(2, Slot(4));
+        for slot in 1..=2 {
+            decisions.record(ZERO, &decided(slot, How::Fast));
+        }
+        decisions.join(ONE, Slot(2));
+        let both = [ZERO, ONE];
+        assert_eq!(decisions.undecided(ONE), [(Slot(3), Slot(4))]);
+        decisions.record(ONE, &NodeEvent::Voted { slot: Slot(2) });
+        assert_eq!(decisions.never_voted(&both).collect::<Vec<_>>(), [(ONE, Slot(2))]);
+        for slot in 3..=4 {
+            decisions.record(ZERO, &decided(slot, How::Fast));
+            assert!(!decisions.all_decided(&both));
+            decisions.record(ONE, &decided(slot, How::Fast));
+        }
+        assert!(decisions.all_decided(&both));
+        decisions.record(ONE, &decided(1, How::Ancestor));
+        decisions.record(ONE, &applied(1, 1, 1));
+        assert!(decisions.all_decided(&both), "what it learns of earlier slots is no harm");
+        assert_eq!((decisions.applied_by(ONE), decisions.applicable_to(ONE)), (0, 2));
+        decisions.record(ONE, &NodeEvent::Voted { slot: Slot(3) });
+        assert_eq!(decisions.never_voted(&both).count(), 0);
+        decisions.record(ONE, &decided(2, How::Skipped));
+        assert_eq!(decisions.disagreements().len(), 1, "it has to agree all the same");
     }
 
     #[test]

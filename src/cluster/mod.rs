@@ -40,7 +40,7 @@ use self::watch::Watch;
 
 pub(crate) use self::outcome::Verdict;
 pub(crate) use self::placement::Placement;
-pub(crate) use self::plan::{CoreList, Kill, Plan};
+pub(crate) use self::plan::{CoreList, NodeAtSlot, Plan};
 
 /// Why a run came to no outcome at all.
 #[derive(Debug, thiserror::Error)]
@@ -125,14 +125,14 @@ struct LoadEnd {
 }
 
 impl OfferedLoad {
-    /// Starts the load that `plan` wants, if any, at the validators that are not going to be killed.
+    /// Starts the load that `plan` wants, if any, at the validators that are there from the beginning to the end.
     fn start(plan: &Plan, started: &Started) -> Result<Option<Self>, ClusterError> {
         if plan.transactions_per_s == 0 {
             return Ok(None);
         }
-        let killed = |index: usize| plan.kills.iter().any(|kill| kill.node.get() == index);
+        let absent = |index: usize| plan.kills.iter().chain(&plan.starts).any(|at| at.node.get() == index);
         let addresses = started.ports.addresses();
-        let spared = addresses.iter().enumerate().filter(|(index, _)| !killed(*index));
+        let spared = addresses.iter().enumerate().filter(|(index, _)| !absent(*index));
         let load = LoadPlan {
             targets: spared.map(|(_, address)| *address).collect(),
             cluster: started.cluster.id(),

@@ -23,6 +23,9 @@ const SLICES_PER_BLOCK: u64 = 40;
 /// What a flooding node sends, in datagrams per second.
 const FLOOD_PER_S: u32 = 10_000;
 
+/// Slots between a late start and the end of the run: a window to start in, and two to catch up and vote.
+const SLOTS_TO_JOIN: u64 = 12;
+
 /// A run as ordered.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -55,7 +58,9 @@ pub(crate) struct Plan {
     /// Most that each node sends, in Mbit/s; 0 for no limit.
     pub(crate) egress_mbit: u32,
     /// Whom to kill when.
-    pub(crate) kills: Vec<Kill>,
+    pub(crate) kills: Vec<NodeAtSlot>,
+    /// Who is not started with the others, and when.
+    pub(crate) starts: Vec<NodeAtSlot>,
     /// Who never relays.
     pub(crate) silent_relays: Vec<u16>,
     /// Who drops every shred.
@@ -73,11 +78,12 @@ impl Plan {
     /// [`PlanError`].
     pub(crate) fn check(&self) -> Result<(), PlanError> {
         let (nodes, slots, kills) = (self.nodes, self.slots, &self.kills);
-        let named = kills.iter().map(|kill| ("--kill", kill.node.0));
+        let killed = kills.iter().map(|kill| ("--kill", kill.node.0));
+        let started = self.starts.iter().map(|start| ("--start", start.node.0));
         let silent = self.silent_relays.iter().map(|&index| ("--silent-relay", index));
         let dropping = self.drop_shreds.iter().map(|&index| ("--drop-shreds", index));
         let flooding = self.floods.iter().map(|&index| ("--flood", index));
-        for (flag, index) in named.chain(silent).chain(dropping).chain(flooding) {
+        for (flag, index) in killed.chain(started).chain(silent).chain(dropping).chain(flooding) {
             if usize::from(index) >= nodes {
                 return Err(PlanError::NoSuchNode { flag, index, nodes });
             }
@@ -90,7 +96,53 @@ impl Plan {
                 return Err(PlanError::KilledTwice(kill.node.0));
             }
         }
-        if kills.len() >= nodes { Err(PlanError::NobodyLeft) } else { Ok(()) }
+        let stays = |index: &u16| kills.iter().chain(&self.starts).all(|at| at.node.0 != *index);
+        if (0u16..).take(nodes).any(|index| stays(&index)) { self.check_starts() } else { Err(PlanError::NobodyStays) }
+    }
+
+    /// Each node that is started late has to be there to be started: its slot has to be reached, with room after it.
+    fn check_starts(&self) -> Result<(), PlanError> {
+        let Self { starts, slots, .. } = self;
+        for start in starts {
+            let (node, slot) = (start.node.0, start.slot.0);
+            if starts.iter().filter(|other| other.node == start.node).count() > 1 {
+                return Err(PlanError::StartedTwice(node));
+            }
+            if slot == 0 || slot.saturating_add(SLOTS_TO_JOIN) > *slots {
+                return Err(PlanError::StartSlot { node, slot, slots: *slots });
+            }
+            if let Some(kill) = self.kills.iter().find(|kill| kill.node == start.node && kill.slot <= start.slot) {
+                return Err(PlanError::StartedAgain { node, kill: kill.slot.0, slot });
+            }
+        }
+        for start in starts {
+            let (running, total) = self.stake_before(start.slot);
+            if 5 * running < 3 * total {
+                let (node, slot) = (start.node.0, start.slot.0);
+                return Err(PlanError::TooFewToReach { node, slot, running, total });
+            }
+        }
+        Ok(())
+    }
+
+    /// The stake of the nodes that run when `slot` is about to be decided, and all stake.
+    fn stake_before(&self, slot: Slot) -> (u128, u128) {
+        let epoch = slot.0 / self.epochs.slots;
+        let later = self.epochs.later.iter().rev().find(|(first_epoch, _)| *first_epoch <= epoch);
+        let stakes = later.map_or(&self.stakes, |(_, stakes)| stakes);
+        let by_then = |events: &[NodeAtSlot], node| events.iter().any(|at| at.node == node && at.slot < slot);
+        let runs =
+            |node| (self.starts_with_the_run(node) || by_then(&self.starts, node)) && !by_then(&self.kills, node);
+        let sum = |counts: &dyn Fn(ValidatorIndex) -> bool| -> u128 {
+            let stakes = (0u16..).map(ValidatorIndex).zip(stakes);
+            stakes.filter(|(node, _)| counts(*node)).map(|(_, stake)| u128::from(stake.0)).sum()
+        };
+        (sum(&runs), sum(&|_| true))
+    }
+
+    /// Whether a node is there from the beginning.
+    pub(crate) fn starts_with_the_run(&self, node: ValidatorIndex) -> bool {
+        self.starts.iter().all(|start| start.node != node)
     }
 
     /// The run in a line.
@@ -140,7 +192,9 @@ impl Plan {
 
     /// The run as the object `config` of its outcome.
     pub(crate) fn describe(&self) -> serde_json::Value {
-        let kills: Vec<String> = self.kills.iter().map(|kill| format!("{}@{}", kill.node.0, kill.slot)).collect();
+        let written = |at: &NodeAtSlot| format!("{}@{}", at.node.0, at.slot);
+        let kills: Vec<String> = self.kills.iter().map(written).collect();
+        let starts: Vec<String> = self.starts.iter().map(written).collect();
         let epochs = self.epochs.later.iter().map(|(first_epoch, stakes)| {
             let stakes: Vec<u64> = stakes.iter().map(|stake| stake.0).collect();
             serde_json::json!({ "first_epoch": first_epoch, "stakes": stakes })
@@ -169,6 +223,7 @@ impl Plan {
             "kernel": self.kernel.name(),
             "egress_mbit": self.egress_mbit,
             "kill": kills,
+            "start": starts,
             "silent_relay": self.silent_relays,
             "drop_shreds": self.drop_shreds,
             "flood": self.floods,
@@ -177,28 +232,28 @@ impl Plan {
     }
 }
 
-/// Kill a node with SIGKILL as soon as any node has decided a slot. Written `I@SLOT`.
+/// Something that shall be done to a node as soon as any node has decided a slot. Written `I@SLOT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kill {
-    /// Whom.
+pub(crate) struct NodeAtSlot {
+    /// To whom.
     pub(crate) node: ValidatorIndex,
     /// When.
     pub(crate) slot: Slot,
 }
 
-/// Text that is no kill.
+/// Text that names no node and slot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected INDEX@SLOT, as in 4@12: kill node 4 when the first node decides slot 12")]
-pub(crate) struct KillError;
+#[error("expected INDEX@SLOT, as in 4@12: node 4, when the first node decides slot 12")]
+pub(crate) struct NodeAtSlotError;
 
-impl FromStr for Kill {
-    type Err = KillError;
+impl FromStr for NodeAtSlot {
+    type Err = NodeAtSlotError;
 
-    fn from_str(text: &str) -> Result<Self, KillError> {
-        let (node, slot) = text.split_once('@').ok_or(KillError)?;
+    fn from_str(text: &str) -> Result<Self, NodeAtSlotError> {
+        let (node, slot) = text.split_once('@').ok_or(NodeAtSlotError)?;
         Ok(Self {
-            node: ValidatorIndex(node.parse().map_err(|_| KillError)?),
-            slot: Slot(slot.parse().map_err(|_| KillError)?),
+            node: ValidatorIndex(node.parse().map_err(|_| NodeAtSlotError)?),
+            slot: Slot(slot.parse().map_err(|_| NodeAtSlotError)?),
         })
     }
 }
@@ -261,9 +316,53 @@ pub(crate) enum PlanError {
     /// A node killed twice.
     #[error("--kill: node {0} is named twice")]
     KilledTwice(u16),
-    /// Nobody left.
-    #[error("--kill: one node at least must be left")]
-    NobodyLeft,
+    /// Nobody is there all the time.
+    #[error("--kill, --start: one node at least must run from the beginning to the end: leave one out")]
+    NobodyStays,
+    /// A start that the run does not reach, or too near to its end.
+    #[error(
+        "--start {node}@{slot}: a node needs {SLOTS_TO_JOIN} slots to catch up and vote, and the run has slots 1 to \
+         {slots}: name an earlier slot, or raise --slots"
+    )]
+    StartSlot {
+        /// Whom.
+        node: u16,
+        /// When.
+        slot: u64,
+        /// The run's last slot.
+        slots: u64,
+    },
+    /// A node started late twice.
+    #[error("--start: node {0} is named twice")]
+    StartedTwice(u16),
+    /// A node that is killed before it is started.
+    #[error(
+        "--kill {node}@{kill} --start {node}@{slot}: --start starts a node for the first time, and a node that was \
+         killed is not started again: kill it after slot {slot}, or leave one of the two out"
+    )]
+    StartedAgain {
+        /// Whom.
+        node: u16,
+        /// When it is killed.
+        kill: u64,
+        /// When it is started.
+        slot: u64,
+    },
+    /// The cluster would stand still before the start.
+    #[error(
+        "--start {node}@{slot}: the nodes that run until then hold {running} of {total} of the stake, and less than \
+         60% decide no slot: start or keep alive more of them, or give them more with --stakes"
+    )]
+    TooFewToReach {
+        /// Whom.
+        node: u16,
+        /// When.
+        slot: u64,
+        /// Stake that runs until then.
+        running: u128,
+        /// All of it.
+        total: u128,
+    },
 }
 
 #[cfg(test)]
@@ -291,6 +390,7 @@ pub(crate) mod tests {
             kernel: KernelPolicy::Auto,
             egress_mbit: 0,
             kills: Vec::new(),
+            starts: Vec::new(),
             silent_relays: Vec::new(),
             drop_shreds: Vec::new(),
             floods: Vec::new(),
@@ -298,14 +398,14 @@ pub(crate) mod tests {
         }
     }
 
-    fn kill(node: u16, slot: u64) -> Kill {
-        Kill { node: ValidatorIndex(node), slot: Slot(slot) }
+    fn at(node: u16, slot: u64) -> NodeAtSlot {
+        NodeAtSlot { node: ValidatorIndex(node), slot: Slot(slot) }
     }
 
     #[test]
-    fn kills_are_index_at_slot() {
-        assert_eq!("4@12".parse(), Ok(kill(4, 12)));
-        assert_eq!("0@18446744073709551615".parse(), Ok(kill(0, u64::MAX)));
+    fn kills_and_starts_are_index_at_slot() {
+        assert_eq!("4@12".parse(), Ok(at(4, 12)));
+        assert_eq!("0@18446744073709551615".parse(), Ok(at(0, u64::MAX)));
         for text in [
             "",
             "@",
@@ -320,7 +420,7 @@ pub(crate) mod tests {
             "four@1",
             "4@18446744073709551616",
         ] {
-            assert_eq!(text.parse::<Kill>(), Err(KillError), "{text:?}");
+            assert_eq!(text.parse::<NodeAtSlot>(), Err(NodeAtSlotError), "{text:?}");
         }
     }
 
@@ -334,19 +434,46 @@ pub(crate) mod tests {
 
     #[test]
     fn what_names_no_node_or_no_slot_of_the_run_is_refused() {
-        let check = |nodes, kills: &[Kill], silent: &[u16]| {
+        let check = |nodes, kills: &[NodeAtSlot], silent: &[u16]| {
             Plan { nodes, kills: kills.to_vec(), silent_relays: silent.to_vec(), ..plan() }.check()
         };
-        assert_eq!(check(5, &[kill(4, 12), kill(3, 40)], &[0, 1]), Ok(()));
-        assert_eq!(check(5, &[kill(5, 1)], &[]), Err(PlanError::NoSuchNode { flag: "--kill", index: 5, nodes: 5 }));
+        assert_eq!(check(5, &[at(4, 12), at(3, 40)], &[0, 1]), Ok(()));
+        assert_eq!(check(5, &[at(5, 1)], &[]), Err(PlanError::NoSuchNode { flag: "--kill", index: 5, nodes: 5 }));
         let silent = check(5, &[], &[9]);
         assert_eq!(silent, Err(PlanError::NoSuchNode { flag: "--silent-relay", index: 9, nodes: 5 }));
         let dropping = Plan { drop_shreds: vec![5], ..plan() }.check();
         assert_eq!(dropping, Err(PlanError::NoSuchNode { flag: "--drop-shreds", index: 5, nodes: 5 }));
-        assert!(matches!(check(5, &[kill(1, 0)], &[]), Err(PlanError::KillSlot { .. })));
-        assert!(matches!(check(5, &[kill(1, 41)], &[]), Err(PlanError::KillSlot { .. })));
-        assert_eq!(check(5, &[kill(1, 1), kill(1, 2)], &[]), Err(PlanError::KilledTwice(1)));
-        assert_eq!(check(2, &[kill(0, 1), kill(1, 2)], &[]), Err(PlanError::NobodyLeft));
+        assert!(matches!(check(5, &[at(1, 0)], &[]), Err(PlanError::KillSlot { .. })));
+        assert!(matches!(check(5, &[at(1, 41)], &[]), Err(PlanError::KillSlot { .. })));
+        assert_eq!(check(5, &[at(1, 1), at(1, 2)], &[]), Err(PlanError::KilledTwice(1)));
+        assert_eq!(check(2, &[at(0, 1), at(1, 2)], &[]), Err(PlanError::NobodyStays));
+    }
+
+    #[test]
+    fn late_starts_that_cannot_work_are_refused_with_the_fix() {
+        let check = |kills: &[NodeAtSlot], starts: &[NodeAtSlot]| {
+            Plan { kills: kills.to_vec(), starts: starts.to_vec(), ..plan() }.check()
+        };
+        assert_eq!(check(&[], &[at(4, 12), at(3, 28)]), Ok(()));
+        assert_eq!(check(&[at(4, 13)], &[at(4, 12)]), Ok(()), "killed after it was started");
+        assert_eq!(check(&[], &[at(5, 1)]), Err(PlanError::NoSuchNode { flag: "--start", index: 5, nodes: 5 }));
+        for slot in [0, 29, u64::MAX] {
+            assert_eq!(check(&[], &[at(1, slot)]), Err(PlanError::StartSlot { node: 1, slot, slots: 40 }));
+        }
+        assert_eq!(check(&[], &[at(1, 2), at(1, 3)]), Err(PlanError::StartedTwice(1)));
+        for kill in [3, 12] {
+            let refused = Err(PlanError::StartedAgain { node: 4, kill, slot: 12 });
+            assert_eq!(check(&[at(4, kill)], &[at(4, 12)]), refused);
+        }
+        let everybody: Vec<NodeAtSlot> = (0..5).map(|node| at(node, 5)).collect();
+        assert_eq!(check(&[], &everybody), Err(PlanError::NobodyStays));
+        assert_eq!(check(&everybody[..2], &everybody[2..]), Err(PlanError::NobodyStays));
+        let too_few = |node, slot, running| Err(PlanError::TooFewToReach { node, slot, running, total: 5 });
+        assert_eq!(check(&[], &everybody[..3]), too_few(0, 5, 2));
+        assert_eq!(check(&[at(0, 4), at(1, 4)], &[at(4, 5)]), too_few(4, 5, 2));
+        assert_eq!(check(&[at(0, 8), at(1, 8)], &[at(4, 5), at(3, 9)]), too_few(3, 9, 2));
+        assert_eq!(check(&[at(0, 4)], &[at(4, 5), at(3, 4)]), Ok(()));
+        assert!(matches!(check(&[at(3, 2)], &[at(4, 5), at(3, 9)]), Err(PlanError::StartedAgain { node: 3, .. })));
     }
 
     #[test]
@@ -370,8 +497,9 @@ pub(crate) mod tests {
 
     #[test]
     fn the_outcome_tells_how_to_run_it_again() {
-        let config = Plan { kills: vec![kill(4, 12)], ..plan() }.describe();
+        let config = Plan { kills: vec![at(4, 12)], starts: vec![at(3, 7)], ..plan() }.describe();
         assert_eq!((&config["seed"], &config["kill"][0]), (&"07".repeat(32).into(), &"4@12".into()));
+        assert_eq!(config["start"][0], "3@7");
         assert_eq!((&config["slots"], &config["schedule"]), (&40.into(), &"round-robin".into()));
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ pub(crate) enum Said {
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
+    /// Not started yet.
+    Awaited,
     /// Started, and not told to end.
     Running,
     /// Killed by us.
@@ -72,8 +74,9 @@ pub(crate) enum Life {
 }
 
 struct NodeProcess {
-    child: Child,
-    log: PathBuf,
+    command: NodeCommand,
+    /// None before its start.
+    child: Option<Child>,
     life: Life,
     usage: ProcessUsage,
 }
@@ -82,50 +85,64 @@ struct NodeProcess {
 pub(crate) struct Processes {
     nodes: Vec<NodeProcess>,
     heard: Receiver<Heard>,
+    /// What a listener of another node is given.
+    to_heard: SyncSender<Heard>,
 }
 
 impl Processes {
-    /// Starts a process for each of `commands`. The kernel kills them when the calling *thread* ends, so this has to be
-    /// called from one that stays for the run, the main thread.
+    /// Starts a process for each of `commands` whose node is to be there `at_once`; the others wait for
+    /// [`Self::start_node`]. The kernel kills them when the calling *thread* ends, so both have to be called from one that
+    /// stays for the run, the main thread.
     ///
     /// # Errors
     /// If a process, its log or a thread cannot be had; those started before are killed.
-    pub(crate) fn start(commands: &[NodeCommand]) -> io::Result<Self> {
-        let (sender, heard) = mpsc::sync_channel(EVENTS_WAITING_MAX);
-        let mut processes = Self { nodes: Vec::with_capacity(commands.len()), heard };
-        for (command, index) in commands.iter().zip(0u16..) {
-            let mut child = spawn(command)?;
-            let output = child.stdout.take().expect("standard output was asked to be a pipe");
-            let (log, usage) = (command.log.clone(), ProcessUsage::default());
-            processes.nodes.push(NodeProcess { child, log, life: Life::Running, usage });
-            listen(ValidatorIndex(index), output, sender.clone())?;
+    pub(crate) fn start(commands: &[NodeCommand], at_once: impl Fn(ValidatorIndex) -> bool) -> io::Result<Self> {
+        let (to_heard, heard) = mpsc::sync_channel(EVENTS_WAITING_MAX);
+        let awaited = |command: &NodeCommand| NodeProcess {
+            command: command.clone(),
+            child: None,
+            life: Life::Awaited,
+            usage: ProcessUsage::default(),
+        };
+        let mut processes = Self { nodes: commands.iter().map(awaited).collect(), heard, to_heard };
+        for node in (0u16..).take(commands.len()).map(ValidatorIndex).filter(|node| at_once(*node)) {
+            processes.start_node(node)?;
         }
         Ok(processes)
     }
 
+    /// Starts the process of a node that has none.
+    ///
+    /// # Errors
+    /// If it, its log or a thread cannot be had.
+    ///
+    /// # Panics
+    /// If the node was started before.
+    pub(crate) fn start_node(&mut self, node: ValidatorIndex) -> io::Result<()> {
+        let process = &mut self.nodes[node.get()];
+        assert_eq!(process.life, Life::Awaited, "a node is started once");
+        let mut child = spawn(&process.command)?;
+        let output = child.stdout.take().expect("standard output was asked to be a pipe");
+        (process.child, process.life) = (Some(child), Life::Running);
+        listen(node, output, self.to_heard.clone())
+    }
+
     /// Waits for the next thing that a node says, at most until `deadline`.
     pub(crate) fn hear(&mut self, deadline: Instant) -> Option<Heard> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.heard.recv_timeout(left) {
-            Ok(heard) => Some(heard),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                // Every node has ended and all they said was heard: the caller still expects to have waited.
-                thread::sleep(left);
-                None
-            }
-        }
+        self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
     }
 
     /// Kills `node` with SIGKILL.
     pub(crate) fn kill(&mut self, node: ValidatorIndex) {
         let process = &mut self.nodes[node.get()];
         process.take_usage();
-        if process.ended().is_none() {
+        if process.ended().is_none()
+            && let Some(child) = &mut process.child
+        {
             // It can only fail for a process that was waited for, which `ended` has excluded.
-            let _ = process.child.kill();
+            let _ = child.kill();
+            let _ = child.wait();
             process.life = Life::Killed;
-            let _ = process.child.wait();
         }
     }
 
@@ -133,8 +150,10 @@ impl Processes {
     pub(crate) fn ask_to_stop(&mut self) {
         for process in self.nodes.iter_mut().filter(|process| process.life == Life::Running) {
             process.take_usage();
-            if process.ended().is_none() {
-                let id = Pid::from_child(&process.child);
+            if process.ended().is_none()
+                && let Some(child) = &process.child
+            {
+                let id = Pid::from_child(child);
                 // It can only fail for a process that was waited for, which `ended` has excluded.
                 let _ = kill_process(id, Signal::TERM);
                 process.life = Life::Stopping;
@@ -153,7 +172,7 @@ impl Processes {
     pub(crate) fn all_ended(&mut self) -> bool {
         self.nodes.iter_mut().all(|process| {
             process.ended();
-            matches!(process.life, Life::Killed | Life::Ended(..))
+            matches!(process.life, Life::Awaited | Life::Killed | Life::Ended(..))
         })
     }
 
@@ -172,8 +191,9 @@ impl Processes {
             Life::Ended(status, _) => format!("died ({status})"),
             Life::Killed => "was killed".to_owned(),
             Life::Running | Life::Stopping => "closed its standard output".to_owned(),
+            Life::Awaited => "was never started".to_owned(),
         };
-        let log = &self.nodes[node.get()].log;
+        let log = &self.nodes[node.get()].command.log;
         format!("node {} {how}; its log {} ends: {}", node.0, log.display(), log_end(log))
     }
 }
@@ -181,10 +201,12 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         for process in &mut self.nodes {
-            if matches!(process.life, Life::Running | Life::Stopping) {
+            if matches!(process.life, Life::Running | Life::Stopping)
+                && let Some(child) = &mut process.child
+            {
                 // Fails only if it has ended by itself.
-                let _ = process.child.kill();
-                let _ = process.child.wait();
+                let _ = child.kill();
+                let _ = child.wait();
             }
         }
     }
@@ -192,7 +214,7 @@ impl Drop for Processes {
 
 impl NodeProcess {
     fn take_usage(&mut self) {
-        if let Some(usage) = ProcessUsage::of(self.child.id()) {
+        if let Some(usage) = self.child.as_ref().and_then(|child| ProcessUsage::of(child.id())) {
             self.usage = usage;
         }
     }
@@ -200,10 +222,10 @@ impl NodeProcess {
     /// Notes if the process has ended by itself.
     fn ended(&mut self) -> Option<ExitStatus> {
         match self.life {
-            Life::Killed => None,
+            Life::Awaited | Life::Killed => None,
             Life::Ended(status, _) => Some(status),
             Life::Running | Life::Stopping => {
-                let status = self.child.try_wait().ok().flatten()?;
+                let status = self.child.as_mut()?.try_wait().ok().flatten()?;
                 self.life = Life::Ended(status, self.life == Life::Stopping);
                 Some(status)
             }
@@ -288,7 +310,7 @@ mod tests {
     fn events_nonsense_and_the_end_are_heard_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let body = r#"echo '{"event":"ready"}'; echo hello; echo "no port" >&2; exit 3"#;
-        let mut processes = Processes::start(&[script(folder.path(), "node", body)]).unwrap();
+        let mut processes = Processes::start(&[script(folder.path(), "node", body)], |_| true).unwrap();
         assert!(matches!(processes.hear(soon()).unwrap().what, Said::Event(NodeEvent::Ready)));
         assert!(matches!(processes.hear(soon()).unwrap().what, Said::Nonsense(line) if line == "hello\n"));
         assert!(matches!(processes.hear(soon()).unwrap().what, Said::Closed));
@@ -303,7 +325,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let body = r#"trap 'exit 0' TERM; echo '{"event":"ready"}'; while :; do sleep 0.01; done"#;
         let commands = [script(folder.path(), "a", body), script(folder.path(), "b", body)];
-        let mut processes = Processes::start(&commands).unwrap();
+        let mut processes = Processes::start(&commands, |_| true).unwrap();
         for _ in 0..2 {
             processes.hear(soon()).unwrap();
         }
@@ -316,12 +338,30 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_not_there_at_once_is_started_when_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let body = r#"echo '{"event":"ready"}'; exit 0"#;
+        let commands = [script(folder.path(), "a", body), script(folder.path(), "b", body)];
+        let mut processes = Processes::start(&commands, |node| node == NODE).unwrap();
+        let late = ValidatorIndex(1);
+        for _ in 0..2 {
+            assert_eq!(processes.hear(soon()).unwrap().node, NODE);
+        }
+        until_ended(&mut processes);
+        assert_eq!((processes.life(late), processes.usage(late)), (Life::Awaited, ProcessUsage::default()));
+        processes.start_node(late).unwrap();
+        assert_eq!(processes.hear(soon()).unwrap().node, late);
+        until_ended(&mut processes);
+        assert!(matches!(processes.life(late), Life::Ended(..)));
+    }
+
+    #[test]
     fn nodes_that_still_run_are_killed_with_the_run() {
         let folder = tempfile::tempdir().unwrap();
         let body = r#"trap '' TERM; echo '{"event":"ready"}'; while :; do sleep 0.01; done"#;
-        let mut processes = Processes::start(&[script(folder.path(), "node", body)]).unwrap();
+        let mut processes = Processes::start(&[script(folder.path(), "node", body)], |_| true).unwrap();
         processes.hear(soon()).unwrap();
-        let id = processes.nodes[0].child.id();
+        let id = processes.nodes[0].child.as_ref().unwrap().id();
         drop(processes);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
     }

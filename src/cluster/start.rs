@@ -1,4 +1,4 @@
-//! The start of a run: all nodes ready before the first slot begins.
+//! The start of a run: all nodes ready before the first slot begins, but for those that the plan wants started later.
 //!
 //! The time of the first slot stands in the genesis file, so it has to be chosen before anybody knows how long the nodes
 //! take to start. If that was too short, everything is started once more with more time.
@@ -58,10 +58,10 @@ pub(super) fn start(
     for attempt in 1.. {
         let begun = Instant::now();
         cluster.set_start_time(SystemTime::now() + lead)?;
-        let mut processes =
-            Processes::start(&commands).map_err(|source| ClusterError::Start { what: "the node processes", source })?;
+        let mut processes = Processes::start(&commands, |node| plan.starts_with_the_run(node))
+            .map_err(|source| ClusterError::Start { what: "the node processes", source })?;
         let mut early = Vec::new();
-        let death = wait_until_ready(&mut processes, plan.nodes, &mut early, interrupted);
+        let death = wait_until_ready(&mut processes, plan, &mut early, interrupted);
         let (first_slot, took) = (begun + lead, begun.elapsed());
         let in_time = Instant::now() < first_slot;
         if in_time || death.is_some() || attempt == ATTEMPTS_MAX || interrupted.load(Ordering::Relaxed) {
@@ -113,12 +113,13 @@ fn lead(nodes: usize) -> Duration {
 /// Returns in words why not all nodes are ready, if so. Other events go to `early`.
 fn wait_until_ready(
     processes: &mut Processes,
-    nodes: usize,
+    plan: &Plan,
     early: &mut Vec<Heard>,
     interrupted: &AtomicBool,
 ) -> Option<String> {
     let deadline = Instant::now() + READY_WAIT_MAX;
-    let mut waiting: BTreeSet<u16> = (0u16..).take(nodes).collect();
+    let mut waiting: BTreeSet<u16> =
+        (0u16..).take(plan.nodes).filter(|node| plan.starts_with_the_run(ValidatorIndex(*node))).collect();
     while !waiting.is_empty() && !interrupted.load(Ordering::Relaxed) {
         if Instant::now() >= deadline {
             let waiting: Vec<String> = waiting.iter().map(u16::to_string).collect();

@@ -48,6 +48,7 @@ pub(crate) fn reasons(evidence: &Evidence<'_>) -> Vec<String> {
     let mut reasons = disagreements(evidence.decisions);
     reasons.extend_from_slice(evidence.deaths);
     reasons.extend(undecided(evidence));
+    reasons.extend(never_voted(evidence));
     reasons.extend(lost_transactions(evidence.transactions));
     reasons
 }
@@ -75,6 +76,11 @@ fn undecided(evidence: &Evidence<'_>) -> Option<String> {
         .map(|(node, ranges)| format!("node {} {}", node.0, slots(&ranges)))
         .collect();
     (!missing.is_empty()).then(|| format!("not decided in time: {}", missing.join("; ")))
+}
+
+fn never_voted<'a>(evidence: &'a Evidence<'_>) -> impl Iterator<Item = String> + 'a {
+    let late = evidence.decisions.never_voted(evidence.survivors);
+    late.map(|(node, slot)| format!("node {}, started at slot {slot}, did not vote for any block after that", node.0))
 }
 
 fn lost_transactions(transactions: DueTransactions) -> Option<String> {
@@ -181,6 +187,18 @@ mod tests {
         }
         assert_eq!(judge(&decisions, &NODES, &[], (0, 0)), ["not decided in time: node 1 slots 3 to 4, 6 to 9"]);
         assert_eq!(judge(&decisions, &NODES[..1], &[], (0, 0)), [""; 0]);
+    }
+
+    #[test]
+    fn a_node_that_was_started_late_and_never_voted_is_a_reason() {
+        let mut decisions = Decisions::new(2, Slot(4));
+        decisions.join(NODES[1], Slot(2));
+        (1..=4).for_each(|slot| decide(&mut decisions, NODES[0], slot, 1));
+        (3..=4).for_each(|slot| decide(&mut decisions, NODES[1], slot, 1));
+        let expected = "node 1, started at slot 2, did not vote for any block after that";
+        assert_eq!(judge(&decisions, &NODES, &[], (0, 0)), [expected]);
+        decisions.record(NODES[1], &NodeEvent::Voted { slot: Slot(4) });
+        assert_eq!(judge(&decisions, &NODES, &[], (0, 0)), [""; 0]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) struct Watch<'a> {
     log: RunLog,
     first_slot: Instant,
     last_decision: Instant,
-    /// By node: neither killed nor dead.
+    /// By node: started, and neither killed nor dead.
     alive: Vec<bool>,
     /// Nodes whose standard output is still open.
     open: usize,
@@ -89,8 +89,11 @@ impl<'a> Watch<'a> {
             first_slot,
             last_decision: first_slot,
             // After a start that failed nobody is asked for anything any more: its reason is the only one.
-            alive: vec![death.is_none(); plan.nodes],
-            open: plan.nodes,
+            alive: (0u16..)
+                .take(plan.nodes)
+                .map(|node| death.is_none() && plan.starts_with_the_run(ValidatorIndex(node)))
+                .collect(),
+            open: plan.nodes - plan.starts.len(),
             deaths: death.into_iter().collect(),
             _ports: ports,
         })
@@ -101,8 +104,8 @@ impl<'a> Watch<'a> {
         self.early.pop_front().or_else(|| self.processes.hear(Instant::now() + LOOK_AGAIN))
     }
 
-    /// Until every surviving node has decided every slot, the deadline has come, a node has died, or `interrupted`.
-    /// Kills whom the plan wants killed.
+    /// Until every surviving node has decided every slot and those that came late have voted, the deadline has come, a
+    /// node has died, or `interrupted`. Kills whom the plan wants killed, and starts whom it wants started.
     pub(super) fn until_decided(&mut self, interrupted: &AtomicBool) {
         while !interrupted.load(Ordering::Relaxed) && self.deaths.is_empty() {
             let deadline = self.first_slot + deadline(self.plan, self.decisions.skipped_windows());
@@ -114,8 +117,10 @@ impl<'a> Watch<'a> {
                 && let Some(slot) = self.handle(heard)
             {
                 self.kill_at(slot);
+                self.start_at(slot);
             }
-            if self.decisions.all_decided(&self.survivors()) {
+            let survivors = self.survivors();
+            if self.decisions.all_decided(&survivors) && self.decisions.never_voted(&survivors).next().is_none() {
                 return;
             }
         }
@@ -211,11 +216,26 @@ impl<'a> Watch<'a> {
         }
     }
 
+    fn start_at(&mut self, slot: Slot) {
+        for node in self.plan.starts.iter().filter(|start| start.slot == slot).map(|start| start.node) {
+            let highest = self.decisions.highest();
+            self.decisions.join(node, highest);
+            if let Err(error) = self.processes.start_node(node) {
+                self.deaths.push(format!("node {} cannot be started: {error}", node.0));
+                return;
+            }
+            self.alive[node.get()] = true;
+            self.open += 1;
+            self.log.write(&LogLine::Started { started: node.0, highest: highest.0 });
+            self.display.note(&format!("started node {} at slot {slot}", node.0));
+        }
+    }
+
     /// Whether a node that was asked to stop did so. It counts as a survivor all the same.
     fn judge_end(&mut self, node: ValidatorIndex) {
         let complaint = match self.processes.life(node) {
             Life::Ended(status, true) if status.success() => return,
-            Life::Ended(..) | Life::Killed => self.processes.describe_death(node),
+            Life::Ended(..) | Life::Killed | Life::Awaited => self.processes.describe_death(node),
             Life::Running | Life::Stopping => {
                 format!("node {} did not stop within {} s of SIGTERM", node.0, STOP_WAIT_MAX.as_secs())
             }
@@ -252,6 +272,8 @@ enum LogLine<'a> {
     Event { node: u16, event: &'a NodeEvent },
     /// We killed this node, when this was the highest slot that any node had decided.
     Killed { killed: u16, highest: u64 },
+    /// We started this node then.
+    Started { started: u16, highest: u64 },
 }
 
 #[derive(Serialize)]
@@ -282,7 +304,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::cluster::plan::{Kill, tests::plan};
+    use crate::cluster::plan::{NodeAtSlot, tests::plan};
     use crate::cluster::processes::NodeCommand;
     use crate::report::How;
     use alpenglow_rotor::types::Hash;
@@ -316,8 +338,9 @@ mod tests {
             log: folder.path().join(format!("{index}.log")),
         };
         let commands: Vec<NodeCommand> = bodies.into_iter().enumerate().map(shell).collect();
-        let (mut processes, ports) = (Processes::start(&commands).unwrap(), PortRange::find(0, 0).unwrap());
-        let (mut early, mut waiting) = (Vec::new(), 2);
+        let at_once = |node| plan.starts_with_the_run(node);
+        let (mut processes, ports) = (Processes::start(&commands, at_once).unwrap(), PortRange::find(0, 0).unwrap());
+        let (mut early, mut waiting) = (Vec::new(), 2 - plan.starts.len());
         while waiting > 0 {
             let heard = processes.hear(Instant::now() + Duration::from_secs(60)).expect("the shells start");
             waiting -= usize::from(matches!(heard.what, Said::Event(NodeEvent::Ready)));
@@ -362,11 +385,24 @@ mod tests {
 
     #[test]
     fn a_node_is_killed_at_its_slot_and_not_before() {
-        let plan = Plan { kills: vec![Kill { node: NODES[1], slot: Slot(2) }], ..two_slots() };
+        let plan = Plan { kills: vec![NodeAtSlot { node: NODES[1], slot: Slot(2) }], ..two_slots() };
         let bodies = [format!("{} {} {WAIT}", decided(1), decided(2)), format!("{} {WAIT}", decided(1))];
         let seen = watch_shells(plan, bodies, Instant::now(), until_decided);
         assert_eq!((seen.survivors, seen.deaths), (NODES[..1].to_vec(), vec![]));
         assert!(seen.without_report.rss_mib_max > 0.0, "what the killed node used counts");
+    }
+
+    #[test]
+    fn a_node_is_started_at_its_slot_and_has_to_decide_what_follows_and_to_vote() {
+        let starts = vec![NodeAtSlot { node: NODES[1], slot: Slot(2) }];
+        let voted = NodeEvent::Voted { slot: Slot(3) }.to_line();
+        let bodies = [
+            format!("{} {} {} {WAIT}", decided(1), decided(2), decided(3)),
+            format!("{} echo '{voted}'; {WAIT}", decided(3)),
+        ];
+        let seen = watch_shells(Plan { starts, slots: 3, ..two_slots() }, bodies, Instant::now(), until_decided);
+        assert_eq!((seen.survivors, seen.deaths), (NODES.to_vec(), vec![]));
+        assert!(seen.decisions.all_decided(&NODES) && seen.decisions.never_voted(&NODES).next().is_none());
     }
 
     #[test]

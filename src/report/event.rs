@@ -35,6 +35,12 @@ pub(crate) enum NodeEvent {
         #[serde(with = "hex::option")]
         hash: Option<Hash>,
     },
+    /// The node voted for a block. Once for each slot in which it did.
+    Voted {
+        /// The block's slot.
+        #[serde(with = "SlotNumber")]
+        slot: Slot,
+    },
     /// A finalized block went to the application, in chain order, after the node made its shreds anew from the payload
     /// it holds and recomputed its hash from them. Once for each finalized block the node holds.
     Applied {
@@ -149,6 +155,7 @@ mod tests {
                 NodeEvent::Decided { slot: Slot(8), how: How::Skipped, hash: None },
                 r#"{"event":"decided","slot":8,"how":"skipped","hash":null}"#.to_owned(),
             ),
+            (NodeEvent::Voted { slot: Slot(7) }, r#"{"event":"voted","slot":7}"#.to_owned()),
             (
                 NodeEvent::Applied {
                     slot: Slot(7),
