@@ -66,6 +66,8 @@ pub(crate) struct NodeConfig {
     pub(crate) silent_relay: bool,
     /// Drop every shred received.
     pub(crate) drop_shreds: bool,
+    /// Send two versions of every own slice.
+    pub(crate) equivocate: bool,
     /// Flood the others with so many datagrams a second.
     pub(crate) flood_per_s: Option<NonZero<u32>>,
     /// Where validators receive.

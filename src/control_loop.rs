@@ -11,12 +11,13 @@ use alpenglow_control::control::Control;
 use alpenglow_control::input::Input;
 use alpenglow_control::message::{self, Message};
 use alpenglow_control::output::{Decision, Event, Output};
-use alpenglow_control::production::SliceSent;
+use alpenglow_control::production::{OutgoingSlice, SliceSent};
 use alpenglow_control::repair::{self, RepairMessage};
 use alpenglow_control::transactions::TransactionSource;
 use alpenglow_control::vote::VotePayload;
 use alpenglow_dataplane::datagram::Kind;
 use alpenglow_dataplane::{FromShard, Horizon, InboundMessage, MessageBytes, ShardLink, ToShard, clock};
+use alpenglow_rotor::slice::SlicePayload;
 use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
 use crossbeam::channel::Sender;
 
@@ -44,6 +45,8 @@ pub(crate) struct ControlParts {
     pub(crate) control: Control,
     /// Whether the shards are never told that any shred is wanted, so that they drop them all.
     pub(crate) drop_shreds: bool,
+    /// Whether a second version of every own slice is sent after the first one.
+    pub(crate) equivocate: bool,
     /// Validators in the set.
     pub(crate) validators: usize,
     /// The shards, in order.
@@ -230,7 +233,11 @@ impl ControlLoop {
             }
             Output::SendSlice(slice) => {
                 let shard = usize::from(slice.id.lane()) % self.parts.links.len();
-                self.order(shard, ToShard::SendSlice { id: slice.id, is_last: slice.is_last, payload: slice.payload });
+                let OutgoingSlice { id, is_last, payload } = slice;
+                let second = self.parts.equivocate.then(|| other_version(&payload));
+                for payload in [Some(payload), second].into_iter().flatten() {
+                    self.order(shard, ToShard::SendSlice { id, is_last, payload });
+                }
             }
             Output::Check { id, job } => self.parts.verifiers.push(id, job),
             Output::Horizon(_) if self.parts.drop_shreds => {}
@@ -372,6 +379,15 @@ impl ControlLoop {
         };
         ControlReport { times: self.times, drops: self.drops, repair }
     }
+}
+
+/// A payload that differs in its last byte.
+fn other_version(payload: &SlicePayload) -> SlicePayload {
+    let mut bytes = payload.to_vec();
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
+    }
+    bytes.into()
 }
 
 /// Reads a message's body; on failure the reason to count.

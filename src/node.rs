@@ -172,6 +172,7 @@ impl Node {
         let parts = ControlParts {
             control,
             drop_shreds: self.config.drop_shreds,
+            equivocate: self.config.equivocate,
             validators: self.genesis.validators.len(),
             links,
             horizon,

@@ -237,6 +237,43 @@ fn a_validator_that_floods_the_others_stops_nobody() {
     }
 }
 
+/// All others see both versions of its slices, come to the same end, and keep proofs that hold.
+#[test]
+fn a_leader_that_signs_two_blocks_is_proven_by_all_others() {
+    let run = Run::of("--nodes 6 --slots 12 --tx-rate 0 --schedule round-robin --equivocate 1");
+    run.assert_valid();
+    let genesis = run.folder.path().join("run/genesis.json");
+    for node in [0, 2, 3, 4, 5] {
+        let data = run.folder.path().join(format!("run/node-{node}/data"));
+        let listing = |file: &Path| {
+            let mut command = alpenglow(&["evidence", "--output", "json", "--data"]);
+            let output = command.arg(&data).arg("--genesis").arg(file).output().unwrap();
+            (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
+        };
+        let (code, listed) = listing(&genesis);
+        assert_eq!(code, Some(0), "node {node}: {listed}, {run}");
+        let proofs = listed["proofs"].as_array().unwrap();
+        assert!(!proofs.is_empty(), "node {node} has no proof, {run}");
+        for proof in proofs {
+            assert_eq!((proof["validator"].as_u64(), proof["standing"].as_str()), (Some(1), Some("proven")), "{proof}");
+            assert!((4..8).contains(&proof["slot"].as_u64().unwrap()), "{proof}");
+        }
+        let file = data.join("evidence.log");
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+        let (code, listed) = listing(&genesis);
+        assert_eq!((code, listed["proofs"].as_array().unwrap().len()), (Some(0), proofs.len() - 1), "a torn tail");
+        assert!(listed["incomplete_at"].is_u64(), "{listed}");
+        let mut spoilt = whole.clone();
+        spoilt[48] ^= 1;
+        fs::write(&file, spoilt).unwrap();
+        let (code, listed) = listing(&genesis);
+        assert_eq!((code, &listed["corrupt_at"][0]), (Some(1), &Value::from(48)), "{listed}");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(listing(&genesis).0, Some(0), "nothing found is no failure");
+    }
+}
+
 #[test]
 fn a_node_that_joins_late_fetches_what_it_missed_and_votes() {
     let run = Run::of("--nodes 5 --slots 40 --tx-rate 200 --start 4@12");
@@ -289,6 +326,7 @@ fn wrong_flags_exit_2_with_a_message() {
         "--start 1@3 --start 2@3 --start 3@3",
         "--silent-relay 5",
         "--drop-shreds 5",
+        "--equivocate 5",
         "--cores 3-1",
         "--stakes 1,2",
         "--schedule lottery",

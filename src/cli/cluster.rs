@@ -95,6 +95,9 @@ pub(crate) struct ClusterArgs {
     /// Node I drops every shred that it receives, and follows by repair; repeatable
     #[arg(long, value_name = "I")]
     drop_shreds: Vec<u16>,
+    /// Node I sends two versions of every slice when it leads; repeatable
+    #[arg(long, value_name = "I")]
+    equivocate: Vec<u16>,
     /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; repeatable
     #[arg(long, value_name = "I")]
     flood: Vec<u16>,
@@ -173,6 +176,7 @@ impl ClusterArgs {
             starts: self.start,
             silent_relays: self.silent_relay,
             drop_shreds: self.drop_shreds,
+            equivocators: self.equivocate,
             floods: self.flood,
             out: self.out.unwrap_or_else(|| default_folder(SystemTime::now())),
         };

@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) silent_relays: Vec<u16>,
     /// Who drops every shred.
     pub(crate) drop_shreds: Vec<u16>,
+    /// Who sends two versions of every own slice.
+    pub(crate) equivocators: Vec<u16>,
     /// Who floods the others.
     pub(crate) floods: Vec<u16>,
     /// Folder for everything.
@@ -83,7 +85,9 @@ impl Plan {
         let silent = self.silent_relays.iter().map(|&index| ("--silent-relay", index));
         let dropping = self.drop_shreds.iter().map(|&index| ("--drop-shreds", index));
         let flooding = self.floods.iter().map(|&index| ("--flood", index));
-        for (flag, index) in killed.chain(started).chain(silent).chain(dropping).chain(flooding) {
+        let equivocating = self.equivocators.iter().map(|&index| ("--equivocate", index));
+        let named = killed.chain(started).chain(silent).chain(dropping).chain(flooding).chain(equivocating);
+        for (flag, index) in named {
             if usize::from(index) >= nodes {
                 return Err(PlanError::NoSuchNode { flag, index, nodes });
             }
@@ -182,6 +186,7 @@ impl Plan {
             config.debuggable = true;
             config.silent_relay = self.silent_relays.contains(&index);
             config.drop_shreds = self.drop_shreds.contains(&index);
+            config.equivocate = self.equivocators.contains(&index);
             if self.floods.contains(&index) {
                 config.flood_per_s = FLOOD_PER_S;
             }
@@ -226,6 +231,7 @@ impl Plan {
             "start": starts,
             "silent_relay": self.silent_relays,
             "drop_shreds": self.drop_shreds,
+            "equivocate": self.equivocators,
             "flood": self.floods,
             "out": self.out,
         })
@@ -393,6 +399,7 @@ pub(crate) mod tests {
             starts: Vec::new(),
             silent_relays: Vec::new(),
             drop_shreds: Vec::new(),
+            equivocators: Vec::new(),
             floods: Vec::new(),
             out: "runs/1".into(),
         }
@@ -443,6 +450,8 @@ pub(crate) mod tests {
         assert_eq!(silent, Err(PlanError::NoSuchNode { flag: "--silent-relay", index: 9, nodes: 5 }));
         let dropping = Plan { drop_shreds: vec![5], ..plan() }.check();
         assert_eq!(dropping, Err(PlanError::NoSuchNode { flag: "--drop-shreds", index: 5, nodes: 5 }));
+        let equivocating = Plan { equivocators: vec![6], ..plan() }.check();
+        assert_eq!(equivocating, Err(PlanError::NoSuchNode { flag: "--equivocate", index: 6, nodes: 5 }));
         assert!(matches!(check(5, &[at(1, 0)], &[]), Err(PlanError::KillSlot { .. })));
         assert!(matches!(check(5, &[at(1, 41)], &[]), Err(PlanError::KillSlot { .. })));
         assert_eq!(check(5, &[at(1, 1), at(1, 2)], &[]), Err(PlanError::KilledTwice(1)));

@@ -29,7 +29,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "identity",
     "bls_key",
     "genesis",
@@ -48,6 +48,7 @@ pub(super) const KEYS: [&str; 20] = [
     "testing",
     "testing.silent_relay",
     "testing.drop_shreds",
+    "testing.equivocate",
     "testing.flood_per_s",
     "peers",
 ];
@@ -95,6 +96,8 @@ pub(super) struct Testing {
     pub(super) silent_relay: bool,
     #[serde(default)]
     pub(super) drop_shreds: bool,
+    #[serde(default)]
+    pub(super) equivocate: bool,
     #[serde(default)]
     pub(super) flood_per_s: u64,
 }
@@ -178,6 +181,7 @@ impl ConfigFile {
             debuggable: self.debuggable,
             silent_relay: self.testing.silent_relay,
             drop_shreds: self.testing.drop_shreds,
+            equivocate: self.testing.equivocate,
             flood_per_s: NonZero::new(flood_per_s as u32),
             path: path.to_owned(),
         })

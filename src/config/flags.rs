@@ -65,6 +65,9 @@ pub(crate) struct ConfigFlags {
     /// Drop every shred received; for experiments
     #[arg(long)]
     drop_shreds: bool,
+    /// As leader, send two versions of every slice; for experiments
+    #[arg(long)]
+    equivocate: bool,
     /// Flood the others with so many datagrams a second that cost them most; for experiments
     #[arg(long, value_name = "N", value_parser = within(FLOOD_PER_S))]
     flood_per_s: Option<u64>,
@@ -99,6 +102,7 @@ impl ConfigFlags {
         file.debuggable |= self.debuggable;
         file.testing.silent_relay |= self.silent_relay;
         file.testing.drop_shreds |= self.drop_shreds;
+        file.testing.equivocate |= self.equivocate;
         set(&mut file.testing.flood_per_s, &self.flood_per_s);
     }
 }

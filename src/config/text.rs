@@ -37,6 +37,8 @@ pub(crate) struct NewConfig {
     pub(crate) silent_relay: bool,
     /// Drop every shred received.
     pub(crate) drop_shreds: bool,
+    /// Send two versions of every own slice.
+    pub(crate) equivocate: bool,
     /// Flood the others with so many datagrams a second; 0 for not at all.
     pub(crate) flood_per_s: u32,
 }
@@ -58,6 +60,7 @@ impl NewConfig {
             debuggable: false,
             silent_relay: false,
             drop_shreds: false,
+            equivocate: false,
             flood_per_s: 0,
         }
     }
@@ -102,6 +105,7 @@ impl NewConfig {
             debuggable = self.debuggable,
             silent_relay = self.silent_relay,
             drop_shreds = self.drop_shreds,
+            equivocate = self.equivocate,
             flood_per_s = self.flood_per_s,
             peers = peers.trim_end(),
         )
