@@ -294,18 +294,18 @@ impl Blokstor {
         finalized.filter(|id| self.block(*id).is_none())
     }
 
-    /// Transactions in the blocks held on the chain that ends with `tip`, back to the last one that was handed over.
+    /// Transactions in the blocks on the chain that ends with `tip`, back to the last one that was handed over, or to one
+    /// that is not held, which is given too.
     #[must_use]
-    pub fn chain_transactions(&self, tip: BlockId) -> BTreeSet<TransactionId> {
+    pub fn chain_transactions(&self, tip: BlockId) -> (BTreeSet<TransactionId>, Option<BlockId>) {
         let mut transactions = BTreeSet::new();
         let mut next = tip;
-        while next.slot > self.handed_over.slot
-            && let Some(block) = self.block(next)
-        {
+        while next.slot > self.handed_over.slot {
+            let Some(block) = self.block(next) else { return (transactions, Some(next)) };
             transactions.extend(block.transaction_ids.iter().copied());
             next = block.parent;
         }
-        transactions
+        (transactions, None)
     }
 
     /// What happened, in order.

@@ -56,6 +56,8 @@
 //! - A window's leader begins when it holds the block of the slot before, or has ParentReady. Until ParentReady it uses
 //!   at most half of its first block's slices. If its parent is not among the ready ones then, it goes on from the first
 //!   that is, packs everything again, and the rest of the block still takes delta_block. Deadlines are absolute.
+//! - A leader packs nothing while a block of its chain after the last one handed over is not held: it would repeat what
+//!   is in there.
 //! - After 10 s without a newly finalized slot, certificates and own votes are sent again, spread out, from the start
 //!   on even if nothing was ever finalized. delta_timeout does not grow yet.
 //! - Who sends a wrong signature is ignored for 10 s, not longer: a ban of an epoch could split a cluster over one

@@ -12,13 +12,13 @@
 //! A window's first slice, and the one that states another parent, leave at once with what is pending: the sooner
 //! others see them, the sooner they know the leader alive and its chain.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alpenglow_rotor::slice::{Slice, SliceId, SlicePayload, SliceSignature};
 use alpenglow_rotor::types::{BlockId, Hash, SliceIndex, Slot, Time};
 
-use crate::block::{ParentStatement, SliceBuilder};
+use crate::block::{ParentStatement, SliceBuilder, TransactionId};
 use crate::transactions::{Selection, Transactions};
 
 /// How blocks are made.
@@ -146,6 +146,20 @@ impl Production {
     /// If nothing is streamed.
     pub fn ready(&mut self, start: Time) {
         self.streamed().start = Some(start);
+    }
+
+    /// The block without which it is not known which transactions are on the chain: until then none is packed.
+    #[must_use]
+    pub fn missing(&self) -> Option<BlockId> {
+        self.window.as_ref()?.selection.missing()
+    }
+
+    /// The missing block is held: `on_chain` are its transactions and those before it, back to `missing` if another
+    /// block is missing now.
+    pub fn found(&mut self, on_chain: BTreeSet<TransactionId>, missing: Option<BlockId>) {
+        if let Some(window) = &mut self.window {
+            window.selection.extend(on_chain, missing);
+        }
     }
 
     /// The slot in production.
@@ -282,8 +296,6 @@ impl Draft {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::block::{SLICE_PAYLOAD_BYTES_MIN, SliceContent};
     use crate::transactions::{TransactionLimits, TransactionSource};
@@ -447,8 +459,8 @@ mod tests {
         (0..10).for_each(|number| add(&mut pool, number, 300));
         let mut bytes = vec![0; 300];
         bytes[0] = 3;
-        let on_chain = BTreeSet::from([crate::block::TransactionId::of(&bytes)]);
-        production.stream(START, Slot(4), block(3), Selection::excluding(on_chain));
+        let on_chain = BTreeSet::from([TransactionId::of(&bytes)]);
+        production.stream(START, Slot(4), block(3), Selection::excluding(on_chain, None));
         production.ready(START);
         production.advance(START, &pool);
         production.advance(at(400), &pool);
@@ -489,8 +501,8 @@ mod tests {
         (0..3).for_each(|number| add(&mut pool, number, 600));
         let mut bytes = vec![0; 600];
         bytes[0] = 2;
-        let on_chain = BTreeSet::from([crate::block::TransactionId::of(&bytes)]);
-        production.stream(START, Slot(4), block(3), Selection::excluding(on_chain));
+        let on_chain = BTreeSet::from([TransactionId::of(&bytes)]);
+        production.stream(START, Slot(4), block(3), Selection::excluding(on_chain, None));
         production.advance(START, &pool);
         assert_eq!(contents(&mut production), [(ParentStatement::Parent(block(3)), vec![0])]);
         production.change_parent(at(5), other, Selection::default());

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alpenglow_rotor::types::{Time, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, Time, ValidatorIndex};
 
 use crate::block::{TRANSACTION_BYTES_MAX, TransactionId};
 
@@ -103,18 +103,32 @@ struct Taken {
 }
 
 /// A leader's way through the pool while it makes the blocks of one window: in order of arrival, each transaction
-/// once, without those on the chain it builds on.
+/// once, without those on the chain it builds on. While a block of that chain is missing nobody can tell which those
+/// are, and it gives none.
 #[derive(Debug, Default)]
 pub struct Selection {
     next: u64,
     on_chain: BTreeSet<TransactionId>,
+    missing: Option<BlockId>,
 }
 
 impl Selection {
-    /// A selection that passes over `on_chain`.
+    /// A selection that passes over `on_chain`, but waits for `missing` if there is such a block.
     #[must_use]
-    pub fn excluding(on_chain: BTreeSet<TransactionId>) -> Self {
-        Self { next: 0, on_chain }
+    pub const fn excluding(on_chain: BTreeSet<TransactionId>, missing: Option<BlockId>) -> Self {
+        Self { next: 0, on_chain, missing }
+    }
+
+    /// The block that it waits for.
+    #[must_use]
+    pub const fn missing(&self) -> Option<BlockId> {
+        self.missing
+    }
+
+    /// It waits no more for the missing block, but passes over `on_chain` too, and waits for `missing` next.
+    pub fn extend(&mut self, mut on_chain: BTreeSet<TransactionId>, missing: Option<BlockId>) {
+        self.on_chain.append(&mut on_chain);
+        self.missing = missing;
     }
 }
 
@@ -237,6 +251,9 @@ impl Transactions {
 
     /// The next transaction of `selection`, without moving on.
     pub fn peek(&self, selection: &mut Selection) -> Option<&[u8]> {
+        if selection.missing.is_some() {
+            return None;
+        }
         let mut candidates = self.pending.range(selection.next..);
         let found = candidates.find(|(_, pending)| !selection.on_chain.contains(&pending.id));
         selection.next = found.map_or(self.arrivals, |(&arrival, _)| arrival);
@@ -481,8 +498,10 @@ mod tests {
     fn a_selection_passes_over_the_chain_and_sees_later_arrivals() {
         let mut pool = pool(TransactionLimits::default());
         let ids: Vec<_> = (0..4).map(|byte| pool.add(START, bytes(byte), TransactionSource::Client).unwrap()).collect();
-        let mut selection = Selection::excluding(BTreeSet::from([ids[1]]));
-        assert_eq!(selected(&pool, &mut selection), [0, 2, 3]);
+        let mut selection = Selection::excluding(BTreeSet::from([ids[0]]), Some(BlockId::GENESIS));
+        assert_eq!(selected(&pool, &mut selection), [0; 0], "it cannot know what it may give");
+        selection.extend(BTreeSet::from([ids[1]]), None);
+        assert_eq!(selected(&pool, &mut selection), [2, 3]);
         pool.add(START, bytes(9), TransactionSource::Client).unwrap();
         assert_eq!(selected(&pool, &mut selection), [9]);
         let mut after_skip = Selection::default();

@@ -8,8 +8,12 @@ use crate::transactions::Selection;
 
 impl Control {
     /// A block is held. If it ends the current window and this node leads the next one, it begins there, before it is
-    /// known whether it may.
+    /// known whether it may. If production waits for it, that goes on.
     pub(super) fn lead_on(&mut self, now: Time, block: BlockId) {
+        if self.production.missing() == Some(block) {
+            let (on_chain, missing) = self.blokstor.chain_transactions(block);
+            self.production.found(on_chain, missing);
+        }
         let first = block.slot.next();
         let is_next = block.slot == self.window.window_last() && first > self.consensus.highest_finalized().slot;
         if is_next && self.schedule.leader(first) == self.own && self.production.slot().is_none() {
@@ -48,8 +52,9 @@ impl Control {
         }
     }
 
-    /// Passes over what is on the chain that ends with `parent`, as far as this node holds it.
+    /// Passes over what is on the chain that ends with `parent`.
     fn selection_on(&self, parent: BlockId) -> Selection {
-        Selection::excluding(self.blokstor.chain_transactions(parent))
+        let (on_chain, missing) = self.blokstor.chain_transactions(parent);
+        Selection::excluding(on_chain, missing)
     }
 }
