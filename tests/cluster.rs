@@ -207,6 +207,19 @@ fn without_any_relay_nothing_is_finalized() {
     assert_eq!(run.report["agreement"], true, "{run}");
 }
 
+/// In slot 16 node 0 leaves, node 4 comes, and node 1 gets more stake than each of the others.
+#[test]
+fn members_and_stakes_change_at_the_boundary_of_an_epoch() {
+    let epochs = "--epoch-slots 8 --epoch 0:4=0 --epoch 2:0=0,1=2,4=1";
+    let run = Run::of(&format!("--nodes 5 --slots 32 --tx-rate 200 --schedule round-robin {epochs}"));
+    run.assert_valid();
+    assert!(run.decided(&["fast", "slow"]).any(|slot| slot < 16), "{run}");
+    assert!(run.decided(&["fast", "slow"]).any(|slot| slot >= 16), "{run}");
+    assert_eq!(run.report["config"]["epochs"], serde_json::json!([{"first_epoch": 2, "stakes": [0, 2, 1, 1, 1]}]));
+    let no_member = run.report["drops"].get("vote_not_member").or(run.report["drops"].get("certificate_not_member"));
+    assert_eq!(no_member, None, "{run}");
+}
+
 /// Every block reaches it by repair; in its own windows it leads like any other.
 #[test]
 fn a_node_that_drops_every_shred_follows_by_repair() {
@@ -341,6 +354,11 @@ fn wrong_flags_exit_2_with_a_message() {
         "--datagram-bytes 1231",
         "--datagram-bytes 8973",
         "--data-shreds 1 --total-shreds 2 --shred-bytes 64",
+        "--epoch-slots 10",
+        "--epoch 2",
+        "--epoch 2:5=1",
+        "--epoch 0:1=0",
+        "--epoch 2:1=0 --epoch 2:2=0",
         "--output xml",
     ] {
         let folder = tempfile::tempdir().unwrap();

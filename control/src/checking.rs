@@ -153,9 +153,10 @@ impl Checking {
         if self.is_barred(now, sender) {
             return Err("certificate_barred");
         }
-        if !consensus.wants(&certificate) {
+        if !consensus.is_news(&certificate.0.statement) {
             return Err("certificate_not_wanted");
         }
+        certificate.0.check_quorum(&self.stakes).map_err(|error| error.name())?;
         let from_sender = self.certificates.keys().filter(|(_, other)| *other == sender).count();
         if self.certificates.len() >= CERTIFICATES_MAX || from_sender >= CERTIFICATES_PER_SENDER_MAX {
             return Err("certificate_too_many");

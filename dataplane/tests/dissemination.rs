@@ -3,16 +3,22 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use alpenglow_dataplane::datagram::Kind;
 use alpenglow_dataplane::{Counter, DataplaneConfig, EngineKind, FromShard, MessageBytes, Poll, ToShard};
+use alpenglow_rotor::epochs::Epochs;
 use alpenglow_rotor::parameters::{Code, CodingParameters};
+use alpenglow_rotor::sampling::RelaySampler;
+use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
 use alpenglow_rotor::slice::SliceId;
-use alpenglow_rotor::types::ValidatorIndex;
+use alpenglow_rotor::types::{Stake, ValidatorIndex};
 use common::{Node, configs, leader, payload, run_until, send_slice, slice_id, start};
 
 for_each_engine! {
     every_slice_of_every_leader_reaches_everybody,
     slices_arrive_however_they_are_cut,
+    shreds_go_to_the_members_of_their_epoch_and_of_the_next,
     two_nodes_are_enough,
     a_spinning_shard_does_the_same,
     each_shred_is_relayed_once,
@@ -106,6 +112,41 @@ fn slices_arrive_however_they_are_cut(engine: EngineKind) {
             let count: u64 = nodes.iter().map(|node| node.counter(counter)).sum();
             assert_eq!(count, 0, "{} with {coding:?}", counter.name());
         }
+    }
+}
+
+/// Epochs of 8 slots; in slot 16 node 0 goes and node 3 comes. Both are there all the time.
+fn shreds_go_to_the_members_of_their_epoch_and_of_the_next(engine: EngineKind) {
+    let stakes = |stakes: [u64; 4]| stakes.map(Stake).to_vec();
+    let later = vec![(2, stakes([0, 20, 10, 30]))];
+    let epochs = Arc::new(Epochs::new(8, stakes([10, 10, 10, 0]), later, EpochSeed([7; 32])).unwrap());
+    let schedule = Arc::new(LeaderSchedule::of_epochs(ScheduleKind::RoundRobin, Arc::clone(&epochs)));
+    let sampler = Arc::new(RelaySampler::of_epochs(epochs, 64));
+    let of_epochs =
+        |config| start(DataplaneConfig { schedule: Arc::clone(&schedule), sampler: Arc::clone(&sampler), ..config });
+    let mut nodes: Vec<Node> = configs(engine, 4, 1).into_iter().map(of_epochs).collect();
+    for (slot, leader, receivers) in [
+        (4, 1, &[0, 2][..]),
+        (12, 0, &[1, 2, 3]),
+        (15, 0, &[1, 2, 3]),
+        // Of 3 members the leader of window w is number w mod 3.
+        (16, 2, &[1, 3]),
+        (20, 3, &[1, 2]),
+    ] {
+        let id = slice_id(slot, 0);
+        send_slice(&nodes[leader], id, true, 20_000);
+        run_until(&mut nodes, "the slice decoded by all it is for, and nothing on the way", |nodes| {
+            let taken: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsReceived)).sum();
+            let sent: u64 = nodes.iter().map(|node| node.counter(Counter::DatagramsSent)).sum();
+            taken == sent && receivers.iter().all(|&node| nodes[node].received(id).is_some())
+        });
+        for node in (0..4).filter(|node| !receivers.contains(node)) {
+            assert!(nodes[node].received(id).is_none(), "slot {slot}, node {node}");
+        }
+    }
+    for counter in Counter::ALL.iter().copied().filter(|counter| counter.is_drop()) {
+        let count: u64 = nodes.iter().map(|node| node.counter(counter)).sum();
+        assert_eq!(count, 0, "{}", counter.name());
     }
 }
 

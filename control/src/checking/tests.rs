@@ -1,3 +1,5 @@
+use alpenglow_rotor::epochs::Epochs;
+use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash};
 
 use super::*;
@@ -13,7 +15,7 @@ const START: Time = Time(9_000_000_000);
 const BAR: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// Node 0 of some with equal stakes.
+/// Node 0 of some.
 struct Node {
     checking: Checking,
     consensus: Consensus,
@@ -62,7 +64,11 @@ impl Node {
     }
 
     fn without_keys(validators: usize, jobs_max: usize) -> Self {
-        let stakes = Arc::new(Stakes::new(vec![Stake(7); validators]));
+        Self::with_stakes(Stakes::new(vec![Stake(7); validators]), jobs_max)
+    }
+
+    fn with_stakes(stakes: Stakes, jobs_max: usize) -> Self {
+        let stakes = Arc::new(stakes);
         let config = ConsensusConfig {
             own: ValidatorIndex(0),
             secret_key: key(0),
@@ -452,6 +458,21 @@ fn defect_11_a_certificate_that_another_one_implies_is_dropped_unchecked() {
     assert!(node.job().is_none() && node.certificates().is_empty());
     let late = certificate(Statement::Notarization(block), 1..8, true);
     assert_eq!(node.certificate(late, 3), Err("certificate_not_wanted"));
+}
+
+#[test]
+fn what_names_no_member_of_its_slots_epoch_is_dropped_by_that_reason() {
+    let stakes = |stakes: [u64; 10]| stakes.map(Stake).to_vec();
+    let later = vec![(1, stakes([1, 1, 1, 1, 1, 1, 1, 1, 0, 1]))];
+    let epochs = Epochs::new(8, stakes([1, 1, 1, 1, 1, 1, 1, 1, 1, 0]), later, EpochSeed([1; 32])).unwrap();
+    let mut node = Node::with_stakes(Stakes::of_epochs(Arc::new(epochs)), 1);
+    assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(7)), 9)), Err("vote_not_member"));
+    assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(8)), 9)), Ok(()));
+    assert_eq!(node.vote(START, vote(VotePayload::Skip(Slot(8)), 8)), Err("vote_not_member"));
+    let mut skip = |slot, signers| node.certificate(certificate(Statement::Skip(Slot(slot)), signers, true), 2);
+    assert_eq!(skip(7, 3..10), Err("certificate_not_member"));
+    assert_eq!(skip(7, 3..8), Err("certificate_stake"));
+    assert_eq!((skip(7, 3..9), skip(8, 3..9)), (Ok(()), Err("certificate_not_member")));
 }
 
 #[test]

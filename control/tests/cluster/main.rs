@@ -4,6 +4,7 @@
 //! runs them with that one only, `ALPENGLOW_SEEDS=N` with the first N.
 
 mod clients;
+mod epochs;
 mod equivocation;
 mod faults;
 mod garbage;

@@ -1,10 +1,12 @@
 //! What must be true of any run, restated from the protocol without a look at the code under test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alpenglow_control::block::Block;
+use alpenglow_control::certificate::{Certificate, Statement};
 use alpenglow_control::consensus::Finalization;
+use alpenglow_control::message::Message;
 use alpenglow_control::output::{Decision, Event, Output};
 use alpenglow_control::vote::VotePayload;
 use alpenglow_rotor::merkle;
@@ -50,6 +52,8 @@ pub(crate) struct Oracle {
     slots: BTreeMap<Slot, Option<Hash>>,
     pub(crate) events: Vec<(usize, Time, Event)>,
     recoder: Recoder,
+    /// The stakes of all nodes in a slot, where they change.
+    pub(crate) stakes_at: Option<fn(u64) -> &'static [u64]>,
 }
 
 impl Oracle {
@@ -60,6 +64,7 @@ impl Oracle {
             slots: BTreeMap::new(),
             events: Vec::new(),
             recoder: recoder(),
+            stakes_at: None,
         }
     }
 
@@ -76,6 +81,8 @@ impl Oracle {
                 self.nodes[node].tip = Some(*through);
                 self.nodes[node].gaps += 1;
             }
+            Output::Broadcast(Message::Certificate(certificate)) => self.certified(node, certificate),
+            Output::SendSlice(slice) => assert!(self.is_member(node, slice.id.slot), "node {node}, {}", self.replay()),
             Output::Event(event) => {
                 match event {
                     Event::Decided { slot, decision } => self.decided(node, now, *slot, *decision),
@@ -131,9 +138,28 @@ impl Oracle {
         seen.chain.push(block.clone());
     }
 
+    fn is_member(&self, node: usize, slot: Slot) -> bool {
+        self.stakes_at.is_none_or(|stakes_at| stakes_at(slot.0)[node] > 0)
+    }
+
+    /// A certificate counts the stakes of its own slot, and names nobody without.
+    fn certified(&self, node: usize, certificate: &Certificate) {
+        let Some(stakes_at) = self.stakes_at else { return };
+        let slot = certificate.statement.slot();
+        let signers: BTreeSet<usize> =
+            certificate.signers.iter().chain(certificate.fallback_signers.iter()).map(|signer| signer.get()).collect();
+        let replay = format!("node {node}, {:?} by {signers:?}, {}", certificate.statement, self.replay());
+        assert!(signers.iter().all(|&signer| self.is_member(signer, slot)), "{replay}");
+        let stakes = stakes_at(slot.0);
+        let signed: u64 = signers.iter().map(|&signer| stakes[signer]).sum();
+        let fifths = if matches!(certificate.statement, Statement::Fast(_)) { 4 } else { 3 };
+        assert!(5 * signed >= fifths * stakes.iter().sum::<u64>(), "{replay}");
+    }
+
     /// Votes that no correct node casts together.
     fn voted(&mut self, node: usize, vote: VotePayload) {
         let replay = format!("node {node} voted {vote:?}, {}", self.replay());
+        assert!(self.is_member(node, vote.slot()), "{replay}");
         let votes = self.nodes[node].votes.entry(vote.slot()).or_default();
         let voted = votes.notar.is_some() || votes.skip;
         match vote {

@@ -197,13 +197,16 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A cluster of equal stakes whose leaders take turns: node `w % nodes` leads window `w`.
+    /// A cluster of equal stakes whose leaders take turns, unless it is configured otherwise: node `w % nodes` leads
+    /// window `w`.
     pub(crate) fn new(setup: Setup) -> Self {
         let keys: Vec<_> = (0..setup.nodes)
             .map(|node| (secret(node).public_key().to_bytes(), secret(node).prove_possession()))
             .collect();
         let keys = Arc::new(VotingKeys::new(&keys).expect("valid keys and proofs"));
-        let schedule = config(setup.nodes, 0).schedule;
+        let mut first = config(setup.nodes, 0);
+        (setup.configure)(&mut first);
+        let schedule = first.schedule;
         let node_of = |node: usize| {
             let mut config = config(setup.nodes, node);
             (setup.configure)(&mut config);
@@ -400,7 +403,9 @@ impl World {
         assert_eq!(self.schedule.leader(slice.id.slot).get(), from, "only a slot's leader makes its block");
         self.slices_sent.push((slice.id, slice.is_last, self.now));
         let late = self.late_slots.get(&slice.id.slot).copied().unwrap_or_default();
-        for to in self.others(from) {
+        let audience = Arc::clone(self.schedule.epochs());
+        let audience = audience.audience(slice.id.slot);
+        for to in self.others(from).into_iter().filter(|to| audience.iter().any(|v| v.get() == *to)) {
             let tamper = self.tampers.get(&from);
             let sent = tamper.map_or_else(|| vec![slice.clone()], |tamper| tamper(to, slice.clone()));
             for slice in sent {
