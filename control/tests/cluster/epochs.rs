@@ -32,7 +32,7 @@ fn stakes_at(slot: u64) -> &'static [u64] {
 fn epochs() -> Arc<Epochs> {
     let set = |epoch: usize| STAKES[epoch].map(Stake).to_vec();
     let later = (2..STAKES.len()).map(|epoch| (epoch as u64, set(epoch))).collect();
-    Arc::new(Epochs::new(EPOCH_SLOTS, set(0), later, EpochSeed([1; 32])).unwrap())
+    Arc::new(Epochs::new(EPOCH_SLOTS, set(0), later, EpochSeed([1; 32])).expect("sets that can be"))
 }
 
 fn in_turn(config: &mut ControlConfig) {
