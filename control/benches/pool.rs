@@ -49,6 +49,7 @@ impl Set {
             cluster: ClusterId([0; 32]),
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
+            standstill_interval: Duration::from_secs(10),
         };
         Consensus::new(config, NOW)
     }

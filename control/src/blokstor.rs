@@ -470,6 +470,10 @@ impl SliceSource for Blokstor {
         let of_block = state.block.as_ref().and_then(|block| block.slices.get(id.index.get()));
         of_block.or_else(|| state.assembly.slice(id.index)).filter(|slice| slice.root == root).cloned()
     }
+
+    fn is_settled(&self, block: BlockId) -> bool {
+        block.slot <= self.closed_through() || self.block(block).is_some()
+    }
 }
 
 /// Memory of a block that shares none with what its slices were decoded into.

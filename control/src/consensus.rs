@@ -29,6 +29,8 @@ pub struct ConsensusConfig {
     pub delta_block: Duration,
     /// What a window's first block may take besides (paper: Δtimeout).
     pub delta_timeout: Duration,
+    /// After this long without a newly finalized slot delta_timeout grows.
+    pub standstill_interval: Duration,
 }
 
 /// What to do with a vote that has just arrived, before any signature is checked.
@@ -168,7 +170,8 @@ impl Consensus {
     /// If the node is not in the set.
     #[must_use]
     pub fn new(config: ConsensusConfig, start: Time) -> Self {
-        let ConsensusConfig { own, secret_key, stakes, cluster, delta_block, delta_timeout } = config;
+        let ConsensusConfig { own, secret_key, stakes, cluster, delta_block, delta_timeout, standstill_interval } =
+            config;
         assert!(own.get() < stakes.len());
         let sign =
             Box::new(move |hash: &PayloadHash| Vote::sign(hash.payload(), hash.point(cluster), own, &secret_key));
@@ -176,7 +179,7 @@ impl Consensus {
             sign,
             Pool::new(own, Arc::clone(&stakes)),
             stakes,
-            Votor::new(delta_block, delta_timeout, start),
+            Votor::new(delta_block, delta_timeout, standstill_interval, start),
         )
     }
 

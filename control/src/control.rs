@@ -58,7 +58,7 @@ pub struct ControlConfig {
     pub slice_interval: Duration,
     /// Own slices that may be on their way through the shards at once.
     pub slices_in_flight_max: usize,
-    /// After this long without a newly finalized slot, certificates and votes are sent again.
+    /// After this long without a newly finalized slot, certificates and votes are sent again, and delta_timeout grows.
     pub standstill_interval: Duration,
     /// Bounds of the transaction pool.
     pub transactions: TransactionLimits,
@@ -174,6 +174,7 @@ impl Control {
             cluster: config.cluster,
             delta_block: config.delta_block,
             delta_timeout: config.delta_timeout,
+            standstill_interval: config.standstill_interval,
         };
         let consensus = Consensus::new(consensus_config, start);
         let RepairConfig { bytes_max, asking, serving, seed, kernel } = config.repair;
@@ -317,7 +318,9 @@ impl Control {
                 self.outputs.extend(answers.map(|message| Output::Repair { to: sender, message }));
                 Ok(())
             }
-            RepairMessage::Answer(answer) => self.requester.answer(now, answer, sender, &self.blokstor),
+            RepairMessage::Answer(answer) => {
+                self.requester.answer(now, answer, sender, &self.blokstor, &mut self.counters)
+            }
         }
     }
 

@@ -51,6 +51,9 @@
 //!   ago.
 //! - Repair begins when no slice of the block's slot came for a quarter of delta_block, or at once if the slot is closed
 //!   or this node has voted in it, which it has when its timer fired.
+//! - A node that joins late learns from the certificates of new slots, which are taken for any slot, where the chain is,
+//!   and fetches that block. Its first slice names its parent, so that the ancestors are fetched beside it. Those more
+//!   than 64 slots back are given up: the gap below.
 //! - A final block that never arrives is waited for a bounded number of slots; then the application goes on after a
 //!   gap, and is told ([`Output::FinalizedGap`](output::Output::FinalizedGap)).
 //! - A window's leader begins when it holds the block of the slot before, or has ParentReady. Until ParentReady it uses
@@ -59,7 +62,9 @@
 //! - A leader packs nothing while a block of its chain after the last one handed over is not held: it would repeat what
 //!   is in there.
 //! - After 10 s without a newly finalized slot, certificates and own votes are sent again, spread out, from the start
-//!   on even if nothing was ever finalized. delta_timeout does not grow yet.
+//!   on even if nothing was ever finalized. So long as that lasts delta_timeout grows by 5% with each window, up to an
+//!   hour, and a node that gets a finalization counts as if the windows that wait had begun just then. delta_block
+//!   stays.
 //! - Who sends a wrong signature is ignored for 10 s, not longer: a ban of an epoch could split a cluster over one
 //!   defect.
 
@@ -73,6 +78,7 @@ pub mod checking;
 pub mod consensus;
 pub mod control;
 pub mod counters;
+mod dynamic_timeout;
 pub mod evidence;
 pub mod input;
 pub mod message;

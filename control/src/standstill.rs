@@ -197,6 +197,31 @@ mod tests {
     }
 
     #[test]
+    fn defect_8_thousands_of_messages_leave_room_for_others_and_each_is_said_once_a_round() {
+        for validators in [5, 100, 2_000] {
+            let mut standstill = Standstill::new(INTERVAL, validators, START);
+            let held = Votes { finalized: 7, last: 2_007, each: 3 };
+            let (sizes, slots, _) = round(&mut standstill, &held);
+            assert!(slots.is_sorted() && slots.len() == 1 + 3 * 2_000);
+            let most = sizes.iter().max().copied().unwrap_or_default();
+            assert!(most <= 16 && (most == 1 || most * validators <= 1_024), "{most} to {validators}");
+            // Between two groups there is time for whatever else happens.
+            let spread = PAUSE * u32::try_from(sizes.len()).unwrap();
+            assert!(spread >= Duration::from_secs(3), "{validators} validators: {spread:?}");
+        }
+    }
+
+    #[test]
+    fn a_round_longer_than_the_interval_ends_before_the_next_one_begins() {
+        let mut standstill = Standstill::new(INTERVAL, 2_000, START);
+        let held = Votes { finalized: 0, last: 2_000, each: 3 };
+        for _ in 0..2 {
+            let (_, slots, _) = round(&mut standstill, &held);
+            assert_eq!(slots.last(), Some(&2_000), "the last slots have their turn in each round");
+        }
+    }
+
+    #[test]
     fn progress_ends_a_round() {
         let mut standstill = Standstill::new(INTERVAL, 5, START);
         let held = Votes { finalized: 0, last: 100, each: 2 };

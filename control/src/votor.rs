@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alpenglow_rotor::types::{BlockId, Hash, Slot, Time};
 
+use crate::dynamic_timeout::DynamicTimeout;
 use crate::vote::VotePayload;
 
 /// What Votor remembers of an open slot (paper, Definition 18).
@@ -34,7 +35,7 @@ struct SlotState {
 /// See the module.
 pub(crate) struct Votor {
     delta_block: Duration,
-    delta_timeout: Duration,
+    delta_timeout: DynamicTimeout,
     /// The highest finalized block; its slot and those below are closed.
     finalized: BlockId,
     /// Open slots in which something happened: those of blocks held, certificates held, and windows that are ready.
@@ -49,10 +50,15 @@ pub(crate) struct Votor {
 
 impl Votor {
     /// At genesis, with window 0 ready and its timers running from `start`.
-    pub(crate) fn new(delta_block: Duration, delta_timeout: Duration, start: Time) -> Self {
+    pub(crate) fn new(
+        delta_block: Duration,
+        delta_timeout: Duration,
+        standstill_interval: Duration,
+        start: Time,
+    ) -> Self {
         let mut votor = Self {
             delta_block,
-            delta_timeout,
+            delta_timeout: DynamicTimeout::new(delta_timeout, standstill_interval, start),
             finalized: BlockId::GENESIS,
             slots: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -157,6 +163,9 @@ impl Votor {
 
     /// A block was finalized by certificate; its slot is closed already.
     pub(crate) fn on_finalized(&mut self, now: Time, block: BlockId) {
+        if self.delta_timeout.finalized(now) {
+            self.hasten_timers(now);
+        }
         if block.slot < block.slot.window_last() {
             self.set_timers(now, block.slot.next());
         }
@@ -195,11 +204,26 @@ impl Votor {
         if self.is_closed(first.window_last()) || !self.timed_windows.insert(first.window()) {
             return;
         }
-        let mut due = now.after(self.delta_timeout);
+        let mut due = now.after(self.delta_timeout.at_window(now, first.window()));
         for slot in first.0..=first.window_last().0 {
             due = due.after(self.delta_block);
             if !self.is_closed(Slot(slot)) {
                 self.timers.insert((due, Slot(slot)));
+            }
+        }
+    }
+
+    /// Timers set with a longer timeout fire no later than if their window began now: a leader that fails after the
+    /// standstill does not cost an hour.
+    fn hasten_timers(&mut self, now: Time) {
+        let mut set: Vec<(Slot, Time)> = self.timers.iter().map(|&(due, slot)| (slot, due)).collect();
+        set.sort_unstable();
+        self.timers.clear();
+        for of_window in set.chunk_by(|(one, _), (next, _)| one.window() == next.window()) {
+            let mut latest = now.after(self.delta_timeout.normal());
+            for &(slot, due) in of_window {
+                latest = latest.after(self.delta_block);
+                self.timers.insert((due.min(latest), slot));
             }
         }
     }

@@ -291,6 +291,8 @@ impl Vector {
             cluster: ClusterId([0; 32]),
             delta_block: DELTA_BLOCK,
             delta_timeout: DELTA_TIMEOUT,
+            // The vectors' timeouts do not grow.
+            standstill_interval: Duration::MAX,
         };
         let mut now = Time(0);
         let mut consensus = Consensus::new(config, now);

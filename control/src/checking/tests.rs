@@ -76,6 +76,7 @@ impl Node {
             cluster: CLUSTER,
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
+            standstill_interval: Duration::from_secs(10),
         };
         Self {
             checking: Checking::new(CheckingLimits { jobs_max, bar: BAR, patience: PATIENCE }, stakes),

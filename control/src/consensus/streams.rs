@@ -80,7 +80,7 @@ impl Stream {
         };
         let (delta_block, delta_timeout) =
             (Duration::from_millis(DELTA_BLOCK_MS), Duration::from_millis(DELTA_TIMEOUT_MS));
-        let votor = Votor::new(delta_block, delta_timeout, Time(0));
+        let votor = Votor::new(delta_block, delta_timeout, Duration::MAX, Time(0));
         let pool = Pool::new(ValidatorIndex(OWN), Arc::clone(&stakes));
         let node = Consensus::with_signer(Box::new(sign), pool, stakes, votor);
         Self { random, now_ms: 0, node, restated: Restated::new(restated), signature, waiting: Vec::new() }

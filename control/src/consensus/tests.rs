@@ -47,6 +47,7 @@ impl Node {
             cluster: CLUSTER,
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
+            standstill_interval: Duration::from_secs(10),
         };
         let now = Time(0);
         let any_signature = key(0).sign(&HashedPayload::new(b"any")).to_bytes();
@@ -241,6 +242,29 @@ fn no_timer_is_set_for_a_slot_that_closes_while_a_lower_finalization_waits_to_be
     node.advance_to(milliseconds(1_000)).certificate(Statement::Notarization(block(2, 2)));
     assert_eq!(node.consensus.highest_finalized(), block(4, 4));
     assert_eq!(node.consensus.next_timeout(), Some(milliseconds(1_000 + 1_200 + 800)), "of slot 5");
+}
+
+#[test]
+fn defect_9_a_window_that_began_in_a_standstill_does_not_keep_its_long_timeout_after_it() {
+    let mut node = Node::equal(10);
+    node.advance_to(milliseconds(9_999));
+    for slot in 1..=3 {
+        node.certificate(Statement::Skip(Slot(slot)));
+    }
+    assert_eq!(node.consensus.next_timeout(), Some(milliseconds(9_999 + 1_600)), "10 s are not over");
+    node.advance_to(milliseconds(20_000));
+    for slot in 4..=7 {
+        node.certificate(Statement::Skip(Slot(slot)));
+    }
+    assert_eq!(node.consensus.next_timeout(), Some(milliseconds(20_000 + 1_260 + 400)));
+    node.advance_to(milliseconds(30_000));
+    for slot in 8..=159 {
+        node.certificate(Statement::Skip(Slot(slot)));
+    }
+    node.advance_to(milliseconds(31_000)).certificate(Statement::Fast(block(160, 1)));
+    assert_eq!(node.consensus.next_timeout(), Some(milliseconds(31_000 + 1_200 + 400)), "of slot 161, not 8 s later");
+    node.hold(block(161, 1), block(160, 1));
+    assert_eq!(node.cast().last(), Some(&Notar(block(161, 1))));
 }
 
 #[test]

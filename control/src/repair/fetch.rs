@@ -11,7 +11,7 @@ use alpenglow_rotor::types::{BlockId, Hash, SliceIndex, Time, ValidatorIndex};
 use super::proofs;
 use super::wire::{ROOTS_PER_GROUP, SHREDS_PER_REQUEST, Want};
 use crate::assembly::{Assembly, Verdict};
-use crate::block::{Block, InvalidBlock};
+use crate::block::{Block, InvalidBlock, ParentStatement, SliceContent};
 
 /// Something to ask for, and how often it was asked for in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub(super) type Outcome = Result<Block, InvalidBlock>;
 pub trait SliceSource {
     /// The slice of that place and root, if it is at hand.
     fn slice(&self, id: SliceId, root: Hash) -> Option<Slice>;
+
+    /// Whether the block is of no use: it is held, or nobody waits for it any more.
+    fn is_settled(&self, block: BlockId) -> bool;
 }
 
 enum SliceState {
@@ -56,6 +59,8 @@ pub(super) struct Fetch {
     pub(super) requests: u32,
     /// Whether memory was set aside for its slices.
     pub(super) reserved: bool,
+    /// Whether [`Self::named_parent`] was told.
+    parent_told: bool,
     slices: Vec<SliceState>,
     missing: usize,
 }
@@ -72,6 +77,7 @@ impl Fetch {
             open: 0,
             requests: 0,
             reserved: false,
+            parent_told: false,
             slices: Vec::new(),
             missing: 0,
         }
@@ -166,6 +172,17 @@ impl Fetch {
         });
         self.missing -= 1;
         Ok(true)
+    }
+
+    /// The parent that its first slice names, once, when that slice is here. The block hash vouches for the slice, so this
+    /// is the parent unless a later slice changes it.
+    pub(super) fn named_parent(&mut self) -> Option<BlockId> {
+        let Some(SliceState::Held(slice)) = self.slices.first().filter(|_| !self.parent_told) else { return None };
+        self.parent_told = true;
+        match SliceContent::parse(slice.id.index, &slice.payload).ok()?.parent {
+            ParentStatement::Parent(parent) => Some(parent).filter(|parent| parent.slot < self.id.slot),
+            ParentStatement::Nothing | ParentStatement::Changed(_) => None,
+        }
     }
 
     /// The block, or what is wrong with it, when all its slices are here. It can be taken once.

@@ -13,6 +13,9 @@
 //! 3. the data shreds of each slice, with their paths. The slice is encoded again and its root compared: whoever repairs
 //!    a block comes to the same verdict as whoever gets it from its leader, and needs no signature for it.
 //!
+//! The first slice of a block names its parent. If the block is final so is the parent, and it is fetched from then on: a
+//! node that is far behind fetches a chain's blocks beside each other.
+//!
 //! **Whom.** Others drawn by stake, from the seed in the configuration. There is one request under way for each missing
 //! thing, however often it is needed; without an answer in time another peer is asked, with more patience. Who is silent
 //! or wrong is asked less (`peers.rs`); who answers bounds what each peer gets ([`ServingLimits`]), and who asks stays

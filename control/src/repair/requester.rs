@@ -210,6 +210,7 @@ impl Requester {
         answer: RepairAnswer,
         sender: ValidatorIndex,
         held: &dyn SliceSource,
+        counters: &mut Counters,
     ) -> Result<(), &'static str> {
         let Some(open) = self.open.get_mut(&answer.id).filter(|open| open.peer == sender) else {
             return Err("repair_answer_not_awaited");
@@ -218,6 +219,7 @@ impl Requester {
         let fetch = self.fetches.get_mut(&block).expect("requests end with their block");
         let answered = take(open, fetch, answer.content, &self.coding, &mut self.recoder, held);
         let pending = open.pending;
+        let parent = fetch.named_parent();
         let outcome = fetch.outcome();
         match answered {
             Ok(Answered::InPart) => {}
@@ -242,6 +244,10 @@ impl Requester {
         }
         if let Some(outcome) = outcome {
             self.finish(now, block, outcome);
+        }
+        // The ancestors of a final block are final: theirs is fetched beside its own slices, not after them.
+        if let Some(parent) = parent.filter(|parent| block.slot <= self.closed_through && !held.is_settled(*parent)) {
+            self.need(now, parent, true, counters);
         }
         Ok(())
     }

@@ -31,17 +31,20 @@ const LIMITS: RequestLimits = RequestLimits {
 
 /// A block of slot 8 whose slices have real roots.
 fn block(coding: CodingParameters, slices: usize) -> Arc<Block> {
+    child(coding, slices, Slot(8), BlockId { slot: Slot(7), hash: Hash([7; 32]) })
+}
+
+fn child(coding: CodingParameters, slices: usize, slot: Slot, parent: BlockId) -> Arc<Block> {
     let mut recoder = Recoder::new(coding, CLUSTER);
-    let mut assembly = Assembly::new(Slot(8), 0);
+    let mut assembly = Assembly::new(slot, 0);
     for index in 0..slices {
-        let parent = BlockId { slot: Slot(7), hash: Hash([7; 32]) };
         let parent = if index == 0 { ParentStatement::Parent(parent) } else { ParentStatement::Nothing };
         let mut builder = SliceBuilder::new(parent, coding.slice_payload_bytes());
         for number in 0..=index % 5 {
             assert!(builder.push(&[number as u8; 300]));
         }
         let payload = builder.finish();
-        let id = SliceId { slot: Slot(8), index: SliceIndex::new(index).unwrap() };
+        let id = SliceId { slot, index: SliceIndex::new(index).unwrap() };
         let root = recoder.root(index as u64, &payload);
         let signature = SliceSignature([1; 64]);
         let is_last = index + 1 == slices;
@@ -77,6 +80,10 @@ struct FromRotor(Vec<Slice>);
 impl SliceSource for FromRotor {
     fn slice(&self, id: SliceId, root: Hash) -> Option<Slice> {
         self.0.iter().find(|slice| slice.id == id && slice.root == root).cloned()
+    }
+
+    fn is_settled(&self, block: BlockId) -> bool {
+        block.slot <= Slot(2)
     }
 }
 
@@ -184,7 +191,8 @@ impl Net {
                 }
             }
             RepairMessage::Answer(answer) => {
-                if let Err(reason) = self.requester.answer(self.now, answer, peer, &self.from_rotor) {
+                if let Err(reason) = self.requester.answer(self.now, answer, peer, &self.from_rotor, &mut self.counters)
+                {
                     self.counters.count(reason);
                 }
             }
@@ -251,6 +259,52 @@ fn a_block_is_fetched_with_one_request_for_each_thing() {
         assert_eq!(repaired.took, Duration::from_millis(10 * round_trips), "{slices} slices");
         assert_eq!(net.counters.iter().count(), 0, "{:?}", net.counters);
     }
+}
+
+/// Blocks of the slots 3 to 8, each the child of the one before.
+fn chain() -> Vec<Arc<Block>> {
+    let mut parent = BlockId { slot: Slot(2), hash: Hash([2; 32]) };
+    let blocks = (3..=8).map(|slot| {
+        let block = child(coding(), 40, Slot(slot), parent);
+        parent = block.id;
+        block
+    });
+    blocks.collect()
+}
+
+#[test]
+fn the_ancestors_of_a_final_block_are_fetched_as_soon_as_its_first_slice_names_them() {
+    let chain = chain();
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
+    net.requester.close(net.now, Slot(8));
+    let began = net.now;
+    net.need(chain[5].id, true);
+    let mut slots: Vec<u64> = (0..6).map(|_| net.run(10_000).expect("an ancestor").id.slot.0).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [3, 4, 5, 6, 7, 8]);
+    let mut asked_first: Vec<BlockId> = Vec::new();
+    for (_, request) in &net.asked {
+        if !asked_first.contains(&request.block) {
+            asked_first.push(request.block);
+        }
+    }
+    assert_eq!(asked_first, chain.iter().rev().map(|block| block.id).collect::<Vec<_>>());
+    let last_of = |block: BlockId| net.asked.iter().rposition(|(_, request)| request.block == block).unwrap();
+    let first_of = |block: BlockId| net.asked.iter().position(|(_, request)| request.block == block).unwrap();
+    for pair in chain.windows(2) {
+        assert!(first_of(pair[0].id) < last_of(pair[1].id), "asked for only when its child was there: {}", pair[0].id);
+    }
+    assert!(net.now.since(began) < Duration::from_millis(6 * 30), "{:?}", net.now.since(began));
+    assert!(net.run(10_000).is_none(), "what is settled is not asked for");
+}
+
+#[test]
+fn the_parent_of_a_block_that_is_not_final_is_not_fetched_for_it() {
+    let chain = chain();
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
+    net.need(chain[5].id, true);
+    assert_eq!(net.run(10_000).expect("the block").id, chain[5].id);
+    assert!(net.run(10_000).is_none());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alpenglow_control::control::ControlConfig;
 use alpenglow_control::output::Event;
 use alpenglow_rotor::types::Slot;
 
@@ -47,6 +48,40 @@ fn a_standstill_in_the_middle_ends_when_the_partition_heals() {
     world.network.group_of.clear();
     assert!(world.run_until_decided(before + 12, World::at_ms(60_000)));
     assert!(world.oracle.finalized_count(0) as u64 > before);
+}
+
+/// Without saying everything again, what was lost stays lost.
+#[test]
+fn a_partition_that_heals_is_overcome_thanks_to_the_standstill_rule() {
+    let never = |config: &mut ControlConfig| config.standstill_interval = Duration::from_hours(24);
+    for (configure, goes_on) in [(never as fn(&mut ControlConfig), false), (|_| {}, true)] {
+        for cut_at_ms in [0, 4_000] {
+            let mut world = World::new(Setup { configure, ..Setup::default() });
+            world.run_until(World::at_ms(cut_at_ms));
+            world.network.group_of = [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2)].into();
+            world.run_until(World::at_ms(cut_at_ms + 15_000));
+            world.network.group_of.clear();
+            let before = world.oracle.finalized_count(0);
+            assert_eq!(before == 0, cut_at_ms == 0, "defect 8: with nothing finalized yet as well");
+            world.run_until(World::at_ms(cut_at_ms + 60_000));
+            let gained = world.oracle.finalized_count(0) - before;
+            assert_eq!(gained > 20, goes_on, "{gained} more blocks final, cut at {cut_at_ms} ms");
+        }
+    }
+}
+
+/// Blocks take longer to arrive than everybody waits for them.
+#[test]
+fn defect_9_timeouts_grow_until_blocks_arrive_in_time() {
+    let never = |config: &mut ControlConfig| config.standstill_interval = Duration::from_hours(24);
+    for (configure, finalizes) in [(never as fn(&mut ControlConfig), false), (|_| {}, true)] {
+        let network = Network { delay: Duration::from_millis(1_500), ..Network::default() };
+        let mut world = World::new(Setup { network, configure, real_checks: false, ..Setup::default() });
+        world.run_until(World::at_ms(120_000));
+        for node in 0..5 {
+            assert_eq!(world.oracle.finalized_count(node) > 0, finalizes, "node {node}");
+        }
+    }
 }
 
 #[test]

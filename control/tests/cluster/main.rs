@@ -10,6 +10,7 @@ mod faults;
 mod garbage;
 mod handover;
 mod hostile;
+mod joining;
 mod oracle;
 mod paths;
 mod repair;

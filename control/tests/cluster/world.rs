@@ -190,6 +190,7 @@ pub(crate) struct World {
     voting_keys: Arc<VotingKeys>,
     random: Random,
     real_checks: bool,
+    configure: fn(&mut ControlConfig),
     recoder: Recoder,
     nodes: Vec<Option<Node>>,
     queue: BTreeMap<(Time, u64), (usize, Happening)>,
@@ -233,6 +234,7 @@ impl World {
             voting_keys: keys,
             random: Random(setup.seed),
             real_checks: setup.real_checks,
+            configure: setup.configure,
             recoder: recoder(),
             nodes,
             queue: BTreeMap::new(),
@@ -258,6 +260,17 @@ impl World {
     /// The node is gone for good, and what is on its way to it with it.
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node] = None;
+    }
+
+    /// A node that was killed before it said anything starts now, for the first time as far as anybody can tell.
+    pub(crate) fn join(&mut self, node: usize) {
+        assert!(self.nodes[node].is_none() && self.oracle.events.iter().all(|(seen_by, ..)| *seen_by != node));
+        let mut config = config(self.nodes.len(), node);
+        (self.configure)(&mut config);
+        let checker = Checker::new(CLUSTER, self.voting_keys.clone(), config.stakes.clone());
+        let control = Control::new(config, self.now).expect("a valid configuration");
+        self.nodes[node] = Some(Node { control, checker });
+        self.carry_out(node);
     }
 
     pub(crate) fn submit(&mut self, node: usize, bytes: Vec<u8>) {
