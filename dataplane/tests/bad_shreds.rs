@@ -9,6 +9,7 @@ use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::datagram::{HEADER_BYTES, Kind};
 use alpenglow_dataplane::{Counter, FromShard};
 use alpenglow_rotor::merkle;
+use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::shred::{SHRED_HEADER_BYTES, SHRED_SIGNED_BYTES};
 use alpenglow_rotor::signature::SignedRoot;
 use alpenglow_rotor::signer::SliceSigner;
@@ -333,7 +334,10 @@ fn a_slice_that_is_none_is_reported_and_its_shreds_are_dropped() {
         }
         victim.receive(&scene.sent(slice(), index, body));
     }
-    assert!(matches!(&victim.reports[..], [FromShard::MalformedSlice(malformed)] if malformed.signed.id == slice()));
+    let [FromShard::MalformedSlice(malformed)] = &victim.reports[..] else { panic!("{:?}", victim.reports) };
+    assert_eq!(malformed.signed, signed);
+    let proven = malformed.check(&identity(LEADER).verifying_key(), CLUSTER, &CodingParameters::default());
+    assert_eq!(proven, Ok(()), "it comes with the shreds that show it");
     assert!(victim.slices.is_empty());
     assert_eq!(victim.receiver.counters().get(Counter::ShredMalformedSlice), 32);
 }
