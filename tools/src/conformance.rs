@@ -266,8 +266,9 @@ impl Vector {
     pub fn parse(line: &str) -> Result<Self, String> {
         let raw: RawVector = serde_json::from_str(line).map_err(|error| error.to_string())?;
         let total = raw.stakes.iter().try_fold(0u64, |sum, stake| sum.checked_add(*stake));
-        if raw.stakes.is_empty() || raw.stakes.len() > VALIDATORS_MAX || total.is_none_or(|total| total == 0) {
-            return Err(format!("needs 1 to {VALIDATORS_MAX} stakes whose total is past 0 and fits 64 bits"));
+        let (fits, some) = ((1..=VALIDATORS_MAX).contains(&raw.stakes.len()), !raw.stakes.contains(&0));
+        if !fits || !some || total.is_none() {
+            return Err(format!("needs 1 to {VALIDATORS_MAX} stakes past 0 whose total fits 64 bits"));
         }
         let mut labels = Labels::new();
         let signature = any_signature();
