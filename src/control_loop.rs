@@ -214,6 +214,7 @@ impl ControlLoop {
 
     fn carry_out_one(&mut self, now: Time, output: Output) {
         match output {
+            Output::Record(_) | Output::Reserve(_) => unreachable!("a node starts once and keeps no record"),
             Output::Broadcast(message) => {
                 let (kind, body) = write(&message);
                 let shard = self.any_shard();

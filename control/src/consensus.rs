@@ -13,6 +13,7 @@ use crate::payload_hash::{PayloadHash, PayloadHashes};
 use crate::pool::{Pool, PoolEvent};
 use crate::stakes::Stakes;
 use crate::vote::{UnverifiedVote, VerifiedVotes, Vote, VotePayload};
+use crate::vote_record::{Bar, Restoration, UNKNOWN_SLOTS};
 use crate::votor::Votor;
 
 /// What a node must know to vote.
@@ -159,6 +160,14 @@ pub struct Consensus {
     hashes: PayloadHashes,
     /// Votes cast in open slots.
     own_votes: BTreeMap<Slot, Vec<Vote>>,
+    /// Votes above this slot wait.
+    reservation: Slot,
+    /// The highest slot that a vote was cast in or waits for.
+    highest_voted: Slot,
+    /// No vote before a finalization is seen, and then none up to some way past it, nor up to this slot.
+    unknown_through: Option<Slot>,
+    /// Up to where, once that is found out.
+    found_bar: Option<Slot>,
     reported_horizon: Horizon,
     events: VecDeque<ConsensusEvent>,
 }
@@ -192,8 +201,73 @@ impl Consensus {
             stakes,
             hashes: PayloadHashes::new(),
             own_votes: BTreeMap::new(),
+            reservation: Slot(u64::MAX),
+            highest_voted: Slot::GENESIS,
+            unknown_through: None,
+            found_bar: None,
             events: VecDeque::new(),
         }
+    }
+
+    /// Goes on from before a restart: the highest finalization as if it had just happened, then the votes cast after it,
+    /// which are neither reported nor bound to the horizon. From now on votes wait that are above the reservation.
+    ///
+    /// Right after [`Self::new`] only.
+    pub fn restore(&mut self, now: Time, restoration: &Restoration) {
+        self.reservation = restoration.reservation();
+        for certificate in restoration.finalization() {
+            if self.wants(&UnverifiedCertificate(Certificate::clone(certificate))) {
+                self.certificate(now, VerifiedCertificate(Certificate::clone(certificate)));
+            }
+        }
+        match restoration.bar() {
+            Bar::Through(slot) => self.votor.bar(slot),
+            Bar::PastFirstFinalization(least) => {
+                self.votor.bar(Slot(u64::MAX));
+                self.unknown_through = Some(least);
+            }
+        }
+        for payload in restoration.votes() {
+            if !self.stakes.at(payload.slot()).is_member(self.pool.own()) {
+                continue;
+            }
+            self.votor.replay(payload);
+            let (vote, checked) = (self.sign)(&self.hashes.of(payload));
+            if self.pool.restore_own_vote(&checked) {
+                self.own_votes.entry(payload.slot()).or_default().push(vote);
+                self.highest_voted = self.highest_voted.max(payload.slot());
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Votes up to this slot wait no more.
+    pub fn reserved(&mut self, now: Time, through: Slot) {
+        self.reservation = self.reservation.max(through);
+        self.settle(now);
+    }
+
+    /// The highest slot that a vote was cast in or waits for a reservation.
+    #[must_use]
+    pub const fn highest_voted(&self) -> Slot {
+        self.highest_voted
+    }
+
+    /// Up to where no vote is cast, because one may have been before a restart.
+    #[must_use]
+    pub const fn barred_through(&self) -> Slot {
+        self.votor.barred_through()
+    }
+
+    /// [`Self::barred_through`], when it has just been found out.
+    pub(crate) const fn take_found_bar(&mut self) -> Option<Slot> {
+        self.found_bar.take()
+    }
+
+    /// The certificates that finalize the highest finalized block: none for genesis.
+    #[must_use]
+    pub fn finalized_by(&self) -> &[Arc<Certificate>] {
+        self.pool.finalized_by()
     }
 
     /// A complete block is held now: received or repaired, first of its slot or another. One whose parent is not
@@ -297,9 +371,10 @@ impl Consensus {
     /// event.
     fn settle(&mut self, now: Time) {
         loop {
-            while let Some(payload) = self.votor.next_cast() {
+            while let Some(payload) = self.votor.next_cast(self.reservation) {
                 self.enter_own_vote(payload);
             }
+            self.highest_voted = self.highest_voted.max(self.votor.next_cast_slot().unwrap_or_default());
             let Some(event) = self.pool.next_event() else { break };
             self.votor.close(self.pool.highest_finalized());
             self.handle(now, event);
@@ -317,6 +392,11 @@ impl Consensus {
     /// A node follows epochs that it is no member of as if it voted, and keeps its votes to itself.
     fn enter_own_vote(&mut self, payload: VotePayload) {
         if !self.stakes.at(payload.slot()).is_member(self.pool.own()) {
+            return;
+        }
+        self.highest_voted = self.highest_voted.max(payload.slot());
+        if self.has_cast(&payload) {
+            // Cast before a restart, by a reason that came up once more.
             return;
         }
         let (vote, checked) = (self.sign)(&self.hashes.of(payload));
@@ -342,6 +422,10 @@ impl Consensus {
             }
             PoolEvent::Finalized { block, how } => {
                 self.events.push_back(ConsensusEvent::Finalized { block, how });
+                if let Some(least) = self.unknown_through.take() {
+                    self.votor.bar(Slot(block.slot.0.saturating_add(UNKNOWN_SLOTS)).max(least));
+                    self.found_bar = Some(self.votor.barred_through());
+                }
                 self.votor.on_finalized(now, block);
             }
             PoolEvent::SafeToNotar(block) => self.votor.on_safe_to_notar(block),
@@ -399,6 +483,15 @@ impl Consensus {
     #[must_use]
     pub fn has_voted(&self, slot: Slot) -> bool {
         self.own_votes.contains_key(&slot)
+    }
+
+    fn has_cast(&self, payload: &VotePayload) -> bool {
+        self.own_votes.get(&payload.slot()).is_some_and(|votes| votes.iter().any(|vote| vote.payload == *payload))
+    }
+
+    /// The own votes cast in open slots.
+    pub fn own_votes(&self) -> impl Iterator<Item = &Vote> {
+        self.own_votes.values().flatten()
     }
 
     /// The certificates held for an open slot, then the own votes cast in it.

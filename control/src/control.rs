@@ -1,6 +1,7 @@
 //! Everything joined: what comes in goes to the part it concerns, and what follows from it comes out, in order.
 
 mod leading;
+mod recording;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::stakes::Stakes;
 use crate::standstill::Standstill;
 use crate::transactions::{TransactionLimits, Transactions};
 use crate::vote::Vote;
+use crate::vote_record::{Entry, Live, Restoration};
 
 /// Blocks whose notarization is remembered, so that it is reported once: more than can be notarized and not yet
 /// final.
@@ -143,6 +145,7 @@ pub struct Control {
     requester: Requester,
     responder: Responder,
     proofs: Ledger,
+    record: Live,
     counters: Counters,
     outputs: VecDeque<Output>,
     /// First slot of the highest window that is ready.
@@ -153,11 +156,28 @@ pub struct Control {
 }
 
 impl Control {
-    /// A node at genesis. `start` is the later of the node's start and the cluster's: window 0 runs from then.
+    /// A node at genesis that keeps no record of its votes, so that it must never start again with the same keys. `start` is the later of the node's start and the cluster's: window 0 runs from then.
     ///
     /// # Errors
     /// [`ControlConfigError`] names the value that cannot work.
     pub fn new(config: ControlConfig, start: Time) -> Result<Self, ControlConfigError> {
+        Self::at_start(config, start, None)
+    }
+
+    /// A node that goes on from what it kept, see [`crate::vote_record`], at `start`: the later of the node's start and
+    /// the cluster's.
+    ///
+    /// # Errors
+    /// [`ControlConfigError`] names the value that cannot work.
+    pub fn restore(config: ControlConfig, start: Time, restoration: &Restoration) -> Result<Self, ControlConfigError> {
+        Self::at_start(config, start, Some(restoration))
+    }
+
+    fn at_start(
+        config: ControlConfig,
+        start: Time,
+        restoration: Option<&Restoration>,
+    ) -> Result<Self, ControlConfigError> {
         config.check()?;
         let ControlConfig { own, schedule, stakes, .. } = config;
         let production = Production::new(ProductionConfig {
@@ -193,6 +213,7 @@ impl Control {
             responder: Responder::new(serving, config.coding, recoder(), stakes.len()),
             checking: Checking::new(config.checking, stakes),
             proofs: Ledger::new(),
+            record: restoration.map(Live::restored).unwrap_or_default(),
             counters: Counters::default(),
             outputs: VecDeque::new(),
             window: Slot(1),
@@ -200,8 +221,11 @@ impl Control {
             notarized: BTreeSet::new(),
             expired_before: 0,
         };
+        if let Some(restoration) = restoration {
+            control.consensus.restore(start, restoration);
+        }
         control.begin_window(start, Slot(1), BlockId::GENESIS);
-        control.update_horizon();
+        control.resume(start);
         Ok(control)
     }
 
@@ -236,6 +260,11 @@ impl Control {
                     self.keep_proof(Proof::votes(first, second));
                 }
                 barred.map(|barred| self.report_barred(&barred))
+            }
+            Input::ReservationDurable(slot) => {
+                self.record.durable(slot, &mut self.outputs);
+                self.consensus.reserved(now, slot);
+                Ok(())
             }
             Input::Tick => {
                 self.tick(now);
@@ -340,6 +369,28 @@ impl Control {
 
     /// Lets everything follow that follows from what was just taken in.
     fn settle(&mut self, now: Time) {
+        self.follow(now);
+        self.advance_repair(now);
+        self.transactions.advance(now);
+        let expired = self.transactions.expired();
+        self.counters.add("transaction_expired", expired - self.expired_before);
+        self.expired_before = expired;
+        self.production.advance(now, &self.transactions);
+        while let Some(slice) = self.production.poll_slice() {
+            self.send_slice(slice);
+        }
+        self.record.renew(self.consensus.highest_voted(), &mut self.outputs);
+        while let Some((to, bytes)) = self.transactions.poll_forward() {
+            self.outputs.push_back(Output::SendTransaction { to, bytes });
+        }
+        while let Some((id, job)) = self.checking.next_job(now, &mut self.consensus) {
+            self.outputs.push_back(Output::Check { id, job });
+        }
+        self.update_horizon();
+    }
+
+    /// Hands events to and fro until nothing is left to do.
+    fn follow(&mut self, now: Time) {
         loop {
             if let Some(event) = self.blokstor.poll() {
                 self.blokstor_event(now, event);
@@ -353,22 +404,6 @@ impl Control {
                 self.blokstor_event(now, event);
             }
         }
-        self.advance_repair(now);
-        self.transactions.advance(now);
-        let expired = self.transactions.expired();
-        self.counters.add("transaction_expired", expired - self.expired_before);
-        self.expired_before = expired;
-        self.production.advance(now, &self.transactions);
-        while let Some(slice) = self.production.poll_slice() {
-            self.outputs.push_back(Output::SendSlice(slice));
-        }
-        while let Some((to, bytes)) = self.transactions.poll_forward() {
-            self.outputs.push_back(Output::SendTransaction { to, bytes });
-        }
-        while let Some((id, job)) = self.checking.next_job(now, &mut self.consensus) {
-            self.outputs.push_back(Output::Check { id, job });
-        }
-        self.update_horizon();
     }
 
     fn advance_repair(&mut self, now: Time) {
@@ -488,6 +523,7 @@ impl Control {
     fn vote_cast(&mut self, now: Time, vote: Vote) {
         self.requester.hurry(now, vote.payload.slot());
         self.checking.own_vote(vote.payload, self.own, &self.consensus);
+        self.outputs.extend(self.record.record(|| Entry::Vote(vote.payload)));
         self.outputs.push_back(Output::Broadcast(Message::Vote(vote)));
         self.observe(Event::VoteCast(vote.payload));
     }
@@ -514,6 +550,7 @@ impl Control {
         self.blokstor.finalized(block);
         if how != Finalization::Ancestor {
             self.standstill.progress(now);
+            self.record_finalization();
         }
         if self.production.slot().is_some_and(|slot| slot <= self.consensus.highest_finalized().slot) {
             self.production.stop();

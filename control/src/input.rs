@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alpenglow_rotor::assembler::{Equivocation, MalformedSlice};
 use alpenglow_rotor::slice::Slice;
-use alpenglow_rotor::types::ValidatorIndex;
+use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
 use crate::certificate::UnverifiedCertificate;
 use crate::checker::CheckVerdict;
@@ -60,6 +60,8 @@ pub enum Input {
         /// What was found.
         verdict: CheckVerdict,
     },
+    /// The reservation of an [`crate::output::Output::Reserve`], up to this slot, is on disk.
+    ReservationDurable(Slot),
     /// Time passed, to at least [`crate::control::Control::next_timeout`].
     Tick,
 }

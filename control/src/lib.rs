@@ -3,7 +3,8 @@
 //!
 //! # How it is driven
 //! [`control::Control`] is one node's core. Whoever drives it has four verbs:
-//! - [`Control::new`](control::Control::new) at the start; outputs may be waiting right away.
+//! - [`Control::restore`](control::Control::restore) at the start, or [`Control::new`](control::Control::new) where
+//!   there is never a restart; outputs may be waiting right away.
 //! - [`handle(now, input)`](control::Control::handle) for each thing that happens. `now` never goes back. Timers of
 //!   the voting rules fire on [`Input::Tick`](input::Input::Tick) only: a driver that was held up takes in what waits
 //!   in its queues first, then ticks, and so does not skip a block that is already there.
@@ -28,6 +29,7 @@
 //! - [`repair`]: blocks that did not come through Rotor, from others, and for others.
 //! - [`production`] and [`transactions`]: the leader's part, and how transactions reach leaders.
 //! - [`evidence`]: proofs of what no correct validator signs, handed out as [`Output::Proof`](output::Output::Proof).
+//! - [`vote_record`]: what is written down before it is said, so that a restart never signs twice.
 //! - `standstill`: saying everything again when nothing is finalized.
 //!
 //! # The rules, and where they go beyond the paper
@@ -91,5 +93,6 @@ pub mod stakes;
 mod standstill;
 pub mod transactions;
 pub mod vote;
+pub mod vote_record;
 pub mod voting_keys;
 mod votor;

@@ -16,10 +16,16 @@ use crate::message::Message;
 use crate::production::OutgoingSlice;
 use crate::repair::RepairMessage;
 use crate::vote::VotePayload;
+use crate::vote_record::Entry;
 
 /// One thing to do, in this order.
 #[derive(Clone, Debug)]
 pub enum Output {
+    /// Append to the vote log, before anything that follows is carried out; see [`crate::vote_record`].
+    Record(Entry),
+    /// Write a reservation up to this slot, beside the vote path, then answer with
+    /// [`crate::input::Input::ReservationDurable`].
+    Reserve(Slot),
     /// Send to every other validator.
     Broadcast(Message),
     /// Forward a transaction to a leader.

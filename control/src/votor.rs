@@ -38,6 +38,8 @@ pub(crate) struct Votor {
     delta_timeout: DynamicTimeout,
     /// The highest finalized block; its slot and those below are closed.
     finalized: BlockId,
+    /// Slots up to this one may have been voted in before the start: no vote of any kind there.
+    barred_through: Slot,
     /// Open slots in which something happened: those of blocks held, certificates held, and windows that are ready.
     slots: BTreeMap<Slot, SlotState>,
     /// At most one for each slot of a window that is ready.
@@ -60,6 +62,7 @@ impl Votor {
             delta_block,
             delta_timeout: DynamicTimeout::new(delta_timeout, standstill_interval, start),
             finalized: BlockId::GENESIS,
+            barred_through: Slot::GENESIS,
             slots: BTreeMap::new(),
             timers: BTreeSet::new(),
             timed_windows: BTreeSet::new(),
@@ -69,9 +72,58 @@ impl Votor {
         votor
     }
 
-    /// The next vote that was cast.
-    pub(crate) fn next_cast(&mut self) -> Option<VotePayload> {
-        self.cast.pop_front()
+    /// The next vote that was cast, unless it is of a slot above `through`.
+    pub(crate) fn next_cast(&mut self, through: Slot) -> Option<VotePayload> {
+        self.cast.pop_front_if(|payload| payload.slot() <= through)
+    }
+
+    /// The slot of the next vote that was cast.
+    pub(crate) fn next_cast_slot(&self) -> Option<Slot> {
+        self.cast.front().map(VotePayload::slot)
+    }
+
+    /// Up to where no vote is cast.
+    pub(crate) const fn barred_through(&self) -> Slot {
+        self.barred_through
+    }
+
+    /// Sets the slot up to which no vote is cast: every slot there is voted in and over. None above it may have been
+    /// voted in if it was higher before.
+    pub(crate) fn bar(&mut self, through: Slot) {
+        let before = std::mem::replace(&mut self.barred_through, through);
+        let (low, high) = (before.min(through), before.max(through));
+        if low < high {
+            for (_, state) in self.slots.range_mut(low.next()..=high) {
+                let barred = through == high;
+                (state.voted, state.bad_window, state.its_over) = (barred, barred, barred);
+            }
+        }
+    }
+
+    /// A vote cast before a restart, in the order of casting.
+    pub(crate) fn replay(&mut self, payload: VotePayload) {
+        if self.is_closed(payload.slot()) {
+            return;
+        }
+        let state = self.state(payload.slot());
+        match payload {
+            VotePayload::Notar(block) => {
+                state.voted = true;
+                state.voted_notar = Some(block.hash);
+            }
+            VotePayload::Skip(_) => {
+                state.voted = true;
+                state.bad_window = true;
+            }
+            VotePayload::NotarFallback(_) | VotePayload::SkipFallback(_) => state.bad_window = true,
+            VotePayload::Final(_) => state.its_over = true,
+        }
+    }
+
+    fn state(&mut self, slot: Slot) -> &mut SlotState {
+        let barred = slot <= self.barred_through;
+        let unseen = || SlotState { voted: barred, bad_window: barred, its_over: barred, ..SlotState::default() };
+        self.slots.entry(slot).or_insert_with(unseen)
     }
 
     /// Closes the slots up to that of the highest finalized block.
@@ -81,6 +133,8 @@ impl Votor {
             self.slots = self.slots.split_off(&finalized.slot.next());
             self.timers.retain(|(_, slot)| *slot > finalized.slot);
             self.timed_windows = self.timed_windows.split_off(&finalized.slot.window());
+            // Only votes that wait for the vote record can be here.
+            self.cast.retain(|payload| payload.slot() > finalized.slot);
         }
     }
 
@@ -112,7 +166,7 @@ impl Votor {
         if self.try_notar(block, parent) {
             self.check_pending();
         } else {
-            let state = self.slots.entry(block.slot).or_default();
+            let state = self.state(block.slot);
             if !state.voted && !state.equivocated {
                 state.pending = Some((block.hash, parent));
             }
@@ -122,7 +176,7 @@ impl Votor {
     /// The leader of a slot signed slices that exclude each other: no notar vote there if none was cast.
     pub(crate) fn on_equivocation(&mut self, slot: Slot) {
         if !self.is_closed(slot) {
-            let state = self.slots.entry(slot).or_default();
+            let state = self.state(slot);
             state.equivocated = true;
             state.pending = None;
         }
@@ -140,7 +194,7 @@ impl Votor {
         if self.is_closed(block.slot) {
             return;
         }
-        self.slots.entry(block.slot).or_default().notarized.push(block.hash);
+        self.state(block.slot).notarized.push(block.hash);
         self.try_final(block);
     }
 
@@ -156,7 +210,7 @@ impl Votor {
         if self.is_closed(slot) {
             return;
         }
-        self.slots.entry(slot).or_default().parents.push(parent);
+        self.state(slot).parents.push(parent);
         self.set_timers(now, slot);
         self.check_pending();
     }
@@ -191,7 +245,7 @@ impl Votor {
     }
 
     fn cast_fallback(&mut self, payload: VotePayload) {
-        let state = self.slots.entry(payload.slot()).or_default();
+        let state = self.state(payload.slot());
         if !state.its_over {
             state.bad_window = true;
             self.cast.push_back(payload);
@@ -236,7 +290,7 @@ impl Votor {
             let voted = self.slots.get(&parent.slot).and_then(|state| state.voted_notar);
             block.slot.previous() == Some(parent.slot) && (voted == Some(parent.hash) || parent == self.finalized)
         };
-        let state = self.slots.entry(block.slot).or_default();
+        let state = self.state(block.slot);
         if !allowed || state.voted || state.equivocated {
             return false;
         }
@@ -249,7 +303,7 @@ impl Votor {
     }
 
     fn try_final(&mut self, block: BlockId) {
-        let state = self.slots.entry(block.slot).or_default();
+        let state = self.state(block.slot);
         let notarized = state.notarized.contains(&block.hash) && state.voted_notar == Some(block.hash);
         if notarized && !state.bad_window && !state.its_over {
             state.its_over = true;
@@ -260,7 +314,7 @@ impl Votor {
     fn try_skip_window(&mut self, slot: Slot) {
         let first_open = slot.window_first().max(self.finalized.slot.next());
         for slot in first_open.0..=slot.window_last().0 {
-            let state = self.slots.entry(Slot(slot)).or_default();
+            let state = self.state(Slot(slot));
             if !state.voted {
                 state.voted = true;
                 state.bad_window = true;

@@ -16,7 +16,7 @@ impl Control {
         }
         let first = block.slot.next();
         let is_next = block.slot == self.window.window_last() && first > self.consensus.highest_finalized().slot;
-        if is_next && self.schedule.leader(first) == self.own && self.production.slot().is_none() {
+        if is_next && self.leads(first) && self.production.slot().is_none() {
             self.production.stream(now, first, block, self.selection_on(block));
             self.observe_production();
         }
@@ -28,7 +28,7 @@ impl Control {
         let leader = self.schedule.leader(first);
         let next_leader = self.schedule.leader(first.window_last().next());
         self.transactions.window_changed(now, leader, next_leader);
-        if leader != self.own || first <= self.consensus.highest_finalized().slot {
+        if !self.leads(first) || first <= self.consensus.highest_finalized().slot {
             self.production.stop();
             return;
         }
@@ -50,6 +50,10 @@ impl Control {
         if let Some(slot) = self.production.slot() {
             self.observe(Event::ProductionBegan(slot));
         }
+    }
+
+    fn leads(&self, first: Slot) -> bool {
+        self.schedule.leader(first) == self.own && self.may_lead(first)
     }
 
     /// Passes over what is on the chain that ends with `parent`.

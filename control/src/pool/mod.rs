@@ -370,6 +370,17 @@ impl Pool {
         self.store_votes(batch);
     }
 
+    /// An own vote of before a restart; whether it fits what is held.
+    pub(crate) fn restore_own_vote(&mut self, batch: &VerifiedVotes) -> bool {
+        let (slot, own) = (batch.payload.slot(), self.own);
+        let fits = !self.is_closed(slot)
+            && self.votes_of(slot).is_some_and(|votes| votes.fit(own, &batch.payload) == Fit::New);
+        if fits {
+            self.store_votes(batch);
+        }
+        fits
+    }
+
     fn store_votes(&mut self, batch: &VerifiedVotes) {
         let slot = batch.payload.slot();
         let votes = self.votes.get_mut(&slot).expect("made before votes are stored");

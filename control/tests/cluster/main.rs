@@ -14,6 +14,7 @@ mod joining;
 mod oracle;
 mod paths;
 mod repair;
+mod restarts;
 mod world;
 
 /// The seeds of a random test, or what the environment asks for instead.

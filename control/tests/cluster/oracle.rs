@@ -42,6 +42,8 @@ struct Seen {
     chain: Vec<Arc<Block>>,
     tip: Option<BlockId>,
     gaps: usize,
+    /// Votes of its former lives are not known here.
+    restarted: bool,
 }
 
 /// Watches all outputs of all nodes, and panics when one breaks a rule.
@@ -68,6 +70,11 @@ impl Oracle {
         }
     }
 
+    /// A node starts again: it decides and hands over anew.
+    pub(crate) fn forget(&mut self, node: usize) {
+        self.nodes[node] = Seen { restarted: true, ..Seen::default() };
+    }
+
     /// How to see the run again.
     pub(crate) fn replay(&self) -> String {
         format!("seed {0}: replay with ALPENGLOW_SEED={0}", self.seed)
@@ -86,7 +93,7 @@ impl Oracle {
             Output::Event(event) => {
                 match event {
                     Event::Decided { slot, decision } => self.decided(node, now, *slot, *decision),
-                    Event::VoteCast(vote) => self.voted(node, *vote),
+                    Event::VoteCast(vote) if !self.nodes[node].restarted => self.voted(node, *vote),
                     Event::Contradiction { block, other } => {
                         panic!("node {node} holds both {block} and {other} for final, {}", self.replay())
                     }

@@ -17,6 +17,7 @@ use alpenglow_control::repair::{RepairAnswer, RepairMessage, decode_answer, deco
 use alpenglow_control::stakes::Stakes;
 use alpenglow_control::transactions::TransactionSource;
 use alpenglow_control::vote::{VerifiedVotes, Vote, VotePayload};
+use alpenglow_control::vote_record::Restoration;
 use alpenglow_control::voting_keys::VotingKeys;
 use alpenglow_rotor::assembler::MalformedSlice;
 use alpenglow_rotor::parameters::CodingParameters;
@@ -30,6 +31,7 @@ use alpenglow_rotor::validators::ValidatorSet;
 use ed25519_dalek::SigningKey;
 
 use crate::oracle::Oracle;
+use crate::restarts::{Disk, Left, Records};
 
 pub(crate) const MS: u64 = 1_000_000;
 /// When the cluster starts. Not zero, so that nobody takes the clock's origin for it.
@@ -115,17 +117,41 @@ pub(crate) struct Setup {
     pub(crate) real_checks: bool,
     /// Changes to each node's configuration.
     pub(crate) configure: fn(&mut ControlConfig),
+    pub(crate) records: Records,
+    /// From the order to reserve slots to the report that it is done, at most.
+    pub(crate) disk_delay: Duration,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { nodes: 5, seed: 1, network: Network::default(), real_checks: true, configure: |_| {} }
+        Self {
+            nodes: 5,
+            seed: 1,
+            network: Network::default(),
+            real_checks: true,
+            configure: |_| {},
+            records: Records::None,
+            disk_delay: Duration::from_millis(40),
+        }
     }
 }
 
 struct Node {
     control: Control,
     checker: Checker,
+}
+
+impl Node {
+    fn new(setup: &Setup, keys: &Arc<VotingKeys>, node: usize, now: Time, restoration: Option<&Restoration>) -> Self {
+        let mut config = config(setup.nodes, node);
+        (setup.configure)(&mut config);
+        let checker = Checker::new(CLUSTER, keys.clone(), config.stakes.clone());
+        let control = match restoration {
+            Some(restoration) => Control::restore(config, now, restoration),
+            None => Control::new(config, now),
+        };
+        Self { control: control.expect("a valid configuration"), checker }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -139,6 +165,7 @@ enum Kind {
 enum Happening {
     Input(Box<Input>),
     Message { from: usize, kind: Kind, body: Arc<[u8]> },
+    Reserved(Slot),
 }
 
 fn secret(node: usize) -> SecretKey {
@@ -188,6 +215,12 @@ pub(crate) struct World {
     pub(crate) proofs: Vec<(usize, Arc<Proof>)>,
     signers: Vec<SliceSigner>,
     voting_keys: Arc<VotingKeys>,
+    /// What left nodes that may start again.
+    pub(crate) left: Left,
+    disks: Vec<Disk>,
+    /// Nodes that crash when they have carried out so many outputs more.
+    crashing: BTreeMap<usize, usize>,
+    setup: Setup,
     random: Random,
     real_checks: bool,
     configure: fn(&mut ControlConfig),
@@ -208,17 +241,15 @@ impl World {
         let mut first = config(setup.nodes, 0);
         (setup.configure)(&mut first);
         let schedule = first.schedule;
-        let node_of = |node: usize| {
-            let mut config = config(setup.nodes, node);
-            (setup.configure)(&mut config);
-            let checker = Checker::new(CLUSTER, keys.clone(), config.stakes.clone());
-            let control = Control::new(config, START).expect("a valid configuration");
-            Some(Node { control, checker })
-        };
-        let nodes = (0..setup.nodes).map(node_of).collect();
+        let mut disks = vec![Disk::new(); setup.nodes];
+        let nodes = (0..setup.nodes).map(|node| {
+            let restoration = (setup.records != Records::None).then(|| disks[node].start(setup.records));
+            Some(Node::new(&setup, &keys, node, START, restoration.as_ref()))
+        });
+        let nodes = nodes.collect();
         let mut world = Self {
             now: START,
-            network: setup.network,
+            network: setup.network.clone(),
             oracle: Oracle::new(setup.nodes, setup.seed),
             tampers: BTreeMap::new(),
             forgers: BTreeMap::new(),
@@ -232,15 +263,19 @@ impl World {
             proofs: Vec::new(),
             signers: (0..setup.nodes).map(|node| SliceSigner::new(&identity(node))).collect(),
             voting_keys: keys,
+            left: Left::default(),
+            disks,
+            crashing: BTreeMap::new(),
             random: Random(setup.seed),
             real_checks: setup.real_checks,
             configure: setup.configure,
+            setup: Setup { network: setup.network.clone(), ..setup },
             recoder: recoder(),
             nodes,
             queue: BTreeMap::new(),
             queued: 0,
         };
-        (0..setup.nodes).for_each(|node| world.carry_out(node));
+        (0..world.nodes.len()).for_each(|node| world.carry_out(node));
         world
     }
 
@@ -271,6 +306,62 @@ impl World {
         let control = Control::new(config, self.now).expect("a valid configuration");
         self.nodes[node] = Some(Node { control, checker });
         self.carry_out(node);
+    }
+
+    /// The node crashes between two outputs, when it has carried out so many more.
+    pub(crate) fn crash_after(&mut self, node: usize, outputs: usize) {
+        self.crashing.insert(node, outputs);
+    }
+
+    /// The nodes that do not run.
+    pub(crate) fn crashed(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&node| self.nodes[node].is_none()).collect()
+    }
+
+    pub(crate) fn disk(&mut self, node: usize) -> &mut Disk {
+        &mut self.disks[node]
+    }
+
+    /// Starts a node again that crashed; what it may do.
+    pub(crate) fn restart(&mut self, node: usize) -> Restoration {
+        let restoration = self.disks[node].start(self.setup.records);
+        self.oracle.forget(node);
+        self.nodes[node] = Some(Node::new(&self.setup, &self.voting_keys, node, self.now, Some(&restoration)));
+        self.carry_out(node);
+        restoration
+    }
+
+    /// No node crashes any more.
+    pub(crate) fn spare(&mut self) {
+        self.crashing.clear();
+    }
+
+    /// The node crashes; what is under way to its disk is done or not.
+    pub(crate) fn crash(&mut self, node: usize) {
+        self.crashing.remove(&node);
+        self.nodes[node] = None;
+        for (_, (_, happening)) in self.queue.extract_if(.., |_, (to, _)| *to == node) {
+            if let Happening::Reserved(slot) = happening
+                && self.random.percent(50)
+            {
+                self.disks[node].durable = self.disks[node].durable.renewed(slot);
+            }
+        }
+    }
+
+    /// Whether the node crashes now.
+    fn crashes(&mut self, node: usize) -> bool {
+        match self.crashing.get_mut(&node) {
+            Some(0) => {
+                self.crash(node);
+                true
+            }
+            Some(outputs) => {
+                *outputs -= 1;
+                false
+            }
+            None => false,
+        }
     }
 
     pub(crate) fn submit(&mut self, node: usize, bytes: Vec<u8>) {
@@ -316,6 +407,10 @@ impl World {
                     let input = self.decode(from, kind, &body);
                     self.handle(node, input);
                 }
+                Happening::Reserved(slot) => {
+                    self.disks[node].durable = self.disks[node].durable.renewed(slot);
+                    self.handle(node, Input::ReservationDurable(slot));
+                }
             }
         }
     }
@@ -323,7 +418,7 @@ impl World {
     fn tick_due(&mut self) {
         for node in self.alive() {
             let mut ticks = 0;
-            while self.control(node).next_timeout().is_some_and(|due| due <= self.now) {
+            while self.nodes[node].is_some() && self.control(node).next_timeout().is_some_and(|due| due <= self.now) {
                 self.handle(node, Input::Tick);
                 ticks += 1;
                 assert!(ticks < 1_000, "node {node} wants to be woken for ever, {}", self.oracle.replay());
@@ -338,7 +433,10 @@ impl World {
     }
 
     fn carry_out(&mut self, node: usize) {
-        while let Some(output) = self.nodes[node].as_mut().expect("the node is alive").control.poll_output() {
+        while let Some(output) = self.nodes[node].as_mut().and_then(|node| node.control.poll_output()) {
+            if self.crashes(node) {
+                return;
+            }
             self.oracle.see(node, self.now, &output);
             match output {
                 Output::Broadcast(message) => self.broadcast(node, &message),
@@ -351,6 +449,12 @@ impl World {
                 }
                 Output::Repair { to, message } => self.send_repair(node, to.get(), message),
                 Output::Proof(proof) => self.proofs.push((node, proof)),
+                Output::Record(entry) => self.disks[node].log.push(entry),
+                Output::Reserve(slot) => {
+                    let most = self.setup.disk_delay;
+                    let delay = most - Duration::from_nanos(self.random.below(1 + most.as_nanos() as u64 / 40));
+                    self.queue_in(delay, node, Happening::Reserved(slot));
+                }
                 Output::Horizon(_) | Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Event(_) => {}
             }
         }
@@ -373,6 +477,9 @@ impl World {
     }
 
     fn broadcast(&mut self, from: usize, message: &Message) {
+        if self.setup.records != Records::None {
+            self.left.broadcast(from, message);
+        }
         let body: Arc<[u8]> = message.encode().into();
         let kind = if matches!(message, Message::Vote(_)) { Kind::Vote } else { Kind::Certificate };
         let other = if self.double_voters.contains(&from) { excluded_by(from, message) } else { None };
@@ -414,6 +521,9 @@ impl World {
 
     fn send_slice(&mut self, from: usize, slice: OutgoingSlice) {
         assert_eq!(self.schedule.leader(slice.id.slot).get(), from, "only a slot's leader makes its block");
+        if self.setup.records != Records::None {
+            self.left.slice(&slice);
+        }
         self.slices_sent.push((slice.id, slice.is_last, self.now));
         let late = self.late_slots.get(&slice.id.slot).copied().unwrap_or_default();
         let audience = Arc::clone(self.schedule.epochs());
