@@ -34,6 +34,14 @@ conformance *FILES="tests/fixtures/scripted.jsonl":
 sim-rotor *FLAGS:
     cargo run --release -p alpenglow-tools -- sim rotor {{FLAGS}}
 
+# Whole nodes under attack in virtual time: all scenarios, some seeds.
+sim *FLAGS:
+    cargo run --release -p alpenglow-tools -- sim --scenario all {{FLAGS}}
+
+# The same for a night.
+sim-long *FLAGS:
+    cargo run --release -p alpenglow-tools -- sim --scenario all --seeds 1..10001 {{FLAGS}}
+
 # What the computations cost on this machine.
 bench *FLAGS:
     cargo run --release -p alpenglow-bench -- floors {{FLAGS}}

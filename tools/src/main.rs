@@ -1,14 +1,18 @@
 //! `alpenglow-tools`: instruments around the node, a subcommand each.
 
 use std::error::Error;
+use std::fs;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alpenglow_tools::conformance;
+use alpenglow_tools::simulator::attack::campaign::Campaign;
+use alpenglow_tools::simulator::attack::scenario::Scenario;
 use alpenglow_tools::simulator::mainnet;
 use alpenglow_tools::simulator::rotor_study::{Report, Study};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
 #[command(version, about = "Instruments around the Alpenglow node")]
@@ -26,10 +30,63 @@ enum Tool {
         files: Vec<PathBuf>,
     },
     /// Computes what the protocol does in worlds that this machine is not
+    #[command(args_conflicts_with_subcommands = true)]
     Sim {
         #[command(subcommand)]
-        simulation: Simulation,
+        simulation: Option<Simulation>,
+        #[command(flatten)]
+        attacks: Attacks,
     },
+}
+
+/// Whole nodes in virtual time, under attack
+#[derive(Args)]
+struct Attacks {
+    /// What goes wrong, or `all`
+    #[arg(long, value_parser = scenarios, required = true)]
+    scenario: Option<Scenarios>,
+    /// Runs, each of which follows from its seed: `A..B`, without B
+    #[arg(long, value_parser = seeds, default_value = "1..21")]
+    seeds: Range<u64>,
+    /// Validators in each run, all with the same stake
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(6..=100))]
+    validators: u16,
+    /// Leave out all faults but those at these positions of a seed's list, separated by commas
+    #[arg(long, value_parser = positions)]
+    keep: Option<Positions>,
+    /// Write the first seed's messages, votes and decisions to this file, one a line
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone)]
+struct Scenarios(Vec<Scenario>);
+
+#[derive(Clone)]
+struct Positions(Vec<usize>);
+
+fn scenarios(text: &str) -> Result<Scenarios, String> {
+    if text == "all" {
+        return Ok(Scenarios(Scenario::value_variants().to_vec()));
+    }
+    let names = || Scenario::value_variants().iter().filter_map(|scenario| scenario.to_possible_value());
+    let names = || names().map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ");
+    Scenario::from_str(text, false)
+        .map(|scenario| Scenarios(vec![scenario]))
+        .map_err(|_| format!("one of all, {}", names()))
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let parts = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    parts.filter(|seeds: &Range<u64>| !seeds.is_empty()).ok_or_else(|| "two numbers, as in 1..21".to_owned())
+}
+
+fn positions(text: &str) -> Result<Positions, String> {
+    let numbers = text.split(',').filter(|part| !part.is_empty()).map(str::parse);
+    numbers.collect::<Result<_, _>>().map(Positions).map_err(|_| "numbers separated by commas".to_owned())
 }
 
 #[derive(Subcommand)]
@@ -70,12 +127,36 @@ fn main() -> ExitCode {
 fn run(tool: Tool) -> Result<bool, Box<dyn Error>> {
     match tool {
         Tool::Conformance { files } => Ok(conformance::run_files(&files, &mut io::stdout().lock())?.failed == 0),
-        Tool::Sim { simulation: Simulation::Rotor { crashed_sets, seed, output } } => {
+        Tool::Sim { simulation: Some(Simulation::Rotor { crashed_sets, seed, output }), .. } => {
             let study = Study { stakes: mainnet::stakes(), crashed_sets: crashed_sets as usize, seed };
             print(&study.run(), output)?;
             Ok(true)
         }
+        Tool::Sim { simulation: None, attacks } => attack(attacks),
     }
+}
+
+fn attack(attacks: Attacks) -> Result<bool, Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    let mut passed = true;
+    for scenario in attacks.scenario.expect("it is required").0 {
+        let kept = attacks.keep.as_ref().map(|positions| positions.0.clone());
+        let validators = usize::from(attacks.validators);
+        let campaign = Campaign { scenario, seeds: attacks.seeds.clone(), validators, kept };
+        if let Some(file) = &attacks.trace {
+            fs::write(file, campaign.trace())?;
+        }
+        let report = campaign.run();
+        passed &= report.passed();
+        match attacks.output {
+            Output::Table => write!(out, "{}", report.text())?,
+            Output::Json => {
+                serde_json::to_writer(&mut out, &report)?;
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(passed)
 }
 
 fn print(report: &Report, output: Output) -> io::Result<()> {
