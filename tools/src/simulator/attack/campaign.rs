@@ -109,7 +109,7 @@ impl Campaign {
                             return;
                         }
                         let (happened, violation) = self.seed(&keys, seed, &self.faults(seed));
-                        let failure = violation.map(|violation| self.shrink(&keys, seed, violation));
+                        let failure = violation.map(|violation| self.shrink(&keys, seed, self.faults(seed), violation));
                         let is_failed = failure.is_some();
                         let mut results = results.lock().expect("no thread panics with it");
                         results.0.add(&happened);
@@ -167,8 +167,13 @@ impl Campaign {
     }
 
     /// Leaves out one fault after the other for as long as the run fails without it.
-    fn shrink(&self, keys: &Arc<VotingKeys>, seed: u64, mut violation: String) -> Failure {
-        let mut faults = self.faults(seed);
+    fn shrink(
+        &self,
+        keys: &Arc<VotingKeys>,
+        seed: u64,
+        mut faults: Vec<(usize, Fault)>,
+        mut violation: String,
+    ) -> Failure {
         let mut index = 0;
         while index < faults.len() {
             let mut fewer = faults.clone();
@@ -225,6 +230,9 @@ mod tests {
         let keys = voting_keys(3);
         let crash = |node| (node, Fault::Crash { node, at_ms: 500 });
         assert_eq!(campaign.seed(&keys, 1, &[crash(0)]).1, None);
-        assert!(campaign.seed(&keys, 1, &[crash(0), crash(1)]).1.is_some_and(|what| what.contains("windows of calm")));
+        let faults = vec![crash(0), crash(1), (2, Fault::Loss { percent: 1, from_ms: 0, to_ms: 100 })];
+        let violation = campaign.seed(&keys, 1, &faults).1.expect("a third of the stake finalizes nothing");
+        assert!(violation.contains("windows of calm"), "{violation}");
+        assert_eq!(campaign.shrink(&keys, 1, faults, violation).kept, [0, 1]);
     }
 }
