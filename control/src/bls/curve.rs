@@ -1,11 +1,9 @@
-//! BLS12-381 signatures as votes and certificates use them: signatures in G1, public keys in G2.
+//! The curve's arithmetic.
 //!
 //! blst's safe wrappers hash the message anew for every operation and cannot sum points of ours, so this file calls the
-//! bindings beneath them. It is the only file of this crate that may be unsafe. Infinity, the neutral element, is
-//! refused wherever a point comes in and wherever a sum is verified: a key sum at infinity would accept any payload.
+//! bindings beneath them. It is the only file of this crate that may be unsafe.
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::ptr;
 
 use blst::{
@@ -19,67 +17,12 @@ use blst::{
 };
 use zeroize::Zeroizing;
 
-/// Bytes of a signature: an uncompressed point of G1. Parsing the compressed form would cost a square root per vote.
-pub const SIGNATURE_BYTES: usize = 96;
-/// Bytes of a public key: a compressed point of G2.
-pub const PUBLIC_KEY_BYTES: usize = 96;
+use super::{BlsError, PUBLIC_KEY_BYTES, ProofOfPossession, PublicKeyBytes, SIGNATURE_BYTES, SignatureBytes};
 
 /// Domain separation of vote signatures, in the form of the BLS signature draft's proof-of-possession scheme.
 const SIGNATURE_DOMAIN: &[u8] = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
 /// Domain separation of proofs of possession: a vote can never be taken for one.
 const POSSESSION_DOMAIN: &[u8] = b"BLS_POP_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
-
-/// Why bytes are no key, signature or proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BlsError {
-    /// Not the one canonical encoding of a point.
-    #[error("not a canonical encoding of a curve point")]
-    Encoding,
-    /// The neutral element, which signs and verifies anything.
-    #[error("the point at infinity")]
-    Infinity,
-    /// On the curve, outside the prime-order subgroup.
-    #[error("outside the prime-order subgroup")]
-    Subgroup,
-    /// Not a scalar between 1 and the group order.
-    #[error("not a secret key: zero or not below the group order")]
-    Scalar,
-}
-
-/// A signature as it travels, not known to be a point.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SignatureBytes(pub [u8; SIGNATURE_BYTES]);
-
-/// A public key as genesis files hold it, not known to be a point.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PublicKeyBytes(pub [u8; PUBLIC_KEY_BYTES]);
-
-/// Shows that who names a public key holds its secret key: a signature over the key itself, in a domain of its own.
-/// Without it, a key computed from the keys of others could cancel them out of a sum.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct ProofOfPossession(pub SignatureBytes);
-
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-impl fmt::Debug for SignatureBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
-    }
-}
-
-impl fmt::Debug for PublicKeyBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
-    }
-}
-
-impl fmt::Debug for ProofOfPossession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0.0)
-    }
-}
 
 /// A payload hashed to G1: the costly part of signing (and a quarter of it) that all signers of a payload share.
 #[derive(Clone)]
@@ -454,54 +397,13 @@ pub fn verify_terms(terms: &[(&HashedPayload, &PublicKeySum)], signatures: &Sign
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use blst::min_sig;
 
     use super::*;
 
     fn key(seed: u8) -> SecretKey {
         SecretKey::from_entropy(&[seed; 32])
-    }
-
-    /// Three keys that sum to zero: each has its proof of possession, none is another one's negative.
-    pub(crate) fn keys_that_cancel_out() -> [SecretKey; 3] {
-        let small = |value: u8| std::array::from_fn(|at| if at == 31 { value } else { 0 });
-        let mut order_less_three = [0xff; 32];
-        order_less_three[..24].copy_from_slice(&[
-            0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd,
-            0xa4, 0x02, 0xff, 0xfe, 0x5b, 0xfe,
-        ]);
-        (order_less_three[27], order_less_three[31]) = (0xfe, 0xfe);
-        [small(1), small(2), order_less_three].map(|bytes| SecretKey::from_bytes(&bytes).unwrap())
-    }
-
-    /// The group order less the key: its public key is the negative.
-    fn negative(key: &SecretKey) -> SecretKey {
-        let order = [
-            0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd,
-            0xa4, 0x02, 0xff, 0xfe, 0x5b, 0xfe, 0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x01,
-        ];
-        let mut difference = [0; 32];
-        let mut borrow = 0;
-        for at in (0..32).rev() {
-            let digit = order[at] - i32::from(key.to_bytes()[at]) - borrow;
-            borrow = i32::from(digit < 0);
-            difference[at] = (digit + 256 * borrow) as u8;
-        }
-        SecretKey::from_bytes(&difference).unwrap()
-    }
-
-    fn sum(keys: &[&SecretKey]) -> PublicKeySum {
-        PublicKeySum::of(&keys.iter().map(|key| key.public_key()).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn a_signature_verifies_for_its_payload_and_key_only() {
-        let (payload, other) = (HashedPayload::new(b"payload"), HashedPayload::new(b"other"));
-        let signature = SignatureSum::from(key(1).sign(&payload));
-        assert!(verify(&payload, &sum(&[&key(1)]), &signature));
-        assert!(!verify(&other, &sum(&[&key(1)]), &signature));
-        assert!(!verify(&payload, &sum(&[&key(2)]), &signature));
     }
 
     #[test]
@@ -511,94 +413,6 @@ pub(crate) mod tests {
         let public = min_sig::PublicKey::uncompress(&key(1).public_key().to_bytes().0).unwrap();
         let verdict = signature.verify(true, b"payload", SIGNATURE_DOMAIN, &[], &public, true);
         assert_eq!(verdict, BLST_ERROR::BLST_SUCCESS);
-    }
-
-    #[test]
-    fn sums_verify_as_sums_however_they_are_added_up() {
-        let payload = HashedPayload::new(b"payload");
-        let keys: Vec<SecretKey> = (1..=20).map(key).collect();
-        let signatures: Vec<Signature> = keys.iter().map(|key| key.sign(&payload)).collect();
-        let at_once = SignatureSum::of(&signatures);
-        let mut one_by_one = SignatureSum::default();
-        for signature in &signatures[..7] {
-            one_by_one.add(signature);
-        }
-        one_by_one.add_sum(&SignatureSum::of(&signatures[7..]));
-        assert_eq!(at_once.to_bytes(), one_by_one.to_bytes());
-        assert_eq!(
-            at_once.minus(&SignatureSum::of(&signatures[..7])).to_bytes(),
-            SignatureSum::of(&signatures[7..]).to_bytes()
-        );
-        let public: Vec<PublicKey> = keys.iter().map(SecretKey::public_key).collect();
-        let key_sum = PublicKeySum::of(&public[..5]).plus(&PublicKeySum::of(&public[5..]));
-        assert!(verify(&payload, &key_sum, &at_once));
-        assert!(!verify(&payload, &key_sum.minus(&PublicKeySum::of(&public[..1])), &at_once));
-    }
-
-    #[test]
-    fn the_same_point_twice_is_doubled() {
-        let payload = HashedPayload::new(b"payload");
-        let signature = key(1).sign(&payload);
-        let twice = SignatureSum::of(&[signature, signature]);
-        assert!(verify(&payload, &sum(&[&key(1), &key(1)]), &twice));
-        let mut added = SignatureSum::from(signature);
-        added.add(&signature);
-        assert_eq!(added.to_bytes(), twice.to_bytes());
-    }
-
-    #[test]
-    fn a_sum_over_two_payloads_verifies_term_by_term() {
-        let (first, second) = (HashedPayload::new(b"first"), HashedPayload::new(b"second"));
-        let signatures = SignatureSum::of(&[key(1).sign(&first), key(2).sign(&second), key(1).sign(&second)]);
-        let (left, right) = (sum(&[&key(1)]), sum(&[&key(1), &key(2)]));
-        assert!(verify_terms(&[(&first, &left), (&second, &right)], &signatures));
-        assert!(!verify_terms(&[(&first, &right), (&second, &left)], &signatures));
-        assert!(!verify_terms(&[], &signatures));
-    }
-
-    #[test]
-    fn defect_24_keys_that_sum_to_infinity_verify_nothing() {
-        let payload = HashedPayload::new(b"payload");
-        let cancelled = sum(&[&key(1), &negative(&key(1))]);
-        assert!(cancelled.is_infinity());
-        assert!(!verify(&payload, &cancelled, &SignatureSum::default()));
-        assert!(!verify(&payload, &cancelled, &SignatureSum::from(key(1).sign(&payload))));
-        assert!(!verify(&payload, &sum(&[&key(1)]), &SignatureSum::default()));
-        let honest = (&payload, &sum(&[&key(2)]));
-        assert!(!verify_terms(&[honest, (&payload, &cancelled)], &SignatureSum::from(key(2).sign(&payload))));
-    }
-
-    #[test]
-    fn a_key_and_its_negative_share_the_abscissa() {
-        assert_eq!(key(1).public_key().abscissa(), negative(&key(1)).public_key().abscissa());
-        assert_ne!(key(1).public_key().to_bytes(), negative(&key(1)).public_key().to_bytes());
-        assert_ne!(key(1).public_key().abscissa(), key(2).public_key().abscissa());
-    }
-
-    #[test]
-    fn defect_24_infinity_is_refused_as_signature_and_as_key() {
-        let mut bytes = [0; SIGNATURE_BYTES];
-        assert_eq!(Signature::from_bytes(&SignatureBytes(bytes)).err(), Some(BlsError::Encoding));
-        bytes[0] = 0x40;
-        assert_eq!(Signature::from_bytes(&SignatureBytes(bytes)).err(), Some(BlsError::Infinity));
-        let mut bytes = [0; PUBLIC_KEY_BYTES];
-        bytes[0] = 0xc0;
-        assert_eq!(PublicKey::from_bytes(&PublicKeyBytes(bytes)).err(), Some(BlsError::Infinity));
-    }
-
-    #[test]
-    fn only_the_canonical_encoding_of_a_point_is_read() {
-        let good = key(1).sign(&HashedPayload::new(b"payload")).to_bytes();
-        assert_eq!(Signature::from_bytes(&good).unwrap().to_bytes(), good);
-        for flag in [0x20, 0x40, 0x80, 0xa0, 0xc0, 0xe0] {
-            let mut flagged = good;
-            flagged.0[0] |= flag;
-            assert!(Signature::from_bytes(&flagged).is_err(), "{flag:#x}");
-        }
-        let mut off_curve = good;
-        off_curve.0[95] ^= 1;
-        assert_eq!(Signature::from_bytes(&off_curve).err(), Some(BlsError::Encoding));
-        assert_eq!(Signature::from_bytes(&SignatureBytes([0x1f; 96])).err(), Some(BlsError::Encoding));
     }
 
     /// A point of the curve outside of the subgroup: nearly all of them are.
@@ -620,30 +434,11 @@ pub(crate) mod tests {
     #[test]
     fn a_sum_outside_the_subgroup_does_not_verify() {
         let payload = HashedPayload::new(b"payload");
+        let keys = PublicKeySum::of(&[key(1).public_key()]);
         let signatures = [key(1).sign(&payload), stray_signature()];
         assert!(Signature::from_bytes(&signatures[1].to_bytes()).is_ok(), "single points are not checked for it");
-        assert!(!verify(&payload, &sum(&[&key(1)]), &SignatureSum::of(&signatures)));
-        assert!(!verify(&payload, &sum(&[&key(1)]), &SignatureSum::from(signatures[1])));
-    }
-
-    #[test]
-    fn a_public_key_outside_the_subgroup_is_refused() {
-        let found = (1u8..=255).find_map(|x| {
-            let mut bytes = [0; PUBLIC_KEY_BYTES];
-            (bytes[0], bytes[95]) = (0x80, x);
-            PublicKey::from_bytes(&PublicKeyBytes(bytes)).err().filter(|error| *error == BlsError::Subgroup)
-        });
-        assert_eq!(found, Some(BlsError::Subgroup));
-    }
-
-    #[test]
-    fn possession_is_proven_by_the_keys_holder_only() {
-        let (mine, other) = (key(1), key(2));
-        assert!(mine.public_key().verify_possession(&mine.prove_possession()));
-        assert!(!mine.public_key().verify_possession(&other.prove_possession()));
-        let as_vote = mine.sign(&HashedPayload::new(&mine.public_key().to_bytes().0)).to_bytes();
-        assert!(!mine.public_key().verify_possession(&ProofOfPossession(as_vote)), "a vote is no proof of possession");
-        assert!(!mine.public_key().verify_possession(&ProofOfPossession(SignatureBytes([0; 96]))));
+        assert!(!verify(&payload, &keys, &SignatureSum::of(&signatures)));
+        assert!(!verify(&payload, &keys, &SignatureSum::from(signatures[1])));
     }
 
     #[test]
@@ -653,13 +448,5 @@ pub(crate) mod tests {
         // SAFETY: dropped once. What is read afterwards is plain bytes in a place that this function still owns.
         unsafe { std::mem::ManuallyDrop::drop(&mut key) };
         assert_eq!(key.0.b, [0; 32]);
-    }
-
-    #[test]
-    fn secret_keys_round_trip_and_zero_is_none() {
-        let bytes = key(3).to_bytes();
-        assert!(SecretKey::from_bytes(&bytes).unwrap().public_key() == key(3).public_key());
-        assert_eq!(SecretKey::from_bytes(&[0; 32]).err(), Some(BlsError::Scalar));
-        assert_eq!(SecretKey::from_bytes(&[0xff; 32]).err(), Some(BlsError::Scalar));
     }
 }
