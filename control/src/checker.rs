@@ -184,7 +184,7 @@ impl Checker {
         let mut candidates = Vec::with_capacity(votes.len());
         for vote in votes {
             assert!(vote.payload == hash.payload(), "a batch is for one payload");
-            match Signature::from_bytes(&vote.signature) {
+            match self.keys.scheme().signature(&vote.signature) {
                 Ok(signature) if self.keys.get(vote.signer).is_some() => candidates.push(Candidate { vote, signature }),
                 _ => findings.rejected.push(vote),
             }
@@ -194,7 +194,7 @@ impl Checker {
             let twice = candidates.windows(2).any(|pair| pair[0].vote.signer == pair[1].vote.signer);
             assert!(!twice, "a validator enters a batch once");
             let sums = self.sums(&candidates);
-            self.check_range(hash.point(self.cluster), &candidates, sums, false, findings);
+            self.check_range(hash.point(self.cluster, self.keys.scheme()), &candidates, sums, false, findings);
         }
     }
 
@@ -252,11 +252,12 @@ impl Checker {
         certificate.check_quorum(&self.stakes)?;
         assert!(certificate.statement.payload() == hash.payload(), "a hash of another payload");
         assert!(certificate.statement.fallback_payload() == fallback_hash.map(PayloadHash::payload));
-        let signature = Signature::from_bytes(&certificate.signature).map_err(|_| CertificateError::Signature)?;
+        let scheme = self.keys.scheme();
+        let signature = scheme.signature(&certificate.signature).map_err(|_| CertificateError::Signature)?;
         let lists = [(Some(hash), &certificate.signers), (fallback_hash, &certificate.fallback_signers)];
         let signed = lists.into_iter().filter(|(_, signers)| !signers.is_empty());
         let keys: Vec<_> = signed.filter_map(|(hash, signers)| Some((hash?, self.keys.sum_of(signers)))).collect();
-        let terms: Vec<_> = keys.iter().map(|(hash, keys)| (hash.point(self.cluster), keys)).collect();
+        let terms: Vec<_> = keys.iter().map(|(hash, keys)| (hash.point(self.cluster, scheme), keys)).collect();
         if self.verify(&terms, &SignatureSum::from(signature)) { Ok(()) } else { Err(CertificateError::Signature) }
     }
 }

@@ -182,8 +182,9 @@ impl Consensus {
         let ConsensusConfig { own, secret_key, stakes, cluster, delta_block, delta_timeout, standstill_interval } =
             config;
         assert!(own.get() < stakes.len());
-        let sign =
-            Box::new(move |hash: &PayloadHash| Vote::sign(hash.payload(), hash.point(cluster), own, &secret_key));
+        let sign = Box::new(move |hash: &PayloadHash| {
+            Vote::sign(hash.payload(), hash.point(cluster, secret_key.scheme()), own, &secret_key)
+        });
         Self::with_signer(
             sign,
             Pool::new(own, Arc::clone(&stakes)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use alpenglow_rotor::types::ClusterId;
 
-use crate::bls::HashedPayload;
+use crate::bls::{HashedPayload, Scheme};
 use crate::vote::VotePayload;
 
 /// Payloads remembered: those of the slots in flight.
@@ -35,11 +35,11 @@ impl PayloadHash {
     }
 
     /// The point: computed by whoever asks first, some 100 µs. Nobody waits for another one's computation: two that ask
-    /// at once both do it.
+    /// at once both do it. All ask in the scheme of their cluster's keys.
     #[must_use]
-    pub fn point(&self, cluster: ClusterId) -> &HashedPayload {
+    pub fn point(&self, cluster: ClusterId, scheme: Scheme) -> &HashedPayload {
         if self.0.point.get().is_none() {
-            let point = self.0.payload.hashed(cluster);
+            let point = self.0.payload.hashed_in(cluster, scheme);
             // Somebody else may have been faster, with the same point.
             let _ = self.0.point.set(point);
         }
@@ -89,9 +89,9 @@ mod tests {
         let cluster = ClusterId([1; 32]);
         let first = hashes.of(VotePayload::Skip(Slot(1)));
         let again = hashes.of(VotePayload::Skip(Slot(1)));
-        assert!(std::ptr::eq(first.point(cluster), again.point(cluster)));
+        assert!(std::ptr::eq(first.point(cluster, Scheme::CURVE), again.point(cluster, Scheme::CURVE)));
         let key = SecretKey::from_entropy(&[1; 32]);
-        let signature = SignatureSum::from(key.sign(again.point(cluster)));
+        let signature = SignatureSum::from(key.sign(again.point(cluster, Scheme::CURVE)));
         let plain = VotePayload::Skip(Slot(1)).hashed(cluster);
         assert!(verify(&plain, &PublicKeySum::of(&[key.public_key()]), &signature));
     }
@@ -103,6 +103,12 @@ mod tests {
         (1..1_000).for_each(|slot| drop(hashes.of(VotePayload::Skip(Slot(slot)))));
         assert_eq!(hashes.0.len(), PAYLOADS_REMEMBERED);
         let cluster = ClusterId([1; 32]);
-        assert!(!std::ptr::eq(hashes.of(VotePayload::Skip(Slot(0))).point(cluster), first.point(cluster)), "forgotten");
+        assert!(
+            !std::ptr::eq(
+                hashes.of(VotePayload::Skip(Slot(0))).point(cluster, Scheme::CURVE),
+                first.point(cluster, Scheme::CURVE)
+            ),
+            "forgotten"
+        );
     }
 }

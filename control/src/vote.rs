@@ -2,7 +2,7 @@
 
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, ValidatorIndex};
 
-use crate::bls::{HashedPayload, SecretKey, Signature, SignatureBytes, SignatureSum};
+use crate::bls::{HashedPayload, Scheme, SecretKey, Signature, SignatureBytes, SignatureSum};
 
 /// First bytes of everything that is signed as a vote.
 const DOMAIN: &[u8] = b"alpenglow vote 1";
@@ -100,7 +100,13 @@ impl VotePayload {
     /// The signed bytes hashed to the curve: once for all signers, see [`HashedPayload`].
     #[must_use]
     pub fn hashed(&self, cluster: ClusterId) -> HashedPayload {
-        HashedPayload::new(&self.signed_bytes(cluster))
+        self.hashed_in(cluster, Scheme::CURVE)
+    }
+
+    /// The signed bytes hashed as the keys of `scheme` sign them.
+    #[must_use]
+    pub fn hashed_in(&self, cluster: ClusterId, scheme: Scheme) -> HashedPayload {
+        scheme.hash(&self.signed_bytes(cluster))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alpenglow_rotor::types::{VALIDATORS_MAX, ValidatorIndex};
 
-use crate::bls::{BlsError, ProofOfPossession, PublicKey, PublicKeyBytes, PublicKeySum};
+use crate::bls::{BlsError, ProofOfPossession, PublicKey, PublicKeyBytes, PublicKeySum, Scheme};
 use crate::certificate::Signers;
 
 /// Public keys by validator index, each proven to be held by its validator, and their sum.
@@ -63,6 +63,25 @@ impl VotingKeys {
         }
         let sum = PublicKeySum::of(&checked);
         Ok(Self { keys: checked.into_boxed_slice(), sum })
+    }
+
+    /// Keys that protect nothing, without proofs of possession; see [`SecretKey::stand_in`](crate::bls::SecretKey::stand_in).
+    ///
+    /// # Panics
+    /// If there are none or more than [`VALIDATORS_MAX`], or one is of the curve.
+    #[cfg(feature = "stand-in-signatures")]
+    #[must_use]
+    pub fn stand_in(keys: Vec<PublicKey>) -> Self {
+        assert!((1..=VALIDATORS_MAX).contains(&keys.len()));
+        assert!(keys.iter().all(PublicKey::is_stand_in), "keys of one scheme");
+        let sum = PublicKeySum::of(&keys);
+        Self { keys: keys.into_boxed_slice(), sum }
+    }
+
+    /// The scheme that all these validators sign in: the curve's in every set that was read.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.keys[0].scheme()
     }
 
     /// How many validators there are.

@@ -4,19 +4,28 @@
 //! infinity would accept any payload.
 
 mod curve;
+mod schemes;
+mod stand_in;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::fmt;
 
-pub use self::curve::{
-    HashedPayload, PublicKey, PublicKeySum, SecretKey, Signature, SignatureSum, verify, verify_terms,
+#[cfg(test)]
+use self::schemes::Of;
+pub use self::schemes::{
+    HashedPayload, PublicKey, PublicKeySum, Scheme, SecretKey, Signature, SignatureSum, verify, verify_terms,
 };
 
 /// Bytes of a signature: an uncompressed point of G1. Parsing the compressed form would cost a square root per vote.
 pub const SIGNATURE_BYTES: usize = 96;
 /// Bytes of a public key: a compressed point of G2.
 pub const PUBLIC_KEY_BYTES: usize = 96;
+
+/// Domain separation of vote signatures, in the form of the BLS signature draft's proof-of-possession scheme.
+const SIGNATURE_DOMAIN: &[u8] = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
+/// Domain separation of proofs of possession: a vote can never be taken for one.
+const POSSESSION_DOMAIN: &[u8] = b"BLS_POP_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
 
 /// Why bytes are no key, signature or proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
