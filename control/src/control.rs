@@ -360,6 +360,8 @@ impl Control {
 
     fn tick(&mut self, now: Time) {
         self.consensus.advance(now);
+        // What was cast just now is written down before it is said again.
+        self.follow(now);
         let (messages, begins) = self.standstill.advance(now, &self.consensus);
         if begins {
             self.observe(Event::Standstill { finalized: self.consensus.highest_finalized().slot });

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alpenglow_control::control::Control;
+use alpenglow_control::input::Input;
 use alpenglow_control::message::Message;
+use alpenglow_control::output::Output;
 use alpenglow_control::production::OutgoingSlice;
 use alpenglow_control::vote::VotePayload;
 use alpenglow_control::vote_record::{Durable, Entry, Found, FoundLog, Host, Kept, Restoration};
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
-use crate::world::{MS, Network, Random, Setup, World};
+use crate::world::{MS, Network, Random, START, Setup, World, config};
 
 const NODES: usize = 6;
 
@@ -243,6 +246,26 @@ fn all_nodes_at_once_lose_their_processes_and_the_chain_goes_on() {
         assert!(finalized >= Slot(40), "node {node}: {finalized} after {} ms", (world.now.0 - from.0) / MS);
     }
     assert_eq!(world.left.conflicts, [""; 0]);
+}
+
+/// A node that was held up takes in with one tick that its timers fired and that nothing was finalized for long.
+#[test]
+fn a_vote_cast_in_the_tick_that_says_everything_again_is_written_down_before_it_leaves() {
+    let mut control = Control::restore(config(NODES, 5), START, &Restoration::fresh()).expect("a valid configuration");
+    control.handle(START, Input::ReservationDurable(Slot(8)));
+    control.handle(World::at_ms(10_000), Input::Tick);
+    let (mut written, mut left) = (Vec::new(), 0);
+    while let Some(output) = control.poll_output() {
+        match output {
+            Output::Record(Entry::Vote(payload)) => written.push(payload),
+            Output::Broadcast(Message::Vote(vote)) => {
+                assert!(written.contains(&vote.payload), "{:?} is not written down", vote.payload);
+                left += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(written.len() == 3 && left >= 3, "{written:?}, {left} left");
 }
 
 #[test]
