@@ -1,40 +1,10 @@
-//! The node and its command line.
-
-mod application;
-mod block_times;
-mod cli;
-mod cluster;
-mod config;
-mod control_loop;
-mod control_thread;
-mod encoding;
-mod epoch_stakes;
-mod evidence;
-mod files;
-mod first_start;
-mod flood;
-mod genesis;
-mod keys;
-mod load;
-mod logging;
-mod new_cluster;
-mod node;
-mod process_guard;
-mod report;
-mod slice_memory;
-mod stakes;
-mod storage;
-mod telemetry;
-mod topology;
-mod verifier;
+//! The program.
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::Cli::parse().run()
+    alpenglow::run()
 }
