@@ -20,6 +20,7 @@ use alpenglow_rotor::validators::ValidatorSet;
 
 use self::file::{ConfigFile, KEYS};
 use crate::encoding::Identity;
+use crate::failpoint::FailAt;
 use crate::files::{self, Access, ReadError};
 
 pub(crate) use self::flags::ConfigFlags;
@@ -70,6 +71,10 @@ pub(crate) struct NodeConfig {
     pub(crate) equivocate: bool,
     /// Flood the others with so many datagrams a second.
     pub(crate) flood_per_s: Option<NonZero<u32>>,
+    /// Keep no vote log.
+    pub(crate) no_vote_log: bool,
+    /// End at once, as if killed, at this moment.
+    pub(crate) fail_at: Option<FailAt>,
     /// Where validators receive.
     peers: Vec<(PeerName, SocketAddr)>,
     /// Where this was read, for messages.

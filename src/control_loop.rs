@@ -1,6 +1,8 @@
 //! What the control thread does: it takes what shards and verifiers have left, lets [`Control`] decide, and carries out what
 //! comes back. A round is a list of small duties, each bounded, so that no kind of input starves another or the timers.
 
+mod remembering;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +26,9 @@ use crossbeam::channel::Sender;
 use crate::application::Finalized;
 use crate::block_times::BlockTimes;
 use crate::evidence::Evidence;
+use crate::failpoint::{FailPoints, Point};
 use crate::report::{How, NodeEvent, RepairCounts, Stage};
+use crate::storage::vote_log::Recorder;
 use crate::telemetry::Events;
 use crate::verifier::Verifiers;
 
@@ -43,6 +47,10 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 pub(crate) struct ControlParts {
     /// What decides.
     pub(crate) control: Control,
+    /// Where its record goes; none for a node that keeps none.
+    pub(crate) recorder: Option<Recorder>,
+    /// Where it is to end at once.
+    pub(crate) fail_points: FailPoints,
     /// Whether the shards are never told that any shred is wanted, so that they drop them all.
     pub(crate) drop_shreds: bool,
     /// Whether a second version of every own slice is sent after the first one.
@@ -71,6 +79,8 @@ pub(crate) struct ControlReport {
     pub(crate) drops: BTreeMap<&'static str, u64>,
     /// Blocks fetched from others and given to them.
     pub(crate) repair: RepairCounts,
+    /// Whether everything that was said is in the vote log.
+    pub(crate) is_recorded: bool,
 }
 
 /// See the module.
@@ -81,6 +91,8 @@ pub(crate) struct ControlLoop {
     backlog: VecDeque<(usize, ToShard)>,
     /// Messages of repair, which leave when a shard has little else to send.
     repair_backlog: VecDeque<(ValidatorIndex, RepairMessage)>,
+    /// Own slices that wait until the vote log can be written again: as many as production has under way.
+    unrecorded: VecDeque<OutgoingSlice>,
     /// The shard that sends the next message.
     next_shard: usize,
     times: BlockTimes,
@@ -93,6 +105,7 @@ impl ControlLoop {
             parts,
             backlog: VecDeque::new(),
             repair_backlog: VecDeque::new(),
+            unrecorded: VecDeque::new(),
             next_shard: 0,
             times: BlockTimes::default(),
             drops: BTreeMap::new(),
@@ -105,7 +118,7 @@ impl ControlLoop {
         let mut done = self.offer_backlog();
         if self.backlog.is_empty() {
             let is_due = self.is_timer_due(clock::now());
-            done += self.carry_out(clock::now());
+            done += self.carry_out(clock::now()) + self.take_recorded(clock::now());
             for _ in 0..if is_due { TURNS_BEFORE_TIMER } else { 1 } {
                 let taken = self.take_slices() + self.take_verdicts() + self.take_messages();
                 done += taken;
@@ -130,6 +143,7 @@ impl ControlLoop {
         !self.backlog.is_empty()
             || !self.repair_backlog.is_empty()
             || !self.parts.verifiers.is_empty()
+            || self.parts.recorder.as_ref().is_some_and(|recorder| !recorder.is_idle())
             || self.parts.links.iter().any(|link| !link.is_empty())
     }
 
@@ -214,11 +228,15 @@ impl ControlLoop {
 
     fn carry_out_one(&mut self, now: Time, output: Output) {
         match output {
-            Output::Record(_) | Output::Reserve(_) => unreachable!("a node starts once and keeps no record"),
+            Output::Record(entry) => self.record(now, entry),
+            Output::Reserve(slot) => self.reserve(slot),
+            Output::Broadcast(_) if self.is_behind() => self.count("vote_log_behind"),
             Output::Broadcast(message) => {
                 let (kind, body) = write(&message);
                 let shard = self.any_shard();
+                self.parts.fail_points.pass(Point::BeforeSend);
                 self.order(shard, ToShard::Broadcast { kind, body });
+                self.parts.fail_points.pass(Point::AfterSend);
             }
             Output::SendTransaction { to, bytes } => {
                 let body = body(&bytes);
@@ -232,14 +250,8 @@ impl ControlLoop {
                     self.count("repair_backlog_full");
                 }
             }
-            Output::SendSlice(slice) => {
-                let shard = usize::from(slice.id.lane()) % self.parts.links.len();
-                let OutgoingSlice { id, is_last, payload } = slice;
-                let second = self.parts.equivocate.then(|| other_version(&payload));
-                for payload in [Some(payload), second].into_iter().flatten() {
-                    self.order(shard, ToShard::SendSlice { id, is_last, payload });
-                }
-            }
+            Output::SendSlice(slice) if self.is_behind() => self.unrecorded.push_back(slice),
+            Output::SendSlice(slice) => self.send_slice(slice),
             Output::Check { id, job } => self.parts.verifiers.push(id, job),
             Output::Horizon(_) if self.parts.drop_shreds => {}
             Output::Horizon(horizon) => {
@@ -315,6 +327,17 @@ impl ControlLoop {
         self.parts.events.emit(NodeEvent::Decided { slot, how, hash });
     }
 
+    fn send_slice(&mut self, slice: OutgoingSlice) {
+        let shard = usize::from(slice.id.lane()) % self.parts.links.len();
+        let OutgoingSlice { id, is_last, payload } = slice;
+        let second = self.parts.equivocate.then(|| other_version(&payload));
+        self.parts.fail_points.pass(Point::BeforeSend);
+        for payload in [Some(payload), second].into_iter().flatten() {
+            self.order(shard, ToShard::SendSlice { id, is_last, payload });
+        }
+        self.parts.fail_points.pass(Point::AfterSend);
+    }
+
     fn order(&mut self, shard: usize, order: ToShard) {
         if let Err(order) = self.parts.links[shard].push(order) {
             self.backlog.push_back((shard, order));
@@ -370,6 +393,7 @@ impl ControlLoop {
         if events_dropped > 0 {
             self.drops.insert("event_queue_full", events_dropped);
         }
+        let is_recorded = self.parts.recorder.is_some() && !self.is_behind();
         self.parts.verifiers.stop();
         let statistics = self.parts.control.repair_statistics();
         let repair = RepairCounts {
@@ -378,7 +402,7 @@ impl ControlLoop {
             blocks: statistics.blocks,
             served: self.parts.control.repair_requests_served(),
         };
-        ControlReport { times: self.times, drops: self.drops, repair }
+        ControlReport { times: self.times, drops: self.drops, repair, is_recorded }
     }
 }
 

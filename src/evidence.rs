@@ -15,7 +15,7 @@ use alpenglow_control::evidence::{BYTES_MAX, Ledger, OffenceKind, PROOF_BYTES_MA
 use alpenglow_rotor::types::ClusterId;
 use crossbeam::channel::{self, Receiver, Sender};
 
-use crate::storage::frames::{Format, FrameFile, OpenError};
+use crate::storage::frames::{Format, FrameFile, OpenError, Tail};
 use crate::topology::EVIDENCE_QUEUE;
 
 /// When a proof was written, in milliseconds of the node's clock.
@@ -29,6 +29,7 @@ pub(crate) const FORMAT: Format = Format {
     version: 1,
     record_bytes_max: TIME_BYTES + PROOF_BYTES_MAX,
     file_bytes_max: FILE_BYTES_MAX,
+    tail: Tail::Spoilt,
 };
 
 /// The file in a node's data folder.
@@ -127,7 +128,7 @@ impl Book {
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut record = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX).to_le_bytes().to_vec();
         record.extend(proof.encode());
-        self.file.append(&record).map(|()| true)
+        self.file.append_synced(&record).map(|()| true)
     }
 }
 

@@ -11,6 +11,7 @@ use alpenglow_rotor::types::{ClusterId, Stake, ValidatorIndex};
 use crate::config::NewConfig;
 use crate::genesis::{self, ClusterParameters, GENESIS_FILE, GenesisDefect, GenesisFile};
 use crate::keys::{self, IDENTITY_FILE, KeyError, VOTING_KEY_FILE};
+use crate::storage::vote_log::{self, Owner, VoteLogError};
 
 /// Name of a node's config file in its folder.
 const CONFIG_FILE: &str = "node.toml";
@@ -22,6 +23,7 @@ const DATA_FOLDER: &str = "data";
 pub(crate) struct NewCluster {
     folder: PathBuf,
     genesis: GenesisFile,
+    identities: Vec<[u8; 32]>,
     id: ClusterId,
 }
 
@@ -43,6 +45,9 @@ pub(crate) enum NewClusterError {
     /// A key cannot be made or written.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A data folder cannot be made ready.
+    #[error(transparent)]
+    VoteLog(#[from] VoteLogError),
     /// A file or folder is there already.
     #[error("{0} is there already: choose a new folder with --out; existing files are never overwritten")]
     Exists(PathBuf),
@@ -90,8 +95,10 @@ impl NewCluster {
             let path = node.join(CONFIG_FILE);
             fs::write(&path, config_text(&validator.config, &addresses)).map_err(write_error(&path))?;
         }
-        let mut cluster = Self { folder: folder.to_owned(), genesis, id: ClusterId([0; 32]) };
+        let identities = secret_keys.iter().map(|(identity, _)| identity.verifying_key().to_bytes()).collect();
+        let mut cluster = Self { folder: folder.to_owned(), genesis, identities, id: ClusterId([0; 32]) };
         cluster.write_genesis()?;
+        cluster.make_data_folders()?;
         Ok(cluster)
     }
 
@@ -115,15 +122,29 @@ impl NewCluster {
         self.node_folder(validator).join(DATA_FOLDER)
     }
 
-    /// Writes the genesis file anew with another start time. That makes it another cluster, with another id: no node of
-    /// it may be running.
+    /// Writes the genesis file anew with another start time. That makes it another cluster, with another id, and whatever
+    /// its nodes wrote is removed: none of them may be running.
     ///
     /// # Errors
     /// [`NewClusterError::Write`], or [`NewClusterError::Parameters`] for a start time out of range.
     pub(crate) fn set_start_time(&mut self, start_time: SystemTime) -> Result<(), NewClusterError> {
         self.genesis.set_start_time(start_time);
         self.genesis.check_new()?;
-        self.write_genesis()
+        self.write_genesis()?;
+        for index in 0..self.identities.len() {
+            let data = node_folder(&self.folder, index).join(DATA_FOLDER);
+            fs::remove_dir_all(&data).map_err(write_error(&data))?;
+        }
+        self.make_data_folders()
+    }
+
+    /// The validators' keys are new: none of them has ever voted.
+    fn make_data_folders(&self) -> Result<(), NewClusterError> {
+        for (index, &identity) in self.identities.iter().enumerate() {
+            let data = node_folder(&self.folder, index).join(DATA_FOLDER);
+            vote_log::initialize(&data, &Owner { cluster: self.id, identity })?;
+        }
+        Ok(())
     }
 
     /// Under another name first, so that the genesis file is never there in part.

@@ -25,7 +25,7 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::control_loop::{ControlParts, ControlReport};
 use crate::control_thread::{ControlPlacement, ControlThread};
 use crate::evidence::EvidenceWriter;
-use crate::first_start::{self, FirstStartError};
+use crate::failpoint::FailPoints;
 use crate::flood::{Flood, FloodPlan};
 use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
@@ -33,6 +33,9 @@ use crate::logging;
 use crate::process_guard::{self, ProcessError};
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
+use crate::storage::data_folder::{DataFolder, DataFolderError};
+use crate::storage::host;
+use crate::storage::vote_log::{self, Keeper, Owner, Recorder, VoteLogError};
 use crate::telemetry::{EventWriter, Events};
 use crate::topology::{Layout, LayoutError, available_cores};
 use crate::verifier::{VerifierPanic, Verifiers};
@@ -72,9 +75,12 @@ pub(crate) enum NodeError {
     /// The cluster's slices do not fit.
     #[error(transparent)]
     SliceMemory(#[from] SliceMemoryError),
-    /// The node has voted before, or its data folder cannot be used.
+    /// The data folder cannot be used, or another node uses it.
     #[error(transparent)]
-    FirstStart(#[from] FirstStartError),
+    DataFolder(#[from] DataFolderError),
+    /// What the node said before cannot be known, or remembered from now on.
+    #[error(transparent)]
+    VoteLog(#[from] VoteLogError),
     /// The operating system refuses something else.
     #[error("cannot {what}: {source}")]
     System {
@@ -103,6 +109,7 @@ struct Node {
     identity: SigningKey,
     own: ValidatorIndex,
     layout: Layout,
+    data: DataFolder,
 }
 
 /// Runs the node that `config` describes until SIGTERM or SIGINT, then writes its report into the data folder. With
@@ -129,6 +136,7 @@ pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     let outcome = node.wait(&running, &stop);
     let report = running.stop(node.own)?;
     writer.stop();
+    tracing::info!("stopped");
     report.write(&node.config.data)?;
     outcome
 }
@@ -140,16 +148,15 @@ impl Node {
         let voting_key = keys::load_bls(&config.bls_key)?;
         let own = genesis.own_index(&identity, &voting_key)?;
         logging::start(Some(own));
-        first_start::check(&config.data, genesis.cluster)?;
+        let data = DataFolder::take(&config.data)?;
         let layout = Layout::plan(&config.cores, config.poll, config.shards, config.verifiers, &available_cores())?;
         tracing::info!(validator = own.0, bind = %config.bind, ?layout, "starting");
         let schedule = Arc::new(genesis.leader_schedule());
-        Ok((Self { config, genesis, schedule, identity, own, layout }, voting_key))
+        Ok((Self { config, genesis, schedule, identity, own, layout, data }, voting_key))
     }
 
     fn start(&self, voting_key: SecretKey, events: &Events) -> Result<Running, NodeError> {
         let (waker, wake_reader) = ControlWaker::pair().map_err(system("make a socketpair"))?;
-        let control = self.control(voting_key)?;
         let application = ApplicationConfig {
             own: self.own,
             coding: self.genesis.coding,
@@ -164,13 +171,16 @@ impl Node {
         // Nothing is wanted until control has said what.
         let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot::GENESIS));
         let (dataplane, links) = Dataplane::start(self.dataplane_config()?, Arc::clone(&waker), Arc::clone(&horizon))?;
-        // Last, so that a start that fails is no start; only the control thread votes.
-        first_start::claim(&self.config.data, self.genesis.cluster)?;
+        let fail_points = FailPoints::new(self.config.fail_at);
+        let (control, memory) = self.remember(voting_key, &waker, &fail_points)?;
+        let (keeper, recorder) = memory.unzip();
         let (evidence_writer, evidence) = EvidenceWriter::start(&self.config.data, self.genesis.cluster)
             .map_err(system("start the evidence thread"))?;
         let flood = self.flood(&horizon)?;
         let parts = ControlParts {
             control,
+            recorder,
+            fail_points,
             drop_shreds: self.config.drop_shreds,
             equivocate: self.config.equivocate,
             validators: self.genesis.validators.len(),
@@ -185,7 +195,27 @@ impl Node {
         let engine = self.config.engine;
         let placement = ControlPlacement { engine, core, spin, waker, wake_reader };
         let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
-        Ok(Running { dataplane, control, application, evidence: evidence_writer, verifier_panic, flood })
+        Ok(Running { dataplane, control, application, evidence: evidence_writer, keeper, verifier_panic, flood })
+    }
+
+    /// What decides, as it was left before the start, and what it is remembered with.
+    fn remember(
+        &self,
+        voting_key: SecretKey,
+        waker: &Arc<ControlWaker>,
+        fail_points: &FailPoints,
+    ) -> Result<(Control, Option<(Keeper, Recorder)>), NodeError> {
+        let (config, start) = (self.control_config(voting_key)?, start(self.genesis.start_time));
+        if self.config.no_vote_log {
+            tracing::warn!("keeps no vote log, as it is told to: after a restart it will sign votes that conflict");
+            return Ok((Control::new(config, start)?, None));
+        }
+        let owner = Owner { cluster: self.genesis.cluster, identity: self.identity.verifying_key().to_bytes() };
+        let host = host::host().map_err(|error| random(&error))?;
+        let opened = vote_log::open(&self.data, &owner, self.genesis.validators.len(), host)?;
+        let control = Control::restore(config, start, &opened.restoration)?;
+        let memory = vote_log::start(&self.data, owner, opened, waker, fail_points.clone())?;
+        Ok((control, Some(memory)))
     }
 
     fn flood(&self, horizon: &Arc<Horizon>) -> Result<Option<Flood>, NodeError> {
@@ -206,7 +236,7 @@ impl Node {
         Flood::start(plan).map(Some).map_err(system("start the flood"))
     }
 
-    fn control(&self, secret_key: SecretKey) -> Result<Control, NodeError> {
+    fn control_config(&self, secret_key: SecretKey) -> Result<ControlConfig, NodeError> {
         let genesis = &self.genesis;
         let mut config = ControlConfig::new(
             self.own,
@@ -219,15 +249,14 @@ impl Node {
         config.delta_block = genesis.delta_block;
         config.delta_timeout = genesis.delta_timeout;
         config.slice_interval = self.config.slice_interval;
-        getrandom::fill(&mut config.repair.seed)
-            .map_err(|error| NodeError::System { what: "draw a seed", source: io::Error::other(error.to_string()) })?;
+        getrandom::fill(&mut config.repair.seed).map_err(|error| random(&error))?;
         config.repair.kernel = self.config.kernel;
         // One job for each verifier: further votes wait in control and become one larger batch.
         config.checking.jobs_max = self.layout.verifiers;
         config.checking.patience = genesis.delta_block;
         let (memory_bytes, shards) = (self.config.slice_memory_bytes, self.layout.shard_cores.len());
         leave_room_to_shards(&mut config.blokstor, &genesis.coding, memory_bytes, shards)?;
-        Ok(Control::new(config, start(genesis.start_time))?)
+        Ok(config)
     }
 
     /// Looks after the threads until it is told to stop.
@@ -283,6 +312,10 @@ impl Node {
     }
 }
 
+fn random(error: &getrandom::Error) -> NodeError {
+    NodeError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) }
+}
+
 /// The later of now and the cluster's start, on this node's clock.
 fn start(cluster_start: SystemTime) -> Time {
     clock::now().after(cluster_start.duration_since(SystemTime::now()).unwrap_or_default())
@@ -303,6 +336,7 @@ struct Running {
     control: ControlThread,
     application: Application,
     evidence: EvidenceWriter,
+    keeper: Option<Keeper>,
     verifier_panic: VerifierPanic,
     flood: Option<Flood>,
 }
@@ -318,6 +352,9 @@ impl Running {
             tracing::warn!(datagrams = flood.stop(), "the flood ends");
         }
         let control = self.control.stop().map_err(system("stop the control thread"))?;
+        if let Some(keeper) = self.keeper {
+            keeper.stop(control.is_recorded);
+        }
         let shards = self.dataplane.stop();
         let application = self.application.stop();
         self.evidence.stop();

@@ -430,16 +430,6 @@ fn the_second_node_on_a_port_is_refused() {
     assert!(first.0.try_wait().unwrap().is_none(), "the first node died of it");
 }
 
-#[test]
-fn a_node_without_a_vote_log_is_not_started_again() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let config = cluster_of_one(&folder.path().join("one"), &free_port());
-    drop(start_node(&config));
-    let message = refused_node(&config);
-    assert!(message.contains("has started in this cluster before"), "{message}");
-}
-
 /// Processes that have `needle` in their arguments.
 fn processes_about(needle: &Path) -> usize {
     let needle = needle.to_str().unwrap().as_bytes();

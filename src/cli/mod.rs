@@ -8,6 +8,7 @@ mod coding;
 mod epochs;
 mod evidence;
 mod genesis;
+mod init;
 mod keys;
 mod node;
 mod submit;
@@ -44,6 +45,7 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     Evidence(evidence::EvidenceArgs),
     Genesis(genesis::GenesisArgs),
+    Init(init::InitArgs),
     Keys(keys::KeysArgs),
     Node(node::NodeArgs),
     Submit(submit::SubmitArgs),
@@ -77,6 +79,7 @@ impl Cli {
             Command::Cluster(arguments) => arguments.run().unwrap_or_else(|error| report(Err(error))),
             Command::Evidence(arguments) => report(arguments.run()),
             Command::Genesis(arguments) => report(arguments.run()),
+            Command::Init(arguments) => report(arguments.run()),
             Command::Keys(arguments) => report(arguments.run()),
             Command::Node(arguments) => report(arguments.run()),
             Command::Submit(arguments) => report(arguments.run()),

@@ -6,13 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use std::{fs, io};
 
 use alpenglow_rotor::types::ValidatorIndex;
 
 use super::ClusterError;
 use super::display::Display;
-use super::folder::{FolderError, RunFolder};
+use super::folder::RunFolder;
 use super::plan::Plan;
 use super::ports::PortRange;
 use super::processes::{Heard, LOOK_AGAIN, NodeCommand, Processes, Said};
@@ -68,7 +67,6 @@ pub(super) fn start(
             return Ok(Started { cluster, processes, ports, first_slot, early, death });
         }
         drop(processes);
-        remove_data(&cluster, plan.nodes)?;
         ports.wait_until_free().map_err(|source| ClusterError::Start { what: "the nodes once more", source })?;
         lead = 2 * lead.max(took);
         display.note(&format!(
@@ -89,20 +87,6 @@ fn commands(cluster: &NewCluster, nodes: usize) -> Result<Vec<NodeCommand>, Clus
         log: cluster.node_folder(node).join("stderr.log"),
     };
     Ok((0u16..).take(nodes).map(ValidatorIndex).map(command).collect())
-}
-
-/// Removes what nodes wrote that were started too late.
-fn remove_data(cluster: &NewCluster, nodes: usize) -> Result<(), FolderError> {
-    for node in (0u16..).take(nodes).map(ValidatorIndex) {
-        let path = cluster.data_folder(node);
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(FolderError::File { path, source });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Time from writing the genesis file to the first slot, as a first guess.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 use super::{ConfigError, NodeConfig, PeerName};
+use crate::failpoint::FailAt;
 
 /// How many shards there may be.
 pub(super) const SHARDS: RangeInclusive<u64> = 1..=64;
@@ -100,6 +101,10 @@ pub(super) struct Testing {
     pub(super) equivocate: bool,
     #[serde(default)]
     pub(super) flood_per_s: u64,
+    #[serde(skip)]
+    pub(super) no_vote_log: bool,
+    #[serde(skip)]
+    pub(super) fail_at: Option<FailAt>,
 }
 
 fn default_data() -> PathBuf {
@@ -183,6 +188,8 @@ impl ConfigFile {
             drop_shreds: self.testing.drop_shreds,
             equivocate: self.testing.equivocate,
             flood_per_s: NonZero::new(flood_per_s as u32),
+            no_vote_log: self.testing.no_vote_log,
+            fail_at: self.testing.fail_at,
             path: path.to_owned(),
         })
     }

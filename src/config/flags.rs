@@ -9,6 +9,7 @@ use clap::builder::RangedU64ValueParser;
 
 use super::file::{ConfigFile, EGRESS_MBIT, FLOOD_PER_S, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
 use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
+use crate::failpoint::FailAt;
 
 /// The flags of a node that override its config file.
 #[derive(Clone, Debug, Default, Args)]
@@ -71,6 +72,12 @@ pub(crate) struct ConfigFlags {
     /// Flood the others with so many datagrams a second that cost them most; for experiments
     #[arg(long, value_name = "N", value_parser = within(FLOOD_PER_S))]
     flood_per_s: Option<u64>,
+    /// Keep no vote log, and sign conflicting votes after a restart; for tests
+    #[arg(long, hide = true)]
+    no_vote_log: bool,
+    /// End at once, as if killed, when a point is passed so many times, as in after-log:7; for tests
+    #[arg(long, value_name = "POINT:COUNT", hide = true)]
+    fail_at: Option<FailAt>,
 }
 
 fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser {
@@ -104,5 +111,7 @@ impl ConfigFlags {
         file.testing.drop_shreds |= self.drop_shreds;
         file.testing.equivocate |= self.equivocate;
         set(&mut file.testing.flood_per_s, &self.flood_per_s);
+        file.testing.no_vote_log |= self.no_vote_log;
+        file.testing.fail_at = self.fail_at;
     }
 }

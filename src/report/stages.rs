@@ -28,6 +28,8 @@ pub(crate) enum Stage {
     SliceAssembly,
     /// A shard pushed → control picked up.
     Handoff,
+    /// Control is about to vote, or to begin a window → that is in the vote log.
+    VoteLog,
     /// Slice in → its last shred submitted.
     Encode,
     /// The leader starts to encode a slice → this node has decoded it.
@@ -57,12 +59,13 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::RxQueue,
         Self::ShredVerify,
         Self::Relay,
         Self::SliceAssembly,
         Self::Handoff,
+        Self::VoteLog,
         Self::Encode,
         Self::SliceDissemination,
         Self::BlockDissemination,
@@ -85,6 +88,7 @@ impl Stage {
             Self::Relay => "relay",
             Self::SliceAssembly => "slice_assembly",
             Self::Handoff => "handoff",
+            Self::VoteLog => "vote_log",
             Self::Encode => "encode",
             Self::SliceDissemination => "slice_dissemination",
             Self::BlockDissemination => "block_dissemination",

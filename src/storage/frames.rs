@@ -8,7 +8,8 @@
 //! file's end, and a spoilt record does not hide those that follow it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use alpenglow_rotor::types::ClusterId;
@@ -24,6 +25,18 @@ pub(crate) struct Format {
     pub(crate) record_bytes_max: usize,
     /// Longest file.
     pub(crate) file_bytes_max: u64,
+    /// What its end may look like.
+    pub(crate) tail: Tail,
+}
+
+/// What is at the end of a file that is not corrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// Whatever a power loss leaves where the last frame was being written: a spoilt frame, zeros, a part of one.
+    Spoilt,
+    /// At most the beginning of a frame, as a process leaves it that ends while it writes. A whole frame that is spoilt was
+    /// written once, and is not taken for one that was not.
+    CutShort,
 }
 
 const CHECKED_HEADER_BYTES: usize = 8 + 4 + 32;
@@ -122,14 +135,14 @@ impl Format {
             let is_sound = crc32c::crc32c(&head[..8]) == word(&head[8..]) && length <= self.record_bytes_max;
             if !is_sound {
                 // A file system may have made the file longer before it wrote what belongs there.
-                let is_unwritten = rest.iter().all(|byte| *byte == 0);
+                let is_unwritten = self.tail == Tail::Spoilt && rest.iter().all(|byte| *byte == 0);
                 return (records, if is_unwritten { End::Torn(at as u64) } else { End::Lost(at as u64) });
             }
             let Some((record, after)) = rest.split_at_checked(length) else {
                 return (records, End::Torn(at as u64));
             };
             let is_whole = crc32c::crc32c(record) == word(&head[4..]);
-            if !is_whole && after.is_empty() {
+            if !is_whole && after.is_empty() && self.tail == Tail::Spoilt {
                 return (records, End::Torn(at as u64));
             }
             records.push(Record { at: at as u64, bytes: is_whole.then_some(record) });
@@ -238,7 +251,29 @@ impl FrameFile {
         Ok((Self { format, file, end }, bytes))
     }
 
-    /// Appends a record, on disk when this returns.
+    /// Makes a file of these records in the place of what is at `path`. It is on disk when this returns, its name perhaps
+    /// not yet.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    ///
+    /// # Panics
+    /// If a record is longer than the format's bound.
+    pub(crate) fn create<'r>(
+        format: Format,
+        path: &Path,
+        cluster: ClusterId,
+        records: impl IntoIterator<Item = &'r [u8]>,
+    ) -> io::Result<Self> {
+        let mut bytes = format.header(cluster);
+        records.into_iter().for_each(|record| bytes.extend(format.frame(record)));
+        let mut file = File::create(path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        Ok(Self { format, file, end: bytes.len() as u64 })
+    }
+
+    /// Appends a record. It outlives the process when this returns, but perhaps not the machine's power.
     ///
     /// # Errors
     /// When the file system refuses, or there is no room below the format's bound. The file is then as it was before, as
@@ -247,16 +282,50 @@ impl FrameFile {
     /// # Panics
     /// If the record is longer than the format's bound.
     pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        self.write(record, |_| Ok(()))
+    }
+
+    /// Appends a record, on disk when this returns.
+    ///
+    /// # Errors
+    /// As for [`Self::append`].
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub(crate) fn append_synced(&mut self, record: &[u8]) -> io::Result<()> {
+        self.write(record, File::sync_data)
+    }
+
+    /// A file that the file system has no room for.
+    #[cfg(test)]
+    pub(crate) fn on_a_full_disk(format: Format) -> Self {
+        let file = OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+        Self { format, file, end: 0 }
+    }
+
+    /// Bytes of the whole frames.
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The same file for another thread, to sync it.
+    ///
+    /// # Errors
+    /// When the process may open no more files.
+    pub(crate) fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    fn write(&mut self, record: &[u8], then: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         let frame = self.format.frame(record);
         if self.end + frame.len() as u64 > self.format.file_bytes_max {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is full"));
         }
-        self.file.seek(SeekFrom::Start(self.end))?;
-        let written = self.file.write_all(&frame).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all_at(&frame, self.end).and_then(|()| then(&self.file));
         match written {
             Ok(()) => self.end += frame.len() as u64,
             // What was written of it would be overwritten by the next record, but not if that is shorter.
-            Err(_) => self.file.set_len(self.end)?,
+            Err(_) => drop(self.file.set_len(self.end)),
         }
         written
     }
@@ -269,7 +338,8 @@ mod tests {
     use super::*;
 
     const CLUSTER: ClusterId = ClusterId([3; 32]);
-    const FORMAT: Format = Format { magic: *b"testfile", version: 7, record_bytes_max: 100, file_bytes_max: 1_000 };
+    const FORMAT: Format =
+        Format { magic: *b"testfile", version: 7, record_bytes_max: 100, file_bytes_max: 1_000, tail: Tail::Spoilt };
     const RECORDS: [&[u8]; 4] = [b"one", b"", b"three", &[0; 40]];
 
     fn bytes() -> Vec<u8> {
@@ -335,6 +405,39 @@ mod tests {
     }
 
     #[test]
+    fn where_power_losses_do_not_count_only_the_beginning_of_a_frame_is_a_torn_tail() {
+        let format = Format { tail: Tail::CutShort, ..FORMAT };
+        let (bytes, last) = (bytes(), FRAME_HEAD_BYTES + RECORDS[3].len());
+        let start = bytes.len() - last;
+        for length in start + 1..bytes.len() {
+            let contents = format.read(&bytes[..length]).unwrap();
+            assert_eq!((whole(&contents).len(), contents.end), (3, End::Torn(start as u64)), "{length} bytes");
+        }
+        for at in start..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            let contents = format.read(&flipped).unwrap();
+            let is_seen = contents.end == End::Lost(start as u64) || contents.records[3].bytes.is_none();
+            assert!(is_seen && !matches!(contents.end, End::Torn(_)), "byte {at}: {contents:?}");
+        }
+        let zeros = [bytes, vec![0; 20]].concat();
+        assert!(matches!(format.read(&zeros).unwrap().end, End::Lost(_)), "nobody wrote zeros");
+    }
+
+    #[test]
+    fn a_file_made_of_records_is_appended_to_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "something longer that was there before, and is of no use any more").unwrap();
+        let mut file = FrameFile::create(FORMAT, &path, CLUSTER, RECORDS).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), file.end()), (bytes(), bytes().len() as u64));
+        file.append(b"next").unwrap();
+        file.share().unwrap().sync_data().unwrap();
+        let after = fs::read(&path).unwrap();
+        assert_eq!(whole(&FORMAT.read(&after).unwrap()).last(), Some(&&b"next"[..]));
+    }
+
+    #[test]
     fn a_torn_tail_is_cut_and_records_go_on_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -342,7 +445,7 @@ mod tests {
             fs::write(&path, [bytes(), tail.to_vec()].concat()).unwrap();
             let (mut file, before) = FrameFile::open(FORMAT, &path, CLUSTER).unwrap();
             assert_eq!(before, bytes());
-            file.append(b"next").unwrap();
+            file.append_synced(b"next").unwrap();
             let after = fs::read(&path).unwrap();
             let contents = FORMAT.read(&after).unwrap();
             assert_eq!((whole(&contents), contents.end), ([&RECORDS[..], &[b"next"]].concat(), End::Whole));

@@ -1,3 +1,6 @@
 //! What a node keeps on disk.
 
+pub(crate) mod data_folder;
 pub(crate) mod frames;
+pub(crate) mod host;
+pub(crate) mod vote_log;

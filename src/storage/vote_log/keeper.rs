@@ -1,0 +1,159 @@
+//! The thread that waits for the disk, so that control does not.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use alpenglow_control::vote_record::Durable;
+use alpenglow_dataplane::ControlWaker;
+use alpenglow_rotor::types::Slot;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::{Owner, VoteLogError, file, reservation};
+use crate::failpoint::{FailPoints, Point};
+use crate::storage::frames::FrameFile;
+
+/// After a write that the file system refused, it is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Without orders there is nothing to do.
+const FOREVER: Duration = Duration::from_secs(3_600);
+
+/// What control asks for.
+pub(super) enum Order {
+    /// A reservation up to this slot.
+    Reserve(Slot),
+    /// A log of these entries under an unfinished name.
+    Shorten(Vec<Vec<u8>>),
+    /// The unfinished log is to take the place of the other one. From now on this is the file to sync.
+    Switch(File),
+    /// A file that is no longer needed: closing it may take long.
+    Close(FrameFile),
+}
+
+/// What control is told.
+pub(super) enum Answer {
+    /// The reservation is on disk.
+    Reserved(Slot),
+    /// The shorter log, or that there will be none.
+    Shortened(Option<FrameFile>),
+    /// Whether the unfinished log has taken its place.
+    Switched(bool),
+}
+
+/// What the thread works with.
+pub(super) struct Work {
+    pub(super) data: PathBuf,
+    pub(super) owner: Owner,
+    pub(super) durable: Durable,
+    pub(super) log: File,
+    pub(super) orders: Receiver<Order>,
+    pub(super) answers: Sender<Answer>,
+    pub(super) waker: Arc<ControlWaker>,
+    pub(super) fail_points: FailPoints,
+}
+
+/// The running thread.
+pub(crate) struct Keeper(JoinHandle<Work>);
+
+impl Keeper {
+    pub(super) fn start(work: Work) -> Result<Self, VoteLogError> {
+        let thread = thread::Builder::new().name("vote-log".into()).spawn(move || work.run());
+        thread.map(Self).map_err(VoteLogError::Thread)
+    }
+
+    /// Ends it; the recorder must have been dropped. If `is_complete`, that is if everything that was said is in the log,
+    /// marks the stop as clean: at the next start the log is trusted, whatever happens to the machine until then.
+    pub(crate) fn stop(self, is_complete: bool) {
+        match self.0.join() {
+            Ok(work) if is_complete => work.mark_clean(),
+            Ok(_) => {}
+            Err(_) => tracing::error!("the thread that renews the reservation panicked"),
+        }
+    }
+}
+
+impl Work {
+    fn run(mut self) -> Self {
+        let mut wanted = None;
+        loop {
+            let patience = if wanted.is_some() { TRY_AGAIN_AFTER } else { FOREVER };
+            match self.orders.recv_timeout(patience) {
+                Ok(Order::Reserve(slot)) => {
+                    // Orders that came while this thread was busy are covered by the last one.
+                    wanted = wanted.max(Some(slot));
+                    if self.orders.is_empty() {
+                        wanted = self.reserve(wanted);
+                    }
+                }
+                Ok(order) => {
+                    self.carry_out(order);
+                    wanted = self.reserve(wanted);
+                }
+                Err(RecvTimeoutError::Timeout) => wanted = self.reserve(wanted),
+                Err(RecvTimeoutError::Disconnected) => return self,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Reserve(_) => {}
+            Order::Shorten(entries) => {
+                let entries = entries.iter().map(Vec::as_slice);
+                let shorter = file::create(&self.data, &self.owner, entries)
+                    .inspect_err(|error| tracing::warn!(%error, "the vote log grows: no shorter one can be written"));
+                self.answer(Answer::Shortened(shorter.ok()));
+            }
+            Order::Switch(log) => {
+                let switched = file::put_in_place(&self.data).inspect_err(
+                    |error| tracing::warn!(%error, "the vote log grows: no shorter one can be put in place"),
+                );
+                if switched.is_ok() {
+                    self.log = log;
+                    if let Err(error) = super::sync_folder_of(&file::path(&self.data)) {
+                        tracing::warn!(%error, "cannot sync the data folder");
+                    }
+                }
+                self.answer(Answer::Switched(switched.is_ok()));
+            }
+            Order::Close(file) => drop(file),
+        }
+    }
+
+    /// What is still wanted afterwards.
+    fn reserve(&mut self, wanted: Option<Slot>) -> Option<Slot> {
+        let slot = wanted?;
+        let renewed = self.durable.renewed(slot);
+        self.fail_points.pass(Point::BeforeReservation);
+        if let Err(error) = reservation::write(&reservation::path(&self.data), &renewed, &self.owner) {
+            tracing::error!(%error, %slot, "cannot write the reservation: this node votes no further than {}", self.durable.reservation);
+            return wanted;
+        }
+        self.fail_points.pass(Point::AfterReservation);
+        self.durable = renewed;
+        self.answer(Answer::Reserved(slot));
+        // Nothing depends on it but how much is found after a power loss.
+        if let Err(error) = self.log.sync_data() {
+            tracing::warn!(%error, "cannot sync the vote log");
+        }
+        None
+    }
+
+    fn answer(&self, answer: Answer) {
+        // Control may have ended.
+        let _ = self.answers.send(answer);
+        self.waker.wake();
+    }
+
+    fn mark_clean(&self) {
+        let clean = Durable { clean: true, ..self.durable };
+        let marked: io::Result<()> =
+            self.log.sync_all().and_then(|()| reservation::write(&reservation::path(&self.data), &clean, &self.owner));
+        if let Err(error) = marked {
+            tracing::warn!(%error, "this stop cannot be marked as clean: after a power loss the vote log will not be trusted");
+        }
+    }
+}
