@@ -309,6 +309,62 @@ fn a_node_that_joins_late_fetches_what_it_missed_and_votes() {
     assert!(report["drops"].get("finalized_gap").is_none(), "{report}");
 }
 
+impl Run {
+    /// The highest slot that any node had decided when each of `nodes` was started, and those for whose blocks it voted from
+    /// then on.
+    fn votes_since_start(&self, node: u64) -> (u64, Vec<u64>) {
+        let started = self.log.iter().position(|line| line["started"] == node);
+        let started = started.unwrap_or_else(|| panic!("node {node} was not started: {self}"));
+        let voted = self.log[started..].iter().filter(|line| line["node"] == node && line["event"]["event"] == "voted");
+        let slots = voted.map(|line| line["event"]["slot"].as_u64().unwrap()).collect();
+        (self.log[started]["highest"].as_u64().unwrap(), slots)
+    }
+
+    /// Nobody has proof that anybody signed twice.
+    fn assert_no_evidence(&self) {
+        for node in 0..self.number("/config/nodes") {
+            let data = self.folder.path().join(format!("run/node-{node}/data"));
+            let mut command = alpenglow(&["evidence", "--output", "json", "--data"]);
+            let listed: Value = serde_json::from_slice(&command.arg(data).output().unwrap().stdout).unwrap();
+            assert_eq!(listed["proofs"], serde_json::json!([]), "node {node}: {self}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_was_killed_starts_again_and_votes() {
+    let run = Run::of("--nodes 5 --slots 28 --tx-rate 200 --kill 3@8 --start 3@16");
+    run.assert_valid();
+    let (highest, voted) = run.votes_since_start(3);
+    assert!((16..28).contains(&highest) && voted.iter().any(|slot| *slot > highest), "{voted:?}, {run}");
+    run.assert_no_evidence();
+}
+
+#[test]
+fn three_of_five_killed_stop_the_cluster_until_one_of_them_is_back() {
+    let run = Run::of("--nodes 5 --slots 32 --tx-rate 0 --kill 4@4 --kill 3@4 --kill 2@4 --start 2@20");
+    run.assert_valid();
+    let (highest, voted) = run.votes_since_start(2);
+    assert!(highest < 20, "40% of the stake went on: {run}");
+    assert!(voted.iter().any(|slot| *slot > highest), "{run}");
+    assert!(run.decided(&["slow"]).any(|slot| slot > highest), "nothing final after the start: {run}");
+    run.assert_no_evidence();
+}
+
+/// The blocks that no process holds any more cannot be recomputed, and the application waits for them.
+#[test]
+fn all_nodes_killed_at_once_go_on_when_they_are_started_again() {
+    let all = |what: &str, slot: u64| (0..5).map(|node| format!("--{what} {node}@{slot} ")).collect::<String>();
+    let run = Run::of(&format!("--nodes 5 --slots 32 --tx-rate 0 {} {}", all("kill", 6), all("start", 18)));
+    assert!(run.reasons().iter().all(|reason| reason.starts_with("disagreement: no node recomputed")), "{run}");
+    for node in 0..5 {
+        let (highest, voted) = run.votes_since_start(node);
+        assert!(highest < 18 && voted.iter().any(|slot| *slot > highest), "node {node}: {run}");
+        assert!(run.decided(&["fast", "slow"]).any(|slot| slot > highest), "nothing final after the start: {run}");
+    }
+    run.assert_no_evidence();
+}
+
 #[test]
 fn a_folder_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -335,6 +391,7 @@ fn wrong_flags_exit_2_with_a_message() {
         "--start 5@1",
         "--start 1@29",
         "--start 1@3 --start 1@4",
+        "--start 1@3 --kill 2@3 --kill 2@4",
         "--start 1@3 --kill 1@3",
         "--start 1@3 --start 2@3 --start 3@3",
         "--silent-relay 5",

@@ -86,7 +86,8 @@ pub(crate) struct ClusterArgs {
     /// Kill node I with SIGKILL as soon as any node has decided the slot; repeatable
     #[arg(long, value_name = "I@SLOT")]
     kill: Vec<NodeAtSlot>,
-    /// Start node I for the first time as soon as any node has decided the slot; repeatable
+    /// Start node I, for the first time or again after its --kill, as soon as any node has decided the slot; if the nodes
+    /// that run until then hold too little stake to decide anything, at the time of that slot; repeatable
     #[arg(long, value_name = "I@SLOT")]
     start: Vec<NodeAtSlot>,
     /// Node I never relays a shred; repeatable
@@ -113,6 +114,7 @@ Examples:
   alpenglow cluster --slots 60 --schedule round-robin --kill 4@12 --kill 3@12    two of five crash
   alpenglow cluster --epoch-slots 8 --epoch 0:4=0 --epoch 2:4=3,0=0        in slot 16, node 4 comes and node 0 goes
   alpenglow cluster --start 4@12                                           one node joins late
+  alpenglow cluster --kill 3@8 --start 3@16                                one crashes, and starts again
   alpenglow cluster --total-shreds 96 --datagram-bytes 1472                wider slices, larger datagrams
   alpenglow cluster --output json | jq .stages.finalized                   for programs";
 

@@ -1,8 +1,9 @@
 //! What the nodes of a run decided, as their events tell it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
-use alpenglow_rotor::types::{Hash, Slot, ValidatorIndex};
+use alpenglow_rotor::types::{Hash, Slot, ValidatorIndex, WINDOW_SLOTS};
 
 use crate::report::{How, NodeEvent};
 
@@ -15,9 +16,11 @@ pub(crate) struct Decisions {
     /// For each node, how many of the slots 1 to `last` it decided, and how many of their blocks it applied.
     decided: Vec<u64>,
     applied: Vec<u64>,
-    /// For each node, the slot that was being decided when it was started; none of it is wanted from a node that was not
-    /// there. Zero for those that were there from the beginning.
+    /// For each node, the slot up to which nothing is wanted from it, because it was not there, or not the whole time. Zero
+    /// for those that were there from the beginning.
     joined: Vec<Slot>,
+    /// For each node, how often it was started. What it says again after a start, it says for the first time.
+    lives: Vec<u32>,
     /// For each node, the highest slot that it voted for a block in.
     voted: Vec<Slot>,
     /// Windows in which one of these slots was skipped.
@@ -31,7 +34,10 @@ struct SlotRecord {
     outcome: Outcome,
     told_by: ValidatorIndex,
     decided: Vec<Option<How>>,
+    /// The node's life in which it decided this last; zero for never.
+    decided_in: Vec<u32>,
     applied: Vec<bool>,
+    applied_in: Vec<u32>,
 }
 
 /// A slot's outcome: its finalized block's hash, or none if it was skipped.
@@ -62,6 +68,7 @@ impl Decisions {
             decided: vec![0; nodes],
             applied: vec![0; nodes],
             joined: vec![Slot::GENESIS; nodes],
+            lives: vec![1; nodes],
             voted: vec![Slot::GENESIS; nodes],
             skipped_windows: BTreeSet::new(),
             disagreements: Vec::new(),
@@ -93,11 +100,13 @@ impl Decisions {
         if (how == How::Skipped) != hash.is_none() {
             self.disagreements.push(format!("node {} decided slot {slot} {how:?} with hash {hash:?}", node.0));
         }
+        let life = self.lives[node.get()];
         let record = self.compare(node, slot, hash);
         let first = record.decided.iter().all(Option::is_none);
-        if record.decided[node.get()].replace(how).is_some() {
+        let is_new = record.decided[node.get()].replace(how).is_none();
+        if std::mem::replace(&mut record.decided_in[node.get()], life) == life {
             self.disagreements.push(format!("node {} decided slot {slot} twice", node.0));
-        } else if self.is_wanted(slot) {
+        } else if is_new && self.is_wanted(slot) {
             self.decided[node.get()] += u64::from(slot > self.joined[node.get()]);
             if how == How::Skipped {
                 self.skipped_windows.insert(slot.window());
@@ -111,10 +120,12 @@ impl Decisions {
             let node = node.0;
             self.disagreements.push(format!("node {node} finalized {slot}:{hash} but holds {slot}:{recomputed}"));
         }
-        let again = std::mem::replace(&mut self.compare(node, slot, Some(hash)).applied[node.get()], true);
-        if again {
+        let life = self.lives[node.get()];
+        let record = self.compare(node, slot, Some(hash));
+        let is_new = !std::mem::replace(&mut record.applied[node.get()], true);
+        if std::mem::replace(&mut record.applied_in[node.get()], life) == life {
             self.disagreements.push(format!("node {} applied slot {slot} twice", node.0));
-        } else if self.is_wanted(slot) {
+        } else if is_new && self.is_wanted(slot) {
             self.applied[node.get()] += u64::from(slot > self.joined[node.get()]);
         }
     }
@@ -128,7 +139,23 @@ impl Decisions {
         self.joined[node.get()] = slot.min(self.last);
     }
 
-    /// Of `nodes`, those that were started late and have not voted for a block since, each with the slot of its start.
+    /// `node` is started again now that the slots up to `slot` are being decided: only what follows the windows that it may
+    /// have been at is wanted from it, but nothing that contradicts what it said before. What it has decided of that stays
+    /// decided.
+    pub(crate) fn rejoin(&mut self, node: ValidatorIndex, slot: Slot) {
+        let joined = Slot(slot.window_last().0.saturating_add(WINDOW_SLOTS)).min(self.last);
+        let later = self.slots.range((Bound::Excluded(joined), Bound::Included(self.last)));
+        let count = |of: fn(&SlotRecord, usize) -> bool| {
+            later.clone().filter(|(_, record)| of(record, node.get())).count() as u64
+        };
+        self.decided[node.get()] = count(|record, node| record.decided[node].is_some());
+        self.applied[node.get()] = count(|record, node| record.applied[node]);
+        self.joined[node.get()] = joined;
+        self.voted[node.get()] = Slot::GENESIS;
+        self.lives[node.get()] += 1;
+    }
+
+    /// Of `nodes`, those that were started late or again and have not voted for a block since, each with the slot of its start.
     pub(crate) fn never_voted<'a>(
         &'a self,
         nodes: &'a [ValidatorIndex],
@@ -148,7 +175,9 @@ impl Decisions {
             outcome,
             told_by: node,
             decided: vec![None; nodes],
+            decided_in: vec![0; nodes],
             applied: vec![false; nodes],
+            applied_in: vec![0; nodes],
         });
         if record.outcome != outcome {
             let (first, first_told) = (record.told_by.0, describe(record.outcome));
@@ -195,7 +224,7 @@ impl Decisions {
     /// How many finalized blocks `node` should apply: those of the wanted slots after the one it was started at.
     pub(crate) fn applicable_to(&self, node: ValidatorIndex) -> u64 {
         self.slots
-            .range(self.joined[node.get()].next()..=self.last)
+            .range((Bound::Excluded(self.joined[node.get()]), Bound::Included(self.last)))
             .filter(|(_, record)| record.outcome.is_some())
             .count() as u64
     }
@@ -317,6 +346,31 @@ mod tests {
         assert_eq!(decisions.never_voted(&both).count(), 0);
         decisions.record(ONE, &decided(2, How::Skipped));
         assert_eq!(decisions.disagreements().len(), 1, "it has to agree all the same");
+    }
+
+    #[test]
+    fn a_node_that_was_started_again_may_say_again_what_it_said_and_nothing_else() {
+        let mut decisions = Decisions::new(2, Slot(16));
+        for node in [ZERO, ONE] {
+            for slot in 1..=5 {
+                decisions.record(node, &decided(slot, How::Fast));
+                decisions.record(node, &applied(slot, slot as u8, slot as u8));
+            }
+            decisions.record(node, &NodeEvent::Voted { slot: Slot(6) });
+        }
+        decisions.rejoin(ONE, Slot(5));
+        assert_eq!(decisions.never_voted(&[ZERO, ONE]).collect::<Vec<_>>(), [(ONE, Slot(11))]);
+        assert_eq!(decisions.undecided(ONE), [(Slot(12), Slot(16))], "two windows are not wanted");
+        decisions.record(ONE, &decided(5, How::Fast));
+        decisions.record(ONE, &applied(5, 5, 5));
+        for slot in 6..=16 {
+            decisions.record(ONE, &decided(slot, How::Slow));
+        }
+        assert!(decisions.all_decided(&[ONE]) && !decisions.all_decided(&[ZERO]));
+        assert_eq!(decisions.disagreements(), [""; 0]);
+        decisions.record(ONE, &decided(5, How::Fast));
+        decisions.record(ONE, &applied(4, 6, 6));
+        assert_eq!(decisions.disagreements().len(), 2, "twice in one life, and something else than before");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(crate) struct Plan {
     pub(crate) egress_mbit: u32,
     /// Whom to kill when.
     pub(crate) kills: Vec<NodeAtSlot>,
-    /// Who is not started with the others, and when.
+    /// Whom to start when: for the first time, or again after a kill.
     pub(crate) starts: Vec<NodeAtSlot>,
     /// Who never relays.
     pub(crate) silent_relays: Vec<u16>,
@@ -101,7 +101,14 @@ impl Plan {
             }
         }
         let stays = |index: &u16| kills.iter().chain(&self.starts).all(|at| at.node.0 != *index);
-        if (0u16..).take(nodes).any(|index| stays(&index)) { self.check_starts() } else { Err(PlanError::NobodyStays) }
+        let takes_load = (0u16..).take(nodes).any(|index| stays(&index));
+        if self.transactions_per_s > 0 && !takes_load {
+            return Err(PlanError::NobodyStays);
+        }
+        if !(0u16..).take(nodes).map(ValidatorIndex).any(|node| self.starts_with_the_run(node)) {
+            return Err(PlanError::NobodyBegins);
+        }
+        self.check_starts()
     }
 
     /// Each node that is started late has to be there to be started: its slot has to be reached, with room after it.
@@ -115,11 +122,11 @@ impl Plan {
             if slot == 0 || slot.saturating_add(SLOTS_TO_JOIN) > *slots {
                 return Err(PlanError::StartSlot { node, slot, slots: *slots });
             }
-            if let Some(kill) = self.kills.iter().find(|kill| kill.node == start.node && kill.slot <= start.slot) {
-                return Err(PlanError::StartedAgain { node, kill: kill.slot.0, slot });
+            if self.kills.iter().any(|kill| kill == start) {
+                return Err(PlanError::KilledAndStarted { node, slot });
             }
         }
-        for start in starts {
+        for start in starts.iter().filter(|start| !self.is_restart(start)) {
             let (running, total) = self.stake_before(start.slot);
             if 5 * running < 3 * total {
                 let (node, slot) = (start.node.0, start.slot.0);
@@ -129,14 +136,40 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether that starts a node again which was killed before.
+    fn is_restart(&self, start: &NodeAtSlot) -> bool {
+        self.kills.iter().any(|kill| kill.node == start.node && kill.slot < start.slot)
+    }
+
+    /// The starts that no slot leads to: the nodes that run until then decide nothing. They come at their slots' times.
+    pub(crate) fn starts_by_time(&self) -> impl Iterator<Item = NodeAtSlot> {
+        self.starts.iter().filter(|start| self.stands_still_before(start.slot)).copied()
+    }
+
+    /// Whom to start when `slot` is decided.
+    pub(crate) fn starts_by_slot(&self, slot: Slot) -> impl Iterator<Item = ValidatorIndex> {
+        let starts = self.starts.iter().filter(move |start| start.slot == slot);
+        starts.filter(|start| !self.stands_still_before(start.slot)).map(|start| start.node)
+    }
+
+    fn stands_still_before(&self, slot: Slot) -> bool {
+        let (running, total) = self.stake_before(slot);
+        5 * running < 3 * total
+    }
+
     /// The stake of the nodes that run when `slot` is about to be decided, and all stake.
     fn stake_before(&self, slot: Slot) -> (u128, u128) {
         let epoch = slot.0 / self.epochs.slots;
         let later = self.epochs.later.iter().rev().find(|(first_epoch, _)| *first_epoch <= epoch);
         let stakes = later.map_or(&self.stakes, |(_, stakes)| stakes);
-        let by_then = |events: &[NodeAtSlot], node| events.iter().any(|at| at.node == node && at.slot < slot);
-        let runs =
-            |node| (self.starts_with_the_run(node) || by_then(&self.starts, node)) && !by_then(&self.kills, node);
+        let by_then = |events: &[NodeAtSlot], node| {
+            let slots = events.iter().filter(|at| at.node == node && at.slot < slot).map(|at| at.slot);
+            slots.max()
+        };
+        let runs = |node| match (by_then(&self.starts, node), by_then(&self.kills, node)) {
+            (start, Some(kill)) => start.is_some_and(|start| start > kill),
+            (start, None) => start.is_some() || self.starts_with_the_run(node),
+        };
         let sum = |counts: &dyn Fn(ValidatorIndex) -> bool| -> u128 {
             let stakes = (0u16..).map(ValidatorIndex).zip(stakes);
             stakes.filter(|(node, _)| counts(*node)).map(|(_, stake)| u128::from(stake.0)).sum()
@@ -146,7 +179,7 @@ impl Plan {
 
     /// Whether a node is there from the beginning.
     pub(crate) fn starts_with_the_run(&self, node: ValidatorIndex) -> bool {
-        self.starts.iter().all(|start| start.node != node)
+        self.starts.iter().all(|start| start.node != node || self.is_restart(start))
     }
 
     /// The run in a line.
@@ -323,8 +356,14 @@ pub(crate) enum PlanError {
     #[error("--kill: node {0} is named twice")]
     KilledTwice(u16),
     /// Nobody is there all the time.
-    #[error("--kill, --start: one node at least must run from the beginning to the end: leave one out")]
+    #[error(
+        "--kill, --start: transactions go to nodes that run from the beginning to the end: leave one out, or give \
+         --tx-rate 0"
+    )]
     NobodyStays,
+    /// Nobody is there at the beginning.
+    #[error("--start: one node at least must run from the beginning: leave one out")]
+    NobodyBegins,
     /// A start that the run does not reach, or too near to its end.
     #[error(
         "--start {node}@{slot}: a node needs {SLOTS_TO_JOIN} slots to catch up and vote, and the run has slots 1 to \
@@ -338,20 +377,15 @@ pub(crate) enum PlanError {
         /// The run's last slot.
         slots: u64,
     },
-    /// A node started late twice.
+    /// A node started twice.
     #[error("--start: node {0} is named twice")]
     StartedTwice(u16),
-    /// A node that is killed before it is started.
-    #[error(
-        "--kill {node}@{kill} --start {node}@{slot}: --start starts a node for the first time, and a node that was \
-         killed is not started again: kill it after slot {slot}, or leave one of the two out"
-    )]
-    StartedAgain {
+    /// A node that is killed and started at once.
+    #[error("--kill {node}@{slot} --start {node}@{slot}: say which comes first by another slot for one of them")]
+    KilledAndStarted {
         /// Whom.
         node: u16,
-        /// When it is killed.
-        kill: u64,
-        /// When it is started.
+        /// When.
         slot: u64,
     },
     /// The cluster would stand still before the start.
@@ -456,6 +490,8 @@ pub(crate) mod tests {
         assert!(matches!(check(5, &[at(1, 41)], &[]), Err(PlanError::KillSlot { .. })));
         assert_eq!(check(5, &[at(1, 1), at(1, 2)], &[]), Err(PlanError::KilledTwice(1)));
         assert_eq!(check(2, &[at(0, 1), at(1, 2)], &[]), Err(PlanError::NobodyStays));
+        let nobody = Plan { transactions_per_s: 0, kills: vec![at(0, 1), at(1, 2)], nodes: 2, ..plan() };
+        assert_eq!(nobody.check(), Ok(()));
     }
 
     #[test]
@@ -470,10 +506,9 @@ pub(crate) mod tests {
             assert_eq!(check(&[], &[at(1, slot)]), Err(PlanError::StartSlot { node: 1, slot, slots: 40 }));
         }
         assert_eq!(check(&[], &[at(1, 2), at(1, 3)]), Err(PlanError::StartedTwice(1)));
-        for kill in [3, 12] {
-            let refused = Err(PlanError::StartedAgain { node: 4, kill, slot: 12 });
-            assert_eq!(check(&[at(4, kill)], &[at(4, 12)]), refused);
-        }
+        assert_eq!(check(&[at(4, 3)], &[at(4, 12)]), Ok(()), "started again");
+        let refused = Err(PlanError::KilledAndStarted { node: 4, slot: 12 });
+        assert_eq!(check(&[at(4, 12)], &[at(4, 12)]), refused);
         let everybody: Vec<NodeAtSlot> = (0..5).map(|node| at(node, 5)).collect();
         assert_eq!(check(&[], &everybody), Err(PlanError::NobodyStays));
         assert_eq!(check(&everybody[..2], &everybody[2..]), Err(PlanError::NobodyStays));
@@ -482,7 +517,25 @@ pub(crate) mod tests {
         assert_eq!(check(&[at(0, 4), at(1, 4)], &[at(4, 5)]), too_few(4, 5, 2));
         assert_eq!(check(&[at(0, 8), at(1, 8)], &[at(4, 5), at(3, 9)]), too_few(3, 9, 2));
         assert_eq!(check(&[at(0, 4)], &[at(4, 5), at(3, 4)]), Ok(()));
-        assert!(matches!(check(&[at(3, 2)], &[at(4, 5), at(3, 9)]), Err(PlanError::StartedAgain { node: 3, .. })));
+        let nobody = Plan { transactions_per_s: 0, starts: everybody, ..plan() };
+        assert_eq!(nobody.check(), Err(PlanError::NobodyBegins));
+    }
+
+    #[test]
+    fn nodes_that_were_killed_are_started_by_slot_or_where_no_slot_is_decided_by_time() {
+        let kills: Vec<NodeAtSlot> = (0..5).map(|node| at(node, 8)).collect();
+        let starts: Vec<NodeAtSlot> = (0..5).map(|node| at(node, 16 + u64::from(node))).collect();
+        let plan = |count: usize| {
+            let (kills, starts) = (kills[..count].to_vec(), starts[..count].to_vec());
+            Plan { transactions_per_s: 0, kills, starts, ..plan() }
+        };
+        for (count, by_time) in [(1, vec![]), (2, vec![]), (3, vec![0]), (5, vec![0, 1, 2])] {
+            let plan = plan(count);
+            assert_eq!(plan.check(), Ok(()));
+            assert!((0..5).map(ValidatorIndex).all(|node| plan.starts_with_the_run(node)));
+            let found: Vec<u16> = plan.starts_by_time().map(|start| start.node.0).collect();
+            assert_eq!(found, by_time, "{count} killed");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "the step between fork and exec that ties a child's life to ours")]
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -79,6 +79,8 @@ struct NodeProcess {
     child: Option<Child>,
     life: Life,
     usage: ProcessUsage,
+    /// What processes used that were killed, and others started in their place.
+    former: ProcessUsage,
 }
 
 /// All nodes of a run. Those that still run are killed when this is dropped.
@@ -103,6 +105,7 @@ impl Processes {
             child: None,
             life: Life::Awaited,
             usage: ProcessUsage::default(),
+            former: ProcessUsage::default(),
         };
         let mut processes = Self { nodes: commands.iter().map(awaited).collect(), heard, to_heard };
         for node in (0u16..).take(commands.len()).map(ValidatorIndex).filter(|node| at_once(*node)) {
@@ -111,16 +114,18 @@ impl Processes {
         Ok(processes)
     }
 
-    /// Starts the process of a node that has none.
+    /// Starts the process of a node that has none, or of one that was killed and of which everything was heard up to
+    /// [`Said::Closed`].
     ///
     /// # Errors
     /// If it, its log or a thread cannot be had.
     ///
     /// # Panics
-    /// If the node was started before.
+    /// If the node runs.
     pub(crate) fn start_node(&mut self, node: ValidatorIndex) -> io::Result<()> {
         let process = &mut self.nodes[node.get()];
-        assert_eq!(process.life, Life::Awaited, "a node is started once");
+        assert!(matches!(process.life, Life::Awaited | Life::Killed), "a node runs once at a time");
+        process.former = process.former.and(std::mem::take(&mut process.usage));
         let mut child = spawn(&process.command)?;
         let output = child.stdout.take().expect("standard output was asked to be a pipe");
         (process.child, process.life) = (Some(child), Life::Running);
@@ -174,6 +179,11 @@ impl Processes {
             process.ended();
             matches!(process.life, Life::Awaited | Life::Killed | Life::Ended(..))
         })
+    }
+
+    /// Memory and processor time of the processes of `node` that were killed, but for the last one.
+    pub(crate) fn former_usage(&self, node: ValidatorIndex) -> ProcessUsage {
+        self.nodes[node.get()].former
     }
 
     /// Memory and processor time of `node`, as last seen before it was told to end.
@@ -235,7 +245,8 @@ impl NodeProcess {
 
 fn spawn(node: &NodeCommand) -> io::Result<Child> {
     let mut command = Command::new(&node.program);
-    command.args(&node.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&node.log)?);
+    command.args(&node.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(OpenOptions::new().create(true).append(true).open(&node.log)?);
     // A group of their own: an interrupt from the terminal reaches us, and we stop the nodes in order.
     command.process_group(0);
     let parent = getpid();

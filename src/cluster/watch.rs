@@ -13,7 +13,7 @@ use super::ClusterError;
 use super::decisions::Decisions;
 use super::display::Display;
 use super::folder::RunFolder;
-use super::plan::Plan;
+use super::plan::{NodeAtSlot, Plan};
 use super::ports::PortRange;
 use super::processes::{Heard, LOOK_AGAIN, Life, Processes, Said};
 use super::start::{Started, nonsense};
@@ -43,8 +43,12 @@ pub(super) struct Watch<'a> {
     last_decision: Instant,
     /// By node: started, and neither killed nor dead.
     alive: Vec<bool>,
-    /// Nodes whose standard output is still open.
-    open: usize,
+    /// By node: whether its standard output is still open.
+    open: Vec<bool>,
+    /// Nodes to be started as soon as everything was heard of the process that was killed.
+    due: Vec<ValidatorIndex>,
+    /// Starts that come at their slots' times.
+    by_time: Vec<NodeAtSlot>,
     deaths: Vec<String>,
     /// Held until the end: the ports are the nodes'.
     _ports: PortRange,
@@ -93,7 +97,9 @@ impl<'a> Watch<'a> {
                 .take(plan.nodes)
                 .map(|node| death.is_none() && plan.starts_with_the_run(ValidatorIndex(node)))
                 .collect(),
-            open: plan.nodes - plan.starts.len(),
+            open: (0u16..).take(plan.nodes).map(|node| plan.starts_with_the_run(ValidatorIndex(node))).collect(),
+            due: Vec::new(),
+            by_time: plan.starts_by_time().collect(),
             deaths: death.into_iter().collect(),
             _ports: ports,
         })
@@ -117,7 +123,12 @@ impl<'a> Watch<'a> {
                 && let Some(slot) = self.handle(heard)
             {
                 self.kill_at(slot);
-                self.start_at(slot);
+                self.due.extend(self.plan.starts_by_slot(slot));
+            }
+            self.start_by_time();
+            self.start_due();
+            if !self.due.is_empty() || !self.by_time.is_empty() {
+                continue;
             }
             let survivors = self.survivors();
             if self.decisions.all_decided(&survivors) && self.decisions.never_voted(&survivors).next().is_none() {
@@ -141,7 +152,7 @@ impl<'a> Watch<'a> {
         let survivors = self.survivors();
         self.processes.ask_to_stop();
         let deadline = Instant::now() + STOP_WAIT_MAX;
-        while Instant::now() < deadline && (self.open > 0 || !self.processes.all_ended()) {
+        while Instant::now() < deadline && (self.open.contains(&true) || !self.processes.all_ended()) {
             if let Some(heard) = self.hear() {
                 self.handle(heard);
             }
@@ -176,7 +187,7 @@ impl<'a> Watch<'a> {
             }
             Said::Nonsense(line) => self.die(node, nonsense(node, &line)),
             Said::Closed => {
-                self.open -= 1;
+                self.open[node.get()] = false;
                 let told = matches!(self.processes.life(node), Life::Killed | Life::Stopping | Life::Ended(_, true));
                 if !told {
                     let death = self.processes.describe_death(node);
@@ -216,18 +227,29 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn start_at(&mut self, slot: Slot) {
-        for node in self.plan.starts.iter().filter(|start| start.slot == slot).map(|start| start.node) {
+    fn start_by_time(&mut self) {
+        let since = Instant::now().saturating_duration_since(self.first_slot);
+        let begun = since.as_nanos() / self.plan.block_time.as_nanos().max(1);
+        let is_due = |start: &mut NodeAtSlot| u128::from(start.slot.0) <= begun;
+        let due = self.by_time.extract_if(.., is_due).map(|start| start.node);
+        self.due.extend(due.collect::<Vec<_>>());
+    }
+
+    fn start_due(&mut self) {
+        while let Some(at) = self.due.iter().position(|node| !self.open[node.get()]) {
+            let node = self.due.remove(at);
             let highest = self.decisions.highest();
-            self.decisions.join(node, highest);
+            match self.processes.life(node) {
+                Life::Killed => self.decisions.rejoin(node, highest),
+                _ => self.decisions.join(node, highest),
+            }
             if let Err(error) = self.processes.start_node(node) {
                 self.deaths.push(format!("node {} cannot be started: {error}", node.0));
                 return;
             }
-            self.alive[node.get()] = true;
-            self.open += 1;
+            (self.alive[node.get()], self.open[node.get()]) = (true, true);
             self.log.write(&LogLine::Started { started: node.0, highest: highest.0 });
-            self.display.note(&format!("started node {} at slot {slot}", node.0));
+            self.display.note(&format!("started node {} at slot {highest}", node.0));
         }
     }
 
@@ -246,9 +268,9 @@ impl<'a> Watch<'a> {
 
     fn usage_of_the_dead(&self) -> ProcessUsage {
         let dead = (0u16..).zip(&self.alive).filter(|(_, alive)| !**alive);
-        dead.map(|(node, _)| self.processes.usage(ValidatorIndex(node))).fold(ProcessUsage::default(), |sum, usage| {
-            ProcessUsage { rss_mib_max: sum.rss_mib_max.max(usage.rss_mib_max), cpu_s: sum.cpu_s + usage.cpu_s }
-        })
+        let dead = dead.map(|(node, _)| self.processes.usage(ValidatorIndex(node)));
+        let former = (0u16..).take(self.plan.nodes).map(|node| self.processes.former_usage(ValidatorIndex(node)));
+        dead.chain(former).fold(ProcessUsage::default(), ProcessUsage::and)
     }
 }
 
@@ -304,10 +326,10 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::cluster::plan::{NodeAtSlot, tests::plan};
+    use crate::cluster::plan::tests::plan;
     use crate::cluster::processes::NodeCommand;
     use crate::report::How;
-    use alpenglow_rotor::types::Hash;
+    use alpenglow_rotor::types::{Hash, Stake};
 
     const NODES: [ValidatorIndex; 2] = [ValidatorIndex(0), ValidatorIndex(1)];
     const WAIT: &str = "while :; do sleep 0.01; done";
@@ -340,7 +362,7 @@ mod tests {
         let commands: Vec<NodeCommand> = bodies.into_iter().enumerate().map(shell).collect();
         let at_once = |node| plan.starts_with_the_run(node);
         let (mut processes, ports) = (Processes::start(&commands, at_once).unwrap(), PortRange::find(0, 0).unwrap());
-        let (mut early, mut waiting) = (Vec::new(), 2 - plan.starts.len());
+        let (mut early, mut waiting) = (Vec::new(), NODES.into_iter().filter(|node| at_once(*node)).count());
         while waiting > 0 {
             let heard = processes.hear(Instant::now() + Duration::from_secs(60)).expect("the shells start");
             waiting -= usize::from(matches!(heard.what, Said::Event(NodeEvent::Ready)));
@@ -403,6 +425,33 @@ mod tests {
         let seen = watch_shells(Plan { starts, slots: 3, ..two_slots() }, bodies, Instant::now(), until_decided);
         assert_eq!((seen.survivors, seen.deaths), (NODES.to_vec(), vec![]));
         assert!(seen.decisions.all_decided(&NODES) && seen.decisions.never_voted(&NODES).next().is_none());
+    }
+
+    #[test]
+    fn a_node_that_was_killed_is_started_again_and_has_to_vote_again() {
+        let kills = vec![NodeAtSlot { node: NODES[1], slot: Slot(2) }];
+        let starts = vec![NodeAtSlot { node: NODES[1], slot: Slot(4) }];
+        let all = |slots: &mut dyn Iterator<Item = u64>| slots.map(decided).collect::<Vec<_>>().join(" ");
+        let voted = NodeEvent::Voted { slot: Slot(20) }.to_line();
+        let folder = tempfile::tempdir().unwrap();
+        let mark = |name: &str| folder.path().join(name).display().to_string();
+        let (first, second) = (mark("first"), mark("second"));
+        let again = format!("touch {second}; {} echo '{voted}';", all(&mut (12..=20)));
+        let bodies = [
+            format!(
+                "{} while ! test -e {second}; do sleep 0.01; done; {} {WAIT}",
+                all(&mut (1..=4)),
+                all(&mut (5..=20))
+            ),
+            format!("{} if test -e {first}; then {again} fi; touch {first}; {WAIT}", decided(1)),
+        ];
+        let stakes = vec![Stake(9), Stake(1)];
+        let plan = Plan { kills, starts, slots: 20, nodes: 2, stakes, ..two_slots() };
+        let seen = watch_shells(plan, bodies, Instant::now(), until_decided);
+        assert_eq!((seen.survivors, seen.deaths), (NODES.to_vec(), vec![]));
+        assert_eq!(seen.decisions.disagreements(), [""; 0]);
+        assert!(seen.decisions.all_decided(&NODES) && seen.decisions.never_voted(&NODES).next().is_none());
+        assert!(seen.without_report.rss_mib_max > 0.0, "what the killed process used counts");
     }
 
     #[test]

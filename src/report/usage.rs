@@ -28,6 +28,11 @@ impl ProcessUsage {
         Self::parse(&status, &stat)
     }
 
+    /// What two processes used together: processor time of both, memory of the larger.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { rss_mib_max: self.rss_mib_max.max(other.rss_mib_max), cpu_s: self.cpu_s + other.cpu_s }
+    }
+
     fn parse(status: &str, stat: &str) -> Option<Self> {
         let high_water = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         let rss_kib_max: f64 = high_water.trim().strip_suffix("kB")?.trim().parse().ok()?;
