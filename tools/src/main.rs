@@ -1,5 +1,7 @@
 //! `alpenglow-tools`: instruments around the node, a subcommand each.
 
+mod cli;
+
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
@@ -13,6 +15,8 @@ use alpenglow_tools::simulator::attack::scenario::Scenario;
 use alpenglow_tools::simulator::mainnet;
 use alpenglow_tools::simulator::rotor_study::{Report, Study};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cli::scale::Scale;
 
 #[derive(Parser)]
 #[command(version, about = "Instruments around the Alpenglow node")]
@@ -36,6 +40,8 @@ enum Tool {
         simulation: Option<Simulation>,
         #[command(flatten)]
         attacks: Attacks,
+        #[command(flatten)]
+        scale: Box<Scale>,
     },
 }
 
@@ -43,14 +49,15 @@ enum Tool {
 #[derive(Args)]
 struct Attacks {
     /// What goes wrong, or `all`
-    #[arg(long, value_parser = scenarios, required = true)]
+    #[arg(long, value_parser = scenarios, required_unless_present = "topology")]
     scenario: Option<Scenarios>,
     /// Runs, each of which follows from its seed: `A..B`, without B
     #[arg(long, value_parser = seeds, default_value = "1..21")]
     seeds: Range<u64>,
-    /// Validators in each run, all with the same stake
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(6..=100))]
-    validators: u16,
+    /// Validators in each run: 6 to 100, all with the same stake, unless told otherwise 12; with --topology 4 to 2000, with
+    /// its stakes, unless told otherwise 1500
+    #[arg(long, value_parser = clap::value_parser!(u16).range(4..=2_000))]
+    validators: Option<u16>,
     /// Leave out all faults but those at these positions of a seed's list, separated by commas
     #[arg(long, value_parser = positions)]
     keep: Option<Positions>,
@@ -128,11 +135,15 @@ fn run(tool: Tool) -> Result<bool, Box<dyn Error>> {
     match tool {
         Tool::Conformance { files } => Ok(conformance::run_files(&files, &mut io::stdout().lock())?.failed == 0),
         Tool::Sim { simulation: Some(Simulation::Rotor { crashed_sets, seed, output }), .. } => {
-            let study = Study { stakes: mainnet::stakes(), crashed_sets: crashed_sets as usize, seed };
+            let study =
+                Study { stakes: mainnet::stakes(mainnet::VALIDATORS), crashed_sets: crashed_sets as usize, seed };
             print(&study.run(), output)?;
             Ok(true)
         }
-        Tool::Sim { simulation: None, attacks } => attack(attacks),
+        Tool::Sim { simulation: None, attacks, scale } if scale.topology.is_some() => {
+            scale.run(attacks.validators, attacks.output)
+        }
+        Tool::Sim { simulation: None, attacks, .. } => attack(attacks),
     }
 }
 
@@ -141,7 +152,10 @@ fn attack(attacks: Attacks) -> Result<bool, Box<dyn Error>> {
     let mut passed = true;
     for scenario in attacks.scenario.expect("it is required").0 {
         let kept = attacks.keep.as_ref().map(|positions| positions.0.clone());
-        let validators = usize::from(attacks.validators);
+        let validators = usize::from(attacks.validators.unwrap_or(12));
+        if !(6..=100).contains(&validators) {
+            return Err("--scenario takes 6 to 100 --validators".into());
+        }
         let campaign = Campaign { scenario, seeds: attacks.seeds.clone(), validators, kept };
         if let Some(file) = &attacks.trace {
             fs::write(file, campaign.trace())?;

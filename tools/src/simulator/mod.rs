@@ -4,3 +4,4 @@ pub mod attack;
 pub mod mainnet;
 pub mod rotor_study;
 pub mod samplings;
+pub mod scale;
