@@ -55,6 +55,8 @@ pub struct Effort {
     pub handled: u64,
     /// Wall-clock time.
     pub seconds: f64,
+    /// Time on a processor, of which another process may have taken the rest, if the system tells.
+    pub cpu_seconds: Option<f64>,
     /// Most memory of this process, if the system tells.
     pub memory_mib: Option<u64>,
 }
@@ -145,6 +147,7 @@ impl Report {
                 deliveries: counts.deliveries,
                 handled: counts.handled,
                 seconds: took.as_secs_f64(),
+                cpu_seconds: cpu_seconds(),
                 memory_mib: memory_mib(),
             },
         }
@@ -179,20 +182,21 @@ impl Report {
             };
             writeln!(text, "{figure}: {here_ms:.0} ms; {paper}").expect("a string takes all");
         }
-        let Effort { deliveries, handled, seconds, memory_mib } = &self.effort;
+        let Effort { deliveries, handled, seconds, cpu_seconds, memory_mib } = &self.effort;
+        let cpu = cpu_seconds.map_or_else(String::new, |seconds| format!(" ({seconds:.1} s of CPU)"));
         let memory = memory_mib.map_or_else(String::new, |mib| format!(", {mib} MiB"));
         writeln!(
             text,
             "finalizations: {} fast, {} slow; undecided slots: {}; repair messages: {}\n\
-             {:.1} s simulated in {seconds:.1} s: {:.1} million deliveries, {:.2} million a second, {:.1} million of them \
-             of use{memory}",
+             {:.1} s simulated in {seconds:.1} s{cpu}: {:.1} million deliveries, {:.2} million a second, {:.1} million of \
+             them of use{memory}",
             self.fast,
             self.slow,
             self.undecided,
             self.repair_messages,
             self.simulated_seconds,
             *deliveries as f64 / 1e6,
-            *deliveries as f64 / 1e6 / seconds,
+            *deliveries as f64 / 1e6 / cpu_seconds.unwrap_or(*seconds),
             *handled as f64 / 1e6,
         )
         .expect("a string takes all");
@@ -277,6 +281,12 @@ fn comparisons(leader: &str, distributions: &[Distribution]) -> Vec<Comparison> 
         Some(Comparison { figure, here_ms: at(percent)?, paper_ms, is_bound })
     };
     figures.iter().filter_map(comparison).collect()
+}
+
+/// What this thread, which is the only one, has run for.
+fn cpu_seconds() -> Option<f64> {
+    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(schedstat.split(' ').next()?.parse::<u64>().ok()? as f64 / 1e9)
 }
 
 /// The most memory that this process ever had.
