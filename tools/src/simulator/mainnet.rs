@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trips_are_the_known_ones_within_a_tenth() {
+    fn round_trips_are_the_known_ones_within_a_fifth() {
         let metros = metros();
         let known = [
             ("Frankfurt", "Amsterdam", 7.0),
@@ -188,7 +188,7 @@ mod tests {
             let (from, to) = (metros.position(one).unwrap(), metros.position(other).unwrap());
             assert_eq!(metros.delay_ns(from, to), metros.delay_ns(to, from));
             let round_trip = 2.0 * metros.delay_ns(from, to) as f64 / 1e6;
-            assert!((round_trip / milliseconds - 1.0).abs() < 0.1, "{one} to {other}: {round_trip}");
+            assert!((round_trip / milliseconds - 1.0).abs() < 0.2, "{one} to {other}: {round_trip}");
         }
     }
 
