@@ -55,6 +55,27 @@ impl CheckJob {
         Self::Votes { votes, hash }
     }
 
+    /// The verdict as if every signature were right and every certificate had its quorum: for tests and simulators whose
+    /// senders sign what they send.
+    ///
+    /// # Panics
+    /// See [`VerifiedVotes::assume_checked`].
+    #[must_use]
+    pub fn assume_checked(self) -> CheckVerdict {
+        match self {
+            Self::Votes { votes, .. } => {
+                CheckVerdict::Votes { verified: vec![VerifiedVotes::assume_checked(votes)], rejected: Vec::new() }
+            }
+            Self::Conflict { votes, .. } => {
+                let verified = votes.map(|vote| VerifiedVotes::assume_checked(vec![vote])).into();
+                CheckVerdict::Votes { verified, rejected: Vec::new() }
+            }
+            Self::Certificate { certificate, sender, .. } => {
+                CheckVerdict::Certificate { certificate: VerifiedCertificate::assume_checked(certificate.0), sender }
+            }
+        }
+    }
+
     /// A job whose hashes nobody shares.
     #[must_use]
     pub fn certificate(certificate: UnverifiedCertificate, sender: ValidatorIndex) -> Self {

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alpenglow_control::bls::{HashedPayload, SecretKey, SignatureBytes};
-use alpenglow_control::certificate::{Certificate, Signers, Statement, UnverifiedCertificate, VerifiedCertificate};
-use alpenglow_control::checker::{CheckJob, CheckVerdict};
+use alpenglow_control::certificate::{Certificate, Signers, Statement, UnverifiedCertificate};
 use alpenglow_control::control::{Control, ControlConfig};
 use alpenglow_control::input::Input;
 use alpenglow_control::output::{Event, Output};
 use alpenglow_control::stakes::Stakes;
-use alpenglow_control::vote::{UnverifiedVote, VerifiedVotes, VotePayload};
+use alpenglow_control::vote::{UnverifiedVote, VotePayload};
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, Stake, Time, ValidatorIndex};
@@ -104,7 +103,7 @@ impl Node {
         while let Some(output) = self.control.poll_output() {
             match output {
                 Output::Check { id, job } => {
-                    let verdict = verdict(job);
+                    let verdict = job.assume_checked();
                     self.control.handle(self.now, Input::Checked { id, verdict });
                 }
                 Output::Event(Event::Evidence(_)) => self.evidence += 1,
@@ -129,21 +128,6 @@ impl Node {
             signature: self.any_signature,
         });
         self.handle(Input::Certificate { certificate, sender: ValidatorIndex(0) });
-    }
-}
-
-fn verdict(job: CheckJob) -> CheckVerdict {
-    let one = |vote| VerifiedVotes::assume_checked(vec![vote]);
-    match job {
-        CheckJob::Votes { votes, .. } => {
-            CheckVerdict::Votes { verified: vec![VerifiedVotes::assume_checked(votes)], rejected: Vec::new() }
-        }
-        CheckJob::Conflict { votes, .. } => {
-            CheckVerdict::Votes { verified: votes.into_iter().map(one).collect(), rejected: Vec::new() }
-        }
-        CheckJob::Certificate { certificate, sender, .. } => {
-            CheckVerdict::Certificate { certificate: VerifiedCertificate::assume_checked(certificate.0), sender }
-        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alpenglow_control::bls::{SecretKey, SignatureBytes};
-use alpenglow_control::certificate::VerifiedCertificate;
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::control::{Control, ControlConfig};
 use alpenglow_control::evidence::{Authority, Proof};
@@ -16,7 +15,7 @@ use alpenglow_control::production::{OutgoingSlice, SliceSent};
 use alpenglow_control::repair::{RepairAnswer, RepairMessage, decode_answer, decode_request};
 use alpenglow_control::stakes::Stakes;
 use alpenglow_control::transactions::TransactionSource;
-use alpenglow_control::vote::{VerifiedVotes, Vote, VotePayload};
+use alpenglow_control::vote::{Vote, VotePayload};
 use alpenglow_control::vote_record::Restoration;
 use alpenglow_control::voting_keys::VotingKeys;
 use alpenglow_rotor::assembler::MalformedSlice;
@@ -585,18 +584,7 @@ impl World {
             }
             return verdict;
         }
-        match job {
-            CheckJob::Votes { votes, .. } => {
-                CheckVerdict::Votes { verified: vec![VerifiedVotes::assume_checked(votes)], rejected: Vec::new() }
-            }
-            CheckJob::Conflict { votes, .. } => {
-                let verified = votes.map(|vote| VerifiedVotes::assume_checked(vec![vote])).into();
-                CheckVerdict::Votes { verified, rejected: Vec::new() }
-            }
-            CheckJob::Certificate { certificate, sender, .. } => {
-                CheckVerdict::Certificate { certificate: VerifiedCertificate::assume_checked(certificate.0), sender }
-            }
-        }
+        job.assume_checked()
     }
 
     /// The slice as another node decodes it.

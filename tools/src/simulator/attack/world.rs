@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use alpenglow_control::block::{SliceBuilder, SliceContent};
 use alpenglow_control::bls::SecretKey;
-use alpenglow_control::certificate::VerifiedCertificate;
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::control::{Control, ControlConfig};
 use alpenglow_control::input::Input;
@@ -16,7 +15,7 @@ use alpenglow_control::output::{Output, ShredHorizon};
 use alpenglow_control::production::{OutgoingSlice, SliceSent};
 use alpenglow_control::repair::{RepairMessage, decode_answer, decode_request};
 use alpenglow_control::stakes::Stakes;
-use alpenglow_control::vote::{VerifiedVotes, Vote, VotePayload};
+use alpenglow_control::vote::{Vote, VotePayload};
 use alpenglow_control::voting_keys::VotingKeys;
 use alpenglow_rotor::assembler::{Assembler, Decoded, Inserted, Reject};
 use alpenglow_rotor::parameters::{Code, CodingParameters};
@@ -467,18 +466,7 @@ impl World {
         {
             return node.checker.check(job);
         }
-        match job {
-            CheckJob::Votes { votes, .. } => {
-                CheckVerdict::Votes { verified: vec![VerifiedVotes::assume_checked(votes)], rejected: Vec::new() }
-            }
-            CheckJob::Conflict { votes, .. } => {
-                let verified = votes.map(|vote| VerifiedVotes::assume_checked(vec![vote])).into();
-                CheckVerdict::Votes { verified, rejected: Vec::new() }
-            }
-            CheckJob::Certificate { certificate, sender, .. } => {
-                CheckVerdict::Certificate { certificate: VerifiedCertificate::assume_checked(certificate.0), sender }
-            }
-        }
+        job.assume_checked()
     }
 }
 
