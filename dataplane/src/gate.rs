@@ -5,10 +5,10 @@ use std::sync::Arc;
 use alpenglow_rotor::assembler::TOGETHER_MAX;
 use alpenglow_rotor::types::{ClusterId, Slot, ValidatorIndex};
 
-use crate::auth::{PairwiseKeys, TAGS_AT_ONCE};
+use crate::auth::{PairwiseKeys, PrefixedMessage, TAGS_AT_ONCE};
 use crate::config::DataplaneConfig;
 use crate::counters::Counter;
-use crate::datagram::{self, Header, HeaderError, Kind, PREFIX_BYTES};
+use crate::datagram::{self, HEADER_BYTES, Header, HeaderError, Kind};
 
 /// One datagram and its place in the receive buffer.
 #[derive(Clone, Copy, Debug)]
@@ -24,18 +24,37 @@ pub(crate) struct Authentic<'a> {
     /// `None` for [`Kind::Transaction`] only.
     pub(crate) sender: Option<ValidatorIndex>,
     pub(crate) lane: u8,
-    pub(crate) body: &'a [u8],
     /// All of it, and its place in the receive buffer.
     pub(crate) datagram: Datagram<'a>,
 }
 
+impl<'a> Authentic<'a> {
+    fn parts(&self) -> (&'a [u8; HEADER_BYTES], &'a [u8]) {
+        self.datagram.bytes.split_first_chunk().expect("the gate lets in what has a header")
+    }
+
+    /// What follows the header.
+    pub(crate) fn body(&self) -> &'a [u8] {
+        self.parts().1
+    }
+}
+
 /// A datagram that is wanted if it comes from whom it says. Its MAC is not checked.
 #[derive(Clone, Copy)]
-pub(crate) struct Claimed<'a> {
-    contents: Authentic<'a>,
-    prefix: &'a [u8; PREFIX_BYTES],
-    covered: &'a [u8],
-    tag: [u8; 16],
+pub(crate) struct Claimed<'a>(Authentic<'a>);
+
+impl<'a> Claimed<'a> {
+    /// What its MAC covers, and the MAC.
+    fn sealed(&self) -> (PrefixedMessage<'a>, [u8; 16]) {
+        let (header, body) = self.0.parts();
+        let (prefix, tag) = header.split_first_chunk().expect("a header begins with the prefix");
+        let tag = *tag.first_chunk().expect("and ends with the tag");
+        ((prefix, datagram::covered(self.0.kind, body)), tag)
+    }
+
+    fn covered_bytes(&self) -> usize {
+        self.sealed().0.1.len()
+    }
 }
 
 /// See the module.
@@ -95,12 +114,7 @@ impl Gate {
         if header.kind == Kind::Shred {
             within_horizon(body, closed_through, shreds_through)?;
         }
-        Ok(Claimed {
-            contents: Authentic { kind: header.kind, sender, lane: header.lane, body, datagram },
-            prefix: bytes.first_chunk().expect("a header begins with the prefix"),
-            covered: datagram::covered(header.kind, body),
-            tag: header.tag,
-        })
+        Ok(Claimed(Authentic { kind: header.kind, sender, lane: header.lane, datagram }))
     }
 
     /// Checks the MACs of up to [`TOGETHER_MAX`] datagrams: those of one sender and length at once. Those that come from whom
@@ -108,12 +122,11 @@ impl Gate {
     pub(crate) fn authenticate<'a>(&self, claimed: &[Option<Claimed<'a>>]) -> [Option<Authentic<'a>>; TOGETHER_MAX] {
         let mut authentic = [None; TOGETHER_MAX];
         let mut places = authentic.iter_mut();
-        let sort =
-            |claimed: &Option<Claimed<'_>>| claimed.map(|claimed| (claimed.contents.sender, claimed.covered.len()));
+        let sort = |claimed: &Option<Claimed<'_>>| claimed.map(|claimed| (claimed.0.sender, claimed.covered_bytes()));
         let alike = claimed.chunk_by(|left, right| sort(left) == sort(right));
         for alike in alike.flat_map(|alike| alike.chunks(TAGS_AT_ONCE)) {
             for ((claimed, is_authentic), place) in alike.iter().zip(self.verdicts(alike)).zip(&mut places) {
-                *place = claimed.filter(|_| is_authentic).map(|claimed| claimed.contents);
+                *place = claimed.filter(|_| is_authentic).map(|claimed| claimed.0);
             }
         }
         authentic
@@ -122,10 +135,10 @@ impl Gate {
     /// Which ones of datagrams with one sender and length come from it.
     fn verdicts(&self, alike: &[Option<Claimed<'_>>]) -> [bool; TAGS_AT_ONCE] {
         let Some(first) = alike[0] else { return [false; TAGS_AT_ONCE] };
-        let Some(sender) = first.contents.sender else { return [true; TAGS_AT_ONCE] };
-        let (mut messages, mut tags) = ([(first.prefix, first.covered); TAGS_AT_ONCE], [[0; 16]; TAGS_AT_ONCE]);
+        let Some(sender) = first.0.sender else { return [true; TAGS_AT_ONCE] };
+        let (mut messages, mut tags) = ([first.sealed().0; TAGS_AT_ONCE], [[0; 16]; TAGS_AT_ONCE]);
         for ((message, tag), claimed) in messages.iter_mut().zip(&mut tags).zip(alike.iter().flatten()) {
-            (*message, *tag) = ((claimed.prefix, claimed.covered), claimed.tag);
+            (*message, *tag) = claimed.sealed();
         }
         self.keys.verify_all_from(sender, &messages[..alike.len()], &tags)
     }

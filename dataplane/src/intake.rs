@@ -168,7 +168,7 @@ impl Intake {
             self.hand_over(shard, authentic.datagram.bytes);
             return None;
         }
-        let Ok(view) = ShredView::parse(authentic.body, &self.coding) else {
+        let Ok(view) = ShredView::parse(authentic.body(), &self.coding) else {
             return self.drop_one(Counter::MalformedShred);
         };
         if authentic.lane != view.slice().lane() {
@@ -198,7 +198,7 @@ impl Intake {
     }
 
     fn pass_on(&mut self, authentic: &Authentic<'_>) {
-        let Ok(body) = MessageBytes::try_from(authentic.body) else {
+        let Ok(body) = MessageBytes::try_from(authentic.body()) else {
             self.counters.add(Counter::MessageTooLong, 1);
             return;
         };
