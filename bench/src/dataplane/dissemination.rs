@@ -15,8 +15,9 @@ use alpenglow_dataplane::{
 use alpenglow_rotor::slice::{SliceId, SlicePayload};
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
+use super::cores::{Cores, on_core};
 use super::fixture::{Cluster, LEADER, noise, shuffled, slice_id};
-use super::kernels::{Work, fastest};
+use super::kernels::{Bare, Work};
 use super::report::Row;
 use super::rounds::{median, percentile};
 
@@ -37,13 +38,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn disseminate(shards: usize, rounds: usize) -> Vec<Row> {
     let cluster = Cluster::of_five();
     let mut runs = EngineKind::ALL.map(|engine| Run::start(engine, &cluster, shards));
+    let lost = &shuffled(cluster.coding.total_shreds(), 1)[cluster.coding.data_shreds()..];
+    let mut bare = on_core(Cores::last(), || Bare::new(cluster.coding, lost, &Floors::WORKS));
     // The first round touches memory and does not count.
     for round in 0..=rounds {
         for run in &mut runs {
             run.round(round as u64, round > 0);
         }
+        if round > 0 {
+            on_core(Cores::last(), || bare.round());
+        }
     }
-    let floors = Floors::measure(&cluster, rounds);
+    let floors = Floors::new(&bare.fastest());
     runs.into_iter().flat_map(|run| run.end(&cluster, shards, rounds, &floors)).collect()
 }
 
@@ -100,11 +106,10 @@ struct Floors {
 }
 
 impl Floors {
-    fn measure(cluster: &Cluster, rounds: usize) -> Self {
-        let lost = &shuffled(cluster.coding.total_shreds(), 1)[cluster.coding.data_shreds()..];
-        let works = [Work::Leaves, Work::InnerNodes, Work::Sign, Work::Verify, Work::Encode, Work::Rebuild];
-        let of = fastest(cluster.coding, lost, &works, rounds);
-        let sum = |works: &[Work]| works.iter().map(|work| of[work]).sum::<f64>();
+    const WORKS: [Work; 6] = [Work::Leaves, Work::InnerNodes, Work::Sign, Work::Verify, Work::Encode, Work::Rebuild];
+
+    fn new(samples: &BTreeMap<Work, Vec<f64>>) -> Self {
+        let sum = |works: &[Work]| works.iter().map(|work| median(samples[work].clone())).sum::<f64>();
         Self {
             encode_us: sum(&[Work::Leaves, Work::InnerNodes, Work::Sign, Work::Encode]),
             receive_us: sum(&[Work::Leaves, Work::InnerNodes, Work::Verify, Work::Rebuild]),
@@ -120,6 +125,7 @@ fn rows(cluster: &Cluster, shards: usize, floors: &Floors, latencies_us: &[f64],
         name: format!("dissemination_{shards}_shards"),
         ours_us: latency(50.0),
         floor_us: Some(encode_us + receive_us),
+        rounds_ratio: None,
         ratio_goal: None,
         goal_us: Some(500.0),
         details: [10.0, 50.0, 90.0, 99.0, 100.0]
@@ -133,6 +139,7 @@ fn rows(cluster: &Cluster, shards: usize, floors: &Floors, latencies_us: &[f64],
         name: format!("goodput_{shards}_shards"),
         ours_us: slice_us,
         floor_us: Some(floor_us),
+        rounds_ratio: None,
         ratio_goal: None,
         goal_us: None,
         details: BTreeMap::from([

@@ -180,6 +180,12 @@ impl Senders {
     }
 }
 
+/// [`NODE`]'s.
+pub(crate) fn pairwise_keys(cluster: &Cluster) -> PairwiseKeys {
+    let config = cluster.offline_config(NODE);
+    PairwiseKeys::derive(&config.identity, &config.validators, config.cluster, NODE).expect("a validator's key")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

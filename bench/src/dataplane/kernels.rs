@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use aes::Aes128Enc;
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
+use alpenglow_dataplane::auth::TAGS_AT_ONCE;
 use alpenglow_dataplane::datagram::{PREFIX_BYTES, SHRED_COVERED_BYTES};
 use alpenglow_rotor::erasure::{ErasureCode, Kernel, Piece, PieceSet};
 use alpenglow_rotor::leader_key::LeaderKey;
@@ -15,16 +16,16 @@ use alpenglow_rotor::signer::SliceSigner;
 use alpenglow_rotor::types::{ClusterId, Hash};
 use aws_lc_rs::cmac;
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use ed25519_dalek::{Signer, SigningKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use ed25519_dalek::{Signature, Signer, SigningKey};
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 use sha2::{Digest, Sha256};
 
-use super::fixture::{noise, slice_id};
-use super::rounds::{Sampler, medians, repeated};
+use super::fixture::{Cluster, LEADER, noise, pairwise_keys, slice_id};
+use super::rounds::{Sampler, median, repeated};
 
 /// Bytes that a slice's leader signs.
-const SIGNED_BYTES: usize = 93;
+pub(super) const SIGNED_BYTES: usize = 93;
 /// Bytes that the MAC of a shred's datagram covers.
 const MAC_COVERED_BYTES: usize = PREFIX_BYTES + SHRED_COVERED_BYTES;
 
@@ -45,6 +46,8 @@ pub(crate) enum Work {
     Rebuild,
     /// The MAC of one shred's datagram.
     Mac,
+    /// Those of [`TAGS_AT_ONCE`] of them, from or to one peer.
+    Macs,
 }
 
 impl Work {
@@ -57,18 +60,19 @@ impl Work {
             Self::Encode => "erasure_encode",
             Self::Rebuild => "erasure_decode_and_reencode",
             Self::Mac => "mac",
+            Self::Macs => "macs",
         }
     }
 }
 
 /// One way to do some work.
-pub(crate) struct Candidate<'a> {
-    pub(crate) work: Work,
-    pub(crate) sampler: Sampler<'a>,
+struct Candidate<'a> {
+    work: Work,
+    sampler: Sampler<'a>,
 }
 
 /// Everything known to do each of `works`, for full slices. `lost` are the shreds that [`Work::Rebuild`] computes.
-pub(crate) fn candidates(parameters: CodingParameters, lost: &[usize], works: &[Work]) -> Vec<Candidate<'static>> {
+fn candidates(parameters: CodingParameters, lost: &[usize], works: &[Work]) -> Vec<Candidate<'static>> {
     let mut candidates = Vec::new();
     let mut add = |work: Work, sampler: Sampler<'static>| candidates.push(Candidate { work, sampler });
     for &work in works {
@@ -83,6 +87,7 @@ pub(crate) fn candidates(parameters: CodingParameters, lost: &[usize], works: &[
                 add(work, published_encoder(parameters));
             }
             Work::Mac => mac().into_iter().for_each(|sampler| add(work, sampler)),
+            Work::Macs => macs().into_iter().for_each(|sampler| add(work, sampler)),
             Work::Rebuild => {
                 our_kernels(parameters, lost).into_iter().for_each(|sampler| add(work, sampler));
                 add(work, published_decoder(parameters, lost));
@@ -92,28 +97,60 @@ pub(crate) fn candidates(parameters: CodingParameters, lost: &[usize], works: &[
     candidates
 }
 
-/// The median time of the fastest candidate for each of `works`, in microseconds.
-pub(crate) fn fastest(
-    parameters: CodingParameters,
-    lost: &[usize],
-    works: &[Work],
-    rounds: usize,
-) -> BTreeMap<Work, f64> {
-    let candidates = candidates(parameters, lost, works);
-    let (works, mut samplers): (Vec<_>, Vec<_>) =
-        candidates.into_iter().map(|candidate| (candidate.work, candidate.sampler)).unzip();
-    let medians = medians(&mut samplers, rounds);
-    least_of_each(works.into_iter().zip(medians))
+/// Everything known to do some kinds of work, measured in turns with what is compared with it.
+pub(crate) struct Bare {
+    works: Vec<Work>,
+    samplers: Vec<Sampler<'static>>,
+    samples: Vec<Vec<f64>>,
 }
 
-/// The least time of each work.
-pub(crate) fn least_of_each(times: impl Iterator<Item = (Work, f64)>) -> BTreeMap<Work, f64> {
-    let mut least: BTreeMap<Work, f64> = BTreeMap::new();
-    for (work, time) in times {
-        let best = least.entry(work).or_insert(time);
-        *best = best.min(time);
+impl Bare {
+    /// See [`candidates`].
+    pub(crate) fn new(parameters: CodingParameters, lost: &[usize], works: &[Work]) -> Self {
+        let candidates = candidates(parameters, lost, works);
+        let (works, samplers): (Vec<_>, Vec<_>) =
+            candidates.into_iter().map(|candidate| (candidate.work, candidate.sampler)).unzip();
+        Self { samples: vec![Vec::new(); works.len()], works, samplers }
     }
-    least
+
+    /// Takes one sample of each.
+    pub(crate) fn round(&mut self) {
+        self.samplers.iter_mut().zip(&mut self.samples).for_each(|(sampler, samples)| samples.push(sampler()));
+    }
+
+    /// For each kind of work the samples of whatever does it fastest, by the median: microseconds, round by round.
+    ///
+    /// # Panics
+    /// If there was no round.
+    pub(crate) fn fastest(self) -> BTreeMap<Work, Vec<f64>> {
+        fastest_of_each(self.works.into_iter().zip(self.samples))
+    }
+}
+
+fn fastest_of_each(candidates: impl Iterator<Item = (Work, Vec<f64>)>) -> BTreeMap<Work, Vec<f64>> {
+    let mut fastest: BTreeMap<Work, Vec<f64>> = BTreeMap::new();
+    for (work, samples) in candidates {
+        let best = fastest.entry(work).or_insert_with(|| samples.clone());
+        if median(samples.clone()) < median(best.clone()) {
+            *best = samples;
+        }
+    }
+    fastest
+}
+
+/// Slices that a kernel gets in turns. One and the same would be in the first-level cache, where on the path none is.
+const SLICES: usize = 4;
+/// Signatures to check in turns: one and the same would have every branch predicted, and every multiple of the key that it
+/// takes in the cache.
+pub(super) const SIGNATURES: usize = 64;
+
+/// Gives the numbers below `count` in turns.
+fn turns(count: usize) -> impl FnMut() -> usize {
+    let mut turn = 0;
+    move || {
+        turn = (turn + 1) % count;
+        turn
+    }
 }
 
 /// Keeps the compiler from leaving out what gives `value`.
@@ -123,21 +160,26 @@ fn consume<T>(value: T) {
 
 fn leaves(parameters: CodingParameters) -> Vec<Sampler<'static>> {
     // The byte that marks a leaf lies before the data already: no code can hash it for less.
-    let bytes = parameters.shred_bytes() + 1;
-    let marked = noise(parameters.total_shreds() * bytes);
-    let same = marked.clone();
-    let data = noise(parameters.total_shreds() * parameters.shred_bytes());
-    let mut hashes = vec![[0; 32]; parameters.total_shreds()];
+    let (total, bytes) = (parameters.total_shreds(), parameters.shred_bytes() + 1);
+    let mut hashes = vec![[0; 32]; total];
     vec![
-        repeated(move || marked.chunks_exact(bytes).for_each(|leaf| consume(Sha256::digest(black_box(leaf))))),
-        repeated(move || {
-            same.chunks_exact(bytes).for_each(|leaf| consume(digest::digest(&digest::SHA256, black_box(leaf))));
+        of_slices(total * bytes, move |slice| {
+            slice.chunks_exact(bytes).for_each(|leaf| consume(Sha256::digest(leaf)));
         }),
-        repeated(move || {
-            merkle::leaves(black_box(&data).chunks_exact(parameters.shred_bytes()), &mut hashes);
+        of_slices(total * bytes, move |slice| {
+            slice.chunks_exact(bytes).for_each(|leaf| consume(digest::digest(&digest::SHA256, leaf)));
+        }),
+        of_slices(total * bytes, move |slice| {
+            merkle::leaves(slice.chunks_exact(bytes).map(|leaf| &leaf[1..]), &mut hashes);
             black_box(&hashes);
         }),
     ]
+}
+
+/// Does something with several slices' bytes in turns.
+fn of_slices(bytes: usize, mut step: impl FnMut(&[u8]) + Send + 'static) -> Sampler<'static> {
+    let (slices, mut turn) = (noise(SLICES * bytes), turns(SLICES));
+    repeated(move || step(black_box(&slices[turn() * bytes..][..bytes])))
 }
 
 fn inner_nodes(parameters: CodingParameters) -> Vec<Sampler<'static>> {
@@ -173,19 +215,32 @@ fn sign() -> Vec<Sampler<'static>> {
 }
 
 fn verify() -> Vec<Sampler<'static>> {
-    let message = [3; SIGNED_BYTES];
     let key = SigningKey::from_bytes(&[2; 32]);
-    let (public, signature) = (key.verifying_key(), key.sign(&message));
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[2; 32]).expect("32 bytes are a seed");
-    let other_public = UnparsedPublicKey::new(&ED25519, pair.public_key().as_ref().to_vec());
-    let bytes = signature.to_bytes();
+    let public = key.verifying_key();
+    let other_public = UnparsedPublicKey::new(&ED25519, public.to_bytes());
     let mut prepared = LeaderKey::reserved();
     prepared.begin(&public);
     vec![
-        repeated(move || assert!(prepared.verify(black_box(&message), &bytes))),
-        repeated(move || assert!(public.verify_strict(black_box(&message), &signature).is_ok())),
-        repeated(move || assert!(other_public.verify(black_box(&message), &bytes).is_ok())),
+        of_signatures(&key, move |message, signature| prepared.verify(message, signature)),
+        of_signatures(&key, move |message, signature| {
+            public.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+        }),
+        of_signatures(&key, move |message, signature| other_public.verify(message, signature).is_ok()),
     ]
+}
+
+/// Checks several signatures by `key` in turns.
+fn of_signatures(
+    key: &SigningKey,
+    mut check: impl FnMut(&[u8], &[u8; 64]) -> bool + Send + 'static,
+) -> Sampler<'static> {
+    let message = |number: usize| [number as u8; SIGNED_BYTES];
+    let signed: Vec<_> = (0..SIGNATURES).map(message).map(|it| (it, key.sign(&it).to_bytes())).collect();
+    let mut turn = turns(SIGNATURES);
+    repeated(move || {
+        let (message, signature) = black_box(&signed[turn()]);
+        assert!(check(message, signature));
+    })
 }
 
 fn mac() -> Vec<Sampler<'static>> {
@@ -207,6 +262,31 @@ fn mac() -> Vec<Sampler<'static>> {
     ]
 }
 
+fn macs() -> Vec<Sampler<'static>> {
+    let (prefix, covered) = ([1; PREFIX_BYTES], [2; SHRED_COVERED_BYTES]);
+    let keys = pairwise_keys(&Cluster::of_five());
+    let messages = [[3_u8; MAC_COVERED_BYTES]; TAGS_AT_ONCE];
+    let cipher = Aes128Enc::new(&[4; 16].into());
+    vec![
+        repeated(move || {
+            let messages = [black_box((&prefix, &covered[..])); TAGS_AT_ONCE];
+            black_box(keys.tags_to(LEADER, &messages));
+        }),
+        // As in `mac`, eight chains side by side.
+        repeated(move || {
+            let messages = black_box(&messages);
+            let mut chains = [Block::<Aes128Enc>::default(); TAGS_AT_ONCE];
+            for start in (0..MAC_COVERED_BYTES).step_by(size_of::<u128>()) {
+                for (chain, message) in chains.iter_mut().zip(messages) {
+                    chain.iter_mut().zip(&message[start..]).for_each(|(byte, more)| *byte ^= more);
+                }
+                cipher.encrypt_blocks(&mut chains);
+            }
+            black_box(&chains);
+        }),
+    ]
+}
+
 /// Our kernels, computing `wanted` from the first gamma of the others. What they compute does not depend on whether the
 /// pieces are a code word, nor does the time it takes.
 fn our_kernels(parameters: CodingParameters, wanted: &[usize]) -> Vec<Sampler<'static>> {
@@ -214,7 +294,6 @@ fn our_kernels(parameters: CodingParameters, wanted: &[usize]) -> Vec<Sampler<'s
     available
         .map(|kernel| {
             let (total, bytes) = (parameters.total_shreds(), parameters.shred_bytes());
-            let coded = noise(total * bytes);
             let mut code = ErasureCode::with_kernel(&parameters, kernel);
             let mut set = PieceSet::default();
             wanted.iter().for_each(|index| {
@@ -222,11 +301,11 @@ fn our_kernels(parameters: CodingParameters, wanted: &[usize]) -> Vec<Sampler<'s
             });
             let known: Vec<usize> =
                 (0..total).filter(|index| !set.contains(*index)).take(parameters.data_shreds()).collect();
-            repeated(move || {
-                let piece = |index: &usize| Piece { index: *index as u16, bytes: &coded[index * bytes..][..bytes] };
+            of_slices(total * bytes, move |slice| {
+                let piece = |index: &usize| Piece { index: *index as u16, bytes: &slice[index * bytes..][..bytes] };
                 let mut pieces = [Piece::default(); DATA_SHREDS_MAX];
                 pieces.iter_mut().zip(&known).for_each(|(place, index)| *place = piece(index));
-                black_box(code.compute(black_box(&pieces[..known.len()]), &set).iter().count());
+                black_box(code.compute(&pieces[..known.len()], &set).iter().count());
             })
         })
         .collect()
@@ -234,11 +313,10 @@ fn our_kernels(parameters: CodingParameters, wanted: &[usize]) -> Vec<Sampler<'s
 
 fn published_encoder(parameters: CodingParameters) -> Sampler<'static> {
     let (data, bytes) = (parameters.data_shreds(), parameters.shred_bytes());
-    let pieces = noise(data * bytes);
     let mut encoder =
         ReedSolomonEncoder::new(data, parameters.total_shreds() - data, bytes).expect("a code it supports");
-    repeated(move || {
-        pieces.chunks_exact(bytes).for_each(|piece| encoder.add_original_shard(piece).expect("a piece of its length"));
+    of_slices(data * bytes, move |slice| {
+        slice.chunks_exact(bytes).for_each(|piece| encoder.add_original_shard(piece).expect("a piece of its length"));
         black_box(encoder.encode().expect("all pieces are there").recovery_iter().count());
     })
 }
@@ -247,12 +325,11 @@ fn published_encoder(parameters: CodingParameters) -> Sampler<'static> {
 fn published_decoder(parameters: CodingParameters, lost: &[usize]) -> Sampler<'static> {
     let (data, total, bytes) = (parameters.data_shreds(), parameters.total_shreds(), parameters.shred_bytes());
     let known: Vec<usize> = (0..total).filter(|index| !lost.contains(index)).take(data).collect();
-    let pieces = noise(total * bytes);
     let mut encoder = ReedSolomonEncoder::new(data, total - data, bytes).expect("a code it supports");
     let mut decoder = ReedSolomonDecoder::new(data, total - data, bytes).expect("a code it supports");
-    repeated(move || {
+    of_slices(total * bytes, move |slice| {
         for index in &known {
-            let piece = &pieces[index * bytes..][..bytes];
+            let piece = &slice[index * bytes..][..bytes];
             match index.checked_sub(data) {
                 None => decoder.add_original_shard(*index, piece),
                 Some(parity) => decoder.add_recovery_shard(parity, piece),
@@ -261,7 +338,7 @@ fn published_decoder(parameters: CodingParameters, lost: &[usize]) -> Sampler<'s
         }
         let restored = decoder.decode().expect("gamma pieces are there");
         for index in 0..data {
-            let piece = restored.restored_original(index).unwrap_or(&pieces[index * bytes..][..bytes]);
+            let piece = restored.restored_original(index).unwrap_or(&slice[index * bytes..][..bytes]);
             encoder.add_original_shard(piece).expect("a piece of its length");
         }
         black_box(encoder.encode().expect("all pieces are there").recovery_iter().count());
@@ -273,9 +350,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_floor_is_the_least_of_its_candidates() {
-        let times = [(Work::Sign, 3.0), (Work::Leaves, 5.0), (Work::Sign, 2.0), (Work::Sign, 4.0)];
-        let least = least_of_each(times.into_iter());
-        assert_eq!(least, BTreeMap::from([(Work::Leaves, 5.0), (Work::Sign, 2.0)]));
+    fn a_floor_is_the_fastest_of_its_candidates() {
+        let samples = [(Work::Sign, vec![3.0, 9.0, 1.0]), (Work::Leaves, vec![5.0]), (Work::Sign, vec![2.0, 2.0, 4.0])];
+        let fastest = fastest_of_each(samples.into_iter());
+        assert_eq!(fastest, BTreeMap::from([(Work::Leaves, vec![5.0]), (Work::Sign, vec![2.0, 2.0, 4.0])]));
     }
 }

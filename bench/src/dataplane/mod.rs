@@ -1,5 +1,6 @@
 //! A shred's way, step by step: what our code takes, and its floor, the least that any code must do, measured in the same run.
 
+mod checks;
 mod computation;
 pub(crate) mod cores;
 mod dissemination;

@@ -8,6 +8,9 @@ use std::os::fd::AsRawFd;
 use io_uring::{IoUring, opcode, types};
 use socket2::SockAddr;
 
+/// Most datagrams that the kernel joins.
+pub(crate) const SEGMENTS_MAX: usize = 128;
+
 /// A non-blocking loopback socket on a free port. Receives datagrams joined (`UDP_GRO`); sends whatever it is given as
 /// datagrams of `segment_bytes` (`UDP_SEGMENT`). Buffers are as large as the system allows, up to `buffer_bytes`.
 ///

@@ -163,6 +163,7 @@ fn slot_row(name: &str, size: usize, scenario: Scenario, costs: &[SlotCost], flo
         name: name.into(),
         ours_us: of(|cost| cost.usage.us()),
         floor_us: Some(floor_us),
+        rounds_ratio: None,
         ratio_goal: None,
         goal_us: (size >= 2_000).then_some(SLOT_GOAL_US),
         details,
@@ -178,6 +179,7 @@ fn vote_row(size: usize, row: &Row, costs: &[SlotCost]) -> Row {
         name: format!("vote_{size}"),
         ours_us,
         floor_us: row.floor_us.map(|floor| floor / votes),
+        rounds_ratio: None,
         ratio_goal: None,
         goal_us: (size >= 1_500).then_some(VOTE_GOAL_US),
         details: BTreeMap::from([
@@ -210,6 +212,7 @@ fn reaction_rows(set: &Validators, verifiers: usize, slots: usize) -> Vec<Row> {
         ]),
         ours_us: median(samples),
         floor_us: Some(floor_us),
+        rounds_ratio: None,
         ratio_goal: None,
         goal_us,
     };
@@ -243,6 +246,7 @@ fn received_row(set: &Validators) -> Row {
         name: format!("received_certificate_{RECEIVED_SIGNERS}_of_{validators}"),
         ours_us: medians[0],
         floor_us: Some(floors.parse_signature + floors.verify() + keys_us),
+        rounds_ratio: None,
         ratio_goal: Some(CHECK_GOAL_RATIO),
         goal_us: None,
         details: BTreeMap::from([
