@@ -26,6 +26,10 @@ emulated *FILTERS:
 cluster *FLAGS:
     cargo run --release -- cluster {{FLAGS}}
 
+# A cluster whose nodes are killed at random and start again, in a loop.
+kill-loop KILLS="500":
+    ALPENGLOW_KILLS={{KILLS}} cargo test --release --test kill_loop -- --nocapture
+
 # Pool and Votor against vector files.
 conformance *FILES="tests/fixtures/scripted.jsonl":
     cargo run --release -p alpenglow-tools -- conformance {{FILES}}

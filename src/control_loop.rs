@@ -135,6 +135,9 @@ impl ControlLoop {
         for link in &self.parts.links {
             link.flush();
         }
+        if done > 0 {
+            self.parts.fail_points.pass(Point::AfterSend);
+        }
         done
     }
 
@@ -236,7 +239,6 @@ impl ControlLoop {
                 let shard = self.any_shard();
                 self.parts.fail_points.pass(Point::BeforeSend);
                 self.order(shard, ToShard::Broadcast { kind, body });
-                self.parts.fail_points.pass(Point::AfterSend);
             }
             Output::SendTransaction { to, bytes } => {
                 let body = body(&bytes);
@@ -335,7 +337,6 @@ impl ControlLoop {
         for payload in [Some(payload), second].into_iter().flatten() {
             self.order(shard, ToShard::SendSlice { id, is_last, payload });
         }
-        self.parts.fail_points.pass(Point::AfterSend);
     }
 
     fn order(&mut self, shard: usize, order: ToShard) {

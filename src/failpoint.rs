@@ -3,8 +3,13 @@
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
+
+/// Far more than a shard takes to send a few datagrams.
+const SHARDS_SEND_WITHIN: Duration = Duration::from_millis(10);
 
 /// A moment in the life of what a node says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +20,7 @@ pub(crate) enum Point {
     AfterLog,
     /// Before a vote, certificate or slice is handed to a shard.
     BeforeSend,
-    /// After that.
+    /// After a round of the control loop, when the shards have had time to send what it left them.
     AfterSend,
     /// Before the reservation is renewed.
     BeforeReservation,
@@ -72,6 +77,9 @@ impl FailPoints {
             && *at == point
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
+            if point == Point::AfterSend {
+                thread::sleep(SHARDS_SEND_WITHIN);
+            }
             let _ = kill_process(getpid(), Signal::KILL);
             // The signal arrives before the call returns, or at once.
             std::process::abort();

@@ -1,0 +1,390 @@
+//! A cluster of real processes under load whose nodes are killed at random instants, or kill themselves right before or after
+//! they write down or send something, and start again: nobody ever signs twice, all agree, and all catch up.
+//!
+//! `ALPENGLOW_KILLS=500 cargo test --test kill_loop` (`just kill-loop`) kills more often. A run prints its seed, which says whom
+//! it kills when; `ALPENGLOW_SEED=N` does the same once more. The instants are real ones, so what happens is not quite the same.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use alpenglow_control::vote::VotePayload;
+use alpenglow_control::vote_record::Entry;
+use alpenglow_dataplane::datagram::Header;
+use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+const NODES: usize = 5;
+/// Kills of a run, unless the environment says otherwise.
+const KILLS: usize = 50;
+/// Longest that anything here waits: far more than it takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// A transaction leaves each time.
+const LOAD_INTERVAL: Duration = Duration::from_millis(10);
+const POINTS: [&str; 6] =
+    ["before-log", "after-log", "before-send", "after-send", "before-reservation", "after-reservation"];
+/// Bytes before the frames of a vote log, and of a frame before its record.
+const HEADER_BYTES: usize = 48;
+const FRAME_HEAD_BYTES: usize = 12;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn milliseconds(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
+}
+
+/// A node's process, and what is known of all that it had.
+struct Node {
+    child: Option<Child>,
+    /// Whether it is going to kill itself.
+    is_doomed: bool,
+    /// All that was ever in its vote log.
+    logged: BTreeSet<VotePayload>,
+    /// The highest slots since its start: one that it finalized, and one whose block it voted for.
+    finalized: u64,
+    voted: u64,
+}
+
+struct Cluster {
+    folder: TempDir,
+    flags: &'static [&'static str],
+    nodes: Vec<Node>,
+    say: Sender<(usize, Value)>,
+    said: Receiver<(usize, Value)>,
+    /// What each slot came to, as the first node told it: a hash, or null where it was skipped.
+    outcomes: BTreeMap<u64, Value>,
+    /// Who signed what, as the certificates tell that nodes wrote down.
+    certified: BTreeSet<(u16, VotePayload)>,
+    /// What must never happen.
+    violations: Vec<String>,
+    load: UdpSocket,
+    base_port: u16,
+    id: ClusterId,
+    sent: u64,
+    kills: usize,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        (0..NODES).for_each(|node| self.kill(node));
+    }
+}
+
+/// Five ports in a row that were free a moment ago.
+fn free_ports() -> u16 {
+    loop {
+        let first = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let Some(last) = first.checked_add(NODES as u16) else { continue };
+        if (first..last).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
+}
+
+impl Cluster {
+    /// With all nodes running.
+    fn start(flags: &'static [&'static str]) -> Self {
+        let (folder, base_port) = (tempfile::tempdir().unwrap(), free_ports());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+        command.args(["genesis", "--validators", "5", "--block-ms", "150", "--start-in-ms", "500", "--base-port"]);
+        command.arg(base_port.to_string()).arg("--out").arg(folder.path().join("cluster"));
+        assert!(command.output().unwrap().status.success());
+        let id = ClusterId(Sha256::digest(fs::read(folder.path().join("cluster/genesis.json")).unwrap()).into());
+        let (say, said) = mpsc::channel();
+        let node = || Node { child: None, is_doomed: false, logged: BTreeSet::new(), finalized: 0, voted: 0 };
+        let mut cluster = Self {
+            folder,
+            flags,
+            nodes: std::iter::repeat_with(node).take(NODES).collect(),
+            say,
+            said,
+            outcomes: BTreeMap::new(),
+            certified: BTreeSet::new(),
+            violations: Vec::new(),
+            load: UdpSocket::bind("127.0.0.1:0").unwrap(),
+            base_port,
+            id,
+            sent: 0,
+            kills: 0,
+        };
+        (0..NODES).for_each(|node| cluster.start_node(node, None));
+        cluster
+    }
+
+    fn path(&self, node: usize, name: &str) -> PathBuf {
+        self.folder.path().join(format!("cluster/node-{node}")).join(name)
+    }
+
+    fn start_node(&mut self, node: usize, fail_at: Option<String>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+        command
+            .args(["node", "--debuggable", "--poll", "wait", "--events", "--config"])
+            .arg(self.path(node, "node.toml"));
+        command.args(self.flags).args(fail_at.iter().flat_map(|at| ["--fail-at", at]));
+        let log = File::options().create(true).append(true).open(self.path(node, "stderr.log")).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let (output, say) = (BufReader::new(child.stdout.take().unwrap()), self.say.clone());
+        thread::spawn(move || {
+            // The last line of a process that was killed may be a part of one.
+            let events = output.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+            events.for_each(|event| drop(say.send((node, event))));
+        });
+        let state = &mut self.nodes[node];
+        (state.child, state.is_doomed, state.finalized, state.voted) = (Some(child), fail_at.is_some(), 0, 0);
+    }
+
+    /// Kills it with SIGKILL, if it runs.
+    fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.nodes[node].child.take() {
+            // Fails if it has killed itself.
+            let _ = child.kill();
+            child.wait().unwrap();
+            self.kills += 1;
+            self.read_log(node);
+        }
+    }
+
+    /// Takes note of those that killed themselves.
+    fn bury(&mut self) {
+        for node in 0..NODES {
+            let Some(child) = &mut self.nodes[node].child else { continue };
+            if let Some(status) = child.try_wait().unwrap() {
+                let log = fs::read_to_string(self.path(node, "stderr.log")).unwrap();
+                let end = log.lines().last().unwrap_or_default();
+                assert_eq!(status.signal(), Some(9), "node {node} died of {status}: {end}");
+                assert!(self.nodes[node].is_doomed, "node {node} was killed by somebody else");
+                self.kill(node);
+            }
+        }
+    }
+
+    /// Takes note of all that the vote log of a node that does not run says.
+    fn read_log(&mut self, node: usize) {
+        let Ok(bytes) = fs::read(self.path(node, "data/vote.log")) else { return };
+        let mut rest = &bytes[HEADER_BYTES..];
+        let mut records = Vec::new();
+        while let Some((head, after)) = rest.split_first_chunk::<FRAME_HEAD_BYTES>() {
+            let length = u32::from_le_bytes(*head.first_chunk().unwrap()) as usize;
+            let Some((record, after)) = after.split_at_checked(length) else { break };
+            records.push(record);
+            rest = after;
+        }
+        for record in &records[1..] {
+            match Entry::decode(record, NODES).unwrap() {
+                Entry::Vote(payload) => self.take_vote(node, payload),
+                Entry::Finalized(certificates) => {
+                    for certificate in certificates {
+                        let payload = certificate.statement.payload();
+                        let signers = (0..NODES as u16).filter(|v| certificate.signers.contains(ValidatorIndex(*v)));
+                        self.certified.extend(signers.map(|signer| (signer, payload)));
+                    }
+                }
+                Entry::Window(_) | Entry::Barred(_) => {}
+            }
+        }
+    }
+
+    fn take_vote(&mut self, node: usize, payload: VotePayload) {
+        let logged = &mut self.nodes[node].logged;
+        let conflict = logged.iter().find(|before| exclude(before, &payload) || exclude(&payload, before));
+        self.violations.extend(conflict.map(|before| format!("node {node} logged {before:?} and {payload:?}")));
+        logged.insert(payload);
+    }
+
+    /// Lets time pass, under load, until `is_enough` or for so long.
+    fn run_for(&mut self, most: Duration, mut is_enough: impl FnMut(&Self) -> bool) -> bool {
+        let deadline = Instant::now() + most;
+        loop {
+            self.send_transaction();
+            let next = (Instant::now() + LOAD_INTERVAL).min(deadline);
+            while let Ok((node, event)) = self.said.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                self.hear(node, &event);
+                if is_enough(self) {
+                    return true;
+                }
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+        }
+    }
+
+    fn send_transaction(&mut self) {
+        self.sent += 1;
+        let header = Header::of_transaction(self.sent as u8, self.id).encode();
+        let datagram = [&header[..], &self.sent.to_le_bytes(), &[7; 200]].concat();
+        let to = self.base_port + (self.sent % NODES as u64) as u16;
+        // Nobody may listen there just now.
+        let _ = self.load.send_to(&datagram, ("127.0.0.1", to));
+    }
+
+    fn hear(&mut self, node: usize, event: &Value) {
+        let Some(slot) = event["slot"].as_u64() else { return };
+        match event["event"].as_str() {
+            Some("voted") => self.nodes[node].voted = self.nodes[node].voted.max(slot),
+            Some("decided") => {
+                let hash = &event["hash"];
+                let before = self.outcomes.entry(slot).or_insert_with(|| hash.clone());
+                if before != hash {
+                    self.violations.push(format!("slot {slot}: {before} and, as node {node} says, {hash}"));
+                }
+                if !hash.is_null() {
+                    self.nodes[node].finalized = self.nodes[node].finalized.max(slot);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn highest(&self) -> u64 {
+        self.outcomes.iter().rev().find(|(_, hash)| !hash.is_null()).map_or(0, |(slot, _)| *slot)
+    }
+
+    /// Kills and starts until so many died.
+    fn kill_until(&mut self, kills: usize, random: &mut Random) {
+        while self.kills < kills {
+            let time = random.milliseconds(1_200);
+            self.run_for(time, |_| false);
+            let count = [1, 1, 1, 1, 1, 2, 3, 3, NODES, 1][random.below(10) as usize];
+            let first = random.below(NODES as u64) as usize;
+            (first..first + count).for_each(|node| self.kill(node % NODES));
+            let time = random.milliseconds(200);
+            self.run_for(time, |_| false);
+            self.bury();
+            for node in 0..NODES {
+                let point = POINTS[random.below(POINTS.len() as u64) as usize];
+                let fail_at =
+                    format!("{point}:{}", 1 + random.below(if point.contains("reservation") { 4 } else { 150 }));
+                let is_doomed = random.below(3) == 0;
+                if self.nodes[node].child.is_none() {
+                    self.start_node(node, is_doomed.then_some(fail_at));
+                }
+            }
+        }
+    }
+
+    /// From now on nobody dies, and all have to finalize and vote again.
+    fn assert_all_go_on(&mut self) {
+        for node in 0..NODES {
+            if self.nodes[node].is_doomed || self.nodes[node].child.is_none() {
+                self.kill(node);
+                self.start_node(node, None);
+            }
+        }
+        let target = self.highest() + 16;
+        let went_on =
+            self.run_for(PATIENCE, |cluster| cluster.nodes.iter().all(|node| node.finalized.min(node.voted) > target));
+        let reached: Vec<(u64, u64)> = self.nodes.iter().map(|node| (node.finalized, node.voted)).collect();
+        assert!(went_on, "not all finalized and voted past slot {target}: {reached:?}, {:?}", self.violations);
+    }
+
+    /// Tells all nodes to stop, and looks at what they leave.
+    fn stop(&mut self) {
+        for node in 0..NODES {
+            let mut child = self.nodes[node].child.take().unwrap();
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+            let status = child.wait().unwrap();
+            assert!(status.success(), "node {node} ended with {status}");
+            self.read_log(node);
+        }
+        while let Ok((node, event)) = self.said.try_recv() {
+            self.hear(node, &event);
+        }
+        for (signer, payload) in std::mem::take(&mut self.certified) {
+            if !self.nodes[usize::from(signer)].logged.contains(&payload) {
+                self.violations.push(format!("{payload:?} is certified with node {signer}, which never logged it"));
+            }
+        }
+        (0..NODES).for_each(|node| self.take_evidence(node));
+    }
+
+    /// What a node has proof of.
+    fn take_evidence(&mut self, node: usize) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+        let genesis = self.folder.path().join("cluster/genesis.json");
+        command
+            .args(["evidence", "--output", "json", "--data"])
+            .arg(self.path(node, "data"))
+            .arg("--genesis")
+            .arg(genesis);
+        let listed: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        for proof in listed["proofs"].as_array().unwrap() {
+            let what = ["validator", "slot", "kind", "standing"].map(|key| proof[key].to_string()).join(" ");
+            self.violations.push(format!("node {node} has proof: validator {what}"));
+        }
+    }
+}
+
+fn exclude(one: &VotePayload, other: &VotePayload) -> bool {
+    use VotePayload::{Final, Notar, NotarFallback, Skip, SkipFallback};
+    match (one, other) {
+        (Notar(one), Notar(other)) => one.slot == other.slot && one != other,
+        (Notar(_), Skip(_)) | (Final(_), Skip(_) | SkipFallback(_) | NotarFallback(_)) => one.slot() == other.slot(),
+        _ => false,
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn nodes_killed_at_any_moment_never_sign_twice_agree_and_catch_up() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let random_seed = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros().into();
+    let seed = number("ALPENGLOW_SEED").unwrap_or_else(random_seed);
+    let kills = number("ALPENGLOW_KILLS").map_or(KILLS, |kills| kills as usize);
+    eprintln!("the seed is {seed}; ALPENGLOW_SEED={seed} ALPENGLOW_KILLS={kills} replays it");
+    let mut cluster = Cluster::start(&[]);
+    assert!(cluster.run_for(PATIENCE, |cluster| cluster.highest() > 0), "nothing was finalized");
+    cluster.kill_until(kills, &mut Random(seed));
+    cluster.assert_all_go_on();
+    cluster.stop();
+    eprintln!(
+        "{} kills, {} transactions, {} slots up to {}, {} votes logged",
+        cluster.kills,
+        cluster.sent,
+        cluster.outcomes.len(),
+        cluster.highest(),
+        cluster.nodes.iter().map(|node| node.logged.len()).sum::<usize>()
+    );
+    assert_eq!(cluster.violations, [""; 0]);
+    assert!(cluster.nodes.iter().all(|node| !node.logged.is_empty()));
+}
+
+/// Three of five hold 60% of the stake: when they have forgotten what they signed they finalize another chain.
+#[test]
+fn without_their_vote_logs_nodes_sign_twice_and_that_is_seen() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cluster = Cluster::start(&["--no-vote-log"]);
+    assert!(cluster.run_for(PATIENCE, |cluster| cluster.highest() > 8), "nothing was finalized");
+    [2, 3, 4].iter().for_each(|node| cluster.kill(*node));
+    [2, 3, 4].iter().for_each(|node| cluster.start_node(*node, None));
+    assert!(cluster.run_for(PATIENCE, |cluster| !cluster.violations.is_empty()), "nobody noticed");
+    eprintln!("seen: {}", cluster.violations[0]);
+}
