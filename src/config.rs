@@ -57,6 +57,8 @@ pub(crate) struct NodeConfig {
     pub(crate) verifiers: Option<NonZero<usize>>,
     /// A slice that is not full leaves this long after its first transaction.
     pub(crate) slice_interval: Duration,
+    /// Skip windows whose leaders show no sign of life.
+    pub(crate) crashed_leader_timer: bool,
     /// Memory for incomplete slices, for all shards together.
     pub(crate) slice_memory_bytes: usize,
     /// Most that is sent, in Mbit/s.

@@ -176,6 +176,7 @@ impl ControlLoop {
                     FromShard::SliceSent { id, root, signature, leader_stamp_ns, .. } => {
                         Input::SliceSent(SliceSent { id, root, signature, leader_stamp_ns })
                     }
+                    FromShard::LeaderSeen(slot) => Input::LeaderSeen(slot),
                     FromShard::MalformedSlice(malformed) => Input::MalformedSlice(malformed),
                     FromShard::Equivocation(equivocation) => Input::Equivocation(equivocation),
                 };

@@ -249,6 +249,7 @@ impl Node {
         config.delta_block = genesis.delta_block;
         config.delta_timeout = genesis.delta_timeout;
         config.slice_interval = self.config.slice_interval;
+        config.crashed_leader_timer = self.config.crashed_leader_timer;
         getrandom::fill(&mut config.repair.seed).map_err(|error| random(&error))?;
         config.repair.kernel = self.config.kernel;
         // One job for each verifier: further votes wait in control and become one larger batch.

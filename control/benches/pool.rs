@@ -50,6 +50,7 @@ impl Set {
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
             standstill_interval: Duration::from_secs(10),
+            crashed_leader: None,
         };
         Consensus::new(config, NOW)
     }

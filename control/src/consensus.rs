@@ -12,6 +12,7 @@ use crate::message::Message;
 use crate::payload_hash::{PayloadHash, PayloadHashes};
 use crate::pool::{Pool, PoolEvent};
 use crate::stakes::Stakes;
+use crate::timers::Patience;
 use crate::vote::{UnverifiedVote, VerifiedVotes, Vote, VotePayload};
 use crate::vote_record::{Bar, Restoration, UNKNOWN_SLOTS};
 use crate::votor::Votor;
@@ -32,6 +33,9 @@ pub struct ConsensusConfig {
     pub delta_timeout: Duration,
     /// After this long without a newly finalized slot delta_timeout grows.
     pub standstill_interval: Duration,
+    /// The crashed-leader timer: a window is skipped this long after delta_timeout if no valid shred of its first slot came
+    /// and no vote was cast in it. `None`: it is off.
+    pub crashed_leader: Option<Duration>,
 }
 
 /// What to do with a vote that has just arrived, before any signature is checked.
@@ -179,18 +183,18 @@ impl Consensus {
     /// If the node is not in the set.
     #[must_use]
     pub fn new(config: ConsensusConfig, start: Time) -> Self {
-        let ConsensusConfig { own, secret_key, stakes, cluster, delta_block, delta_timeout, standstill_interval } =
-            config;
+        let ConsensusConfig { own, secret_key, stakes, cluster, .. } = config;
+        let patience = Patience {
+            delta_block: config.delta_block,
+            delta_timeout: config.delta_timeout,
+            standstill_interval: config.standstill_interval,
+            first_shred: config.crashed_leader,
+        };
         assert!(own.get() < stakes.len());
         let sign = Box::new(move |hash: &PayloadHash| {
             Vote::sign(hash.payload(), hash.point(cluster, secret_key.scheme()), own, &secret_key)
         });
-        Self::with_signer(
-            sign,
-            Pool::new(own, Arc::clone(&stakes)),
-            stakes,
-            Votor::new(delta_block, delta_timeout, standstill_interval, start),
-        )
+        Self::with_signer(sign, Pool::new(own, Arc::clone(&stakes)), stakes, Votor::new(patience, start))
     }
 
     fn with_signer(sign: Signer, pool: Pool, stakes: Arc<Stakes>, votor: Votor) -> Self {
@@ -300,6 +304,13 @@ impl Consensus {
         }
     }
 
+    /// A valid shred of a slot came, or this node leads it. Only the first slots of windows matter.
+    pub fn leader_seen(&mut self, slot: Slot) {
+        if slot.is_window_first() && slot <= self.horizon().shreds_through {
+            self.votor.on_leader_seen(slot);
+        }
+    }
+
     /// Decides what is to be done with a vote that has just arrived, and takes its place if it is to be checked.
     pub fn admit(&mut self, vote: &UnverifiedVote) -> Admission {
         self.pool.admit(vote)
@@ -351,8 +362,8 @@ impl Consensus {
 
     /// Fires the timers that are due, each at `now`, in order of their due time and then of their slot.
     pub fn advance(&mut self, now: Time) {
-        while let Some(slot) = self.votor.pop_timeout(now) {
-            self.votor.on_timeout(slot);
+        while let Some(timeout) = self.votor.pop_timeout(now) {
+            self.votor.on_timeout(timeout);
             self.settle(now);
         }
     }

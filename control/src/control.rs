@@ -56,8 +56,11 @@ pub struct ControlConfig {
     pub delta_block: Duration,
     /// What a window's first block may take besides (paper: Δtimeout).
     pub delta_timeout: Duration,
-    /// A slice that is not full leaves this long after its first byte.
+    /// A slice that is not full leaves this long after its first byte: a slice's share of the slot.
     pub slice_interval: Duration,
+    /// Whether a window is skipped if a slice's share of the slot after delta_timeout no valid shred of its first slot has
+    /// come: the others lose less time to a leader that crashed.
+    pub crashed_leader_timer: bool,
     /// Own slices that may be on their way through the shards at once.
     pub slices_in_flight_max: usize,
     /// After this long without a newly finalized slot, certificates and votes are sent again, and delta_timeout grows.
@@ -94,6 +97,7 @@ impl ControlConfig {
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
             slice_interval: Duration::from_millis(10),
+            crashed_leader_timer: false,
             slices_in_flight_max: 16,
             standstill_interval: Duration::from_secs(10),
             transactions: TransactionLimits::default(),
@@ -195,6 +199,7 @@ impl Control {
             delta_block: config.delta_block,
             delta_timeout: config.delta_timeout,
             standstill_interval: config.standstill_interval,
+            crashed_leader: config.crashed_leader_timer.then_some(config.slice_interval),
         };
         let consensus = Consensus::new(consensus_config, start);
         let RepairConfig { bytes_max, asking, serving, seed, kernel } = config.repair;
@@ -234,9 +239,14 @@ impl Control {
         let result = match input {
             Input::Slice(slice) => {
                 self.requester.slice_came(now, slice.id.slot);
+                self.consensus.leader_seen(slice.id.slot);
                 self.blokstor.insert(slice).map_err(|refusal| refusal.name())
             }
             Input::SliceSent(sent) => self.slice_sent(&sent),
+            Input::LeaderSeen(slot) => {
+                self.consensus.leader_seen(slot);
+                Ok(())
+            }
             Input::MalformedSlice(malformed) => {
                 let signed = malformed.signed;
                 self.keep_proof(Proof::malformed(self.schedule.leader(signed.id.slot), malformed));
@@ -355,6 +365,7 @@ impl Control {
 
     fn slice_sent(&mut self, sent: &SliceSent) -> Result<(), &'static str> {
         let slice = self.production.slice_sent(sent).ok_or("slice_sent_unknown")?;
+        self.consensus.leader_seen(slice.id.slot);
         self.blokstor.insert(slice).map_err(|refusal| refusal.name())
     }
 

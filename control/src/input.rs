@@ -26,6 +26,8 @@ pub enum Input {
     Slice(Slice),
     /// An own slice was shredded and sent.
     SliceSent(SliceSent),
+    /// A valid shred of the first slot of a window came.
+    LeaderSeen(Slot),
     /// Shreds that the leader signed turned out to be no slice.
     MalformedSlice(MalformedSlice),
     /// A leader signed one slice twice, differently. Both signatures were checked.

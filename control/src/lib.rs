@@ -91,6 +91,7 @@ pub mod production;
 pub mod repair;
 pub mod stakes;
 mod standstill;
+mod timers;
 pub mod transactions;
 pub mod vote;
 pub mod vote_record;

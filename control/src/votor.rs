@@ -3,12 +3,11 @@
 //! Handlers put the votes they cast into a queue, in order. Slots up to the highest finalized one are closed: no
 //! handler casts anything there.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
 
 use alpenglow_rotor::types::{BlockId, Hash, Slot, Time};
 
-use crate::dynamic_timeout::DynamicTimeout;
+use crate::timers::{Patience, Timeout, Timers};
 use crate::vote::VotePayload;
 
 /// What Votor remembers of an open slot (paper, Definition 18).
@@ -28,44 +27,34 @@ struct SlotState {
     bad_window: bool,
     /// The leader signed contradicting slices: no first vote for a block.
     equivocated: bool,
+    /// In the first slot of a window: its leader was heard of.
+    leader_seen: bool,
     /// A block that came before it could be voted for, and its parent.
     pending: Option<(Hash, BlockId)>,
 }
 
 /// See the module.
 pub(crate) struct Votor {
-    delta_block: Duration,
-    delta_timeout: DynamicTimeout,
     /// The highest finalized block; its slot and those below are closed.
     finalized: BlockId,
     /// Slots up to this one may have been voted in before the start: no vote of any kind there.
     barred_through: Slot,
-    /// Open slots in which something happened: those of blocks held, certificates held, and windows that are ready.
+    /// Open slots in which something happened: those of blocks held, certificates held, windows that are ready, and
+    /// windows within the shred horizon whose leaders were heard of.
     slots: BTreeMap<Slot, SlotState>,
-    /// At most one for each slot of a window that is ready.
-    timers: BTreeSet<(Time, Slot)>,
-    /// Windows whose timers were set.
-    timed_windows: BTreeSet<u64>,
+    timers: Timers,
     /// What one handler cast: at most two votes for each slot of a window and each pending block.
     cast: VecDeque<VotePayload>,
 }
 
 impl Votor {
     /// At genesis, with window 0 ready and its timers running from `start`.
-    pub(crate) fn new(
-        delta_block: Duration,
-        delta_timeout: Duration,
-        standstill_interval: Duration,
-        start: Time,
-    ) -> Self {
+    pub(crate) fn new(patience: Patience, start: Time) -> Self {
         let mut votor = Self {
-            delta_block,
-            delta_timeout: DynamicTimeout::new(delta_timeout, standstill_interval, start),
             finalized: BlockId::GENESIS,
             barred_through: Slot::GENESIS,
             slots: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            timed_windows: BTreeSet::new(),
+            timers: Timers::new(patience, start),
             cast: VecDeque::new(),
         };
         votor.on_parent_ready(start, Slot(1), BlockId::GENESIS);
@@ -131,8 +120,7 @@ impl Votor {
         if finalized.slot > self.finalized.slot {
             self.finalized = finalized;
             self.slots = self.slots.split_off(&finalized.slot.next());
-            self.timers.retain(|(_, slot)| *slot > finalized.slot);
-            self.timed_windows = self.timed_windows.split_off(&finalized.slot.window());
+            self.timers.close(finalized.slot);
             // Only votes that wait for the vote record can be here.
             self.cast.retain(|payload| payload.slot() > finalized.slot);
         }
@@ -149,13 +137,12 @@ impl Votor {
 
     /// When the next timer is due.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
-        self.timers.first().map(|(due, _)| *due)
+        self.timers.next()
     }
 
     /// Takes the next timer that is due at `now`.
-    pub(crate) fn pop_timeout(&mut self, now: Time) -> Option<Slot> {
-        self.timers.first().filter(|(due, _)| *due <= now)?;
-        self.timers.pop_first().map(|(_, slot)| slot)
+    pub(crate) fn pop_timeout(&mut self, now: Time) -> Option<Timeout> {
+        self.timers.pop(now)
     }
 
     /// The first complete block of a slot.
@@ -182,9 +169,28 @@ impl Votor {
         }
     }
 
-    /// A slot's timer fired.
-    pub(crate) fn on_timeout(&mut self, slot: Slot) {
-        if !self.is_closed(slot) && !self.slots.get(&slot).is_some_and(|state| state.voted) {
+    /// A valid shred of a window's first slot came, or its leader is this node.
+    pub(crate) fn on_leader_seen(&mut self, slot: Slot) {
+        if !self.is_closed(slot) {
+            self.state(slot).leader_seen = true;
+        }
+    }
+
+    /// A timer fired.
+    pub(crate) fn on_timeout(&mut self, timeout: Timeout) {
+        let slot = timeout.slot();
+        if self.is_closed(slot) {
+            return;
+        }
+        let voted = |slot: Slot| self.slots.get(&slot).is_some_and(|state| state.voted);
+        let skips = match timeout {
+            Timeout::Block(slot) => !voted(slot),
+            Timeout::CrashedLeader(first) => {
+                let seen = self.slots.get(&first).is_some_and(|state| state.leader_seen);
+                !seen && !(first.0..=first.window_last().0).map(Slot).any(voted)
+            }
+        };
+        if skips {
             self.try_skip_window(slot);
         }
     }
@@ -211,17 +217,15 @@ impl Votor {
             return;
         }
         self.state(slot).parents.push(parent);
-        self.set_timers(now, slot);
+        self.timers.set(now, slot, self.finalized.slot);
         self.check_pending();
     }
 
     /// A block was finalized by certificate; its slot is closed already.
     pub(crate) fn on_finalized(&mut self, now: Time, block: BlockId) {
-        if self.delta_timeout.finalized(now) {
-            self.hasten_timers(now);
-        }
+        self.timers.finalized(now);
         if block.slot < block.slot.window_last() {
-            self.set_timers(now, block.slot.next());
+            self.timers.set(now, block.slot.next(), self.finalized.slot);
         }
         self.check_pending();
     }
@@ -249,36 +253,6 @@ impl Votor {
         if !state.its_over {
             state.bad_window = true;
             self.cast.push_back(payload);
-        }
-    }
-
-    /// Sets the timers of a window's open slots from `first` on, unless some were set before. More slots than `first`'s
-    /// predecessor can be closed: a higher finalization may follow while the event of a lower one waits.
-    fn set_timers(&mut self, now: Time, first: Slot) {
-        if self.is_closed(first.window_last()) || !self.timed_windows.insert(first.window()) {
-            return;
-        }
-        let mut due = now.after(self.delta_timeout.at_window(now, first.window()));
-        for slot in first.0..=first.window_last().0 {
-            due = due.after(self.delta_block);
-            if !self.is_closed(Slot(slot)) {
-                self.timers.insert((due, Slot(slot)));
-            }
-        }
-    }
-
-    /// Timers set with a longer timeout fire no later than if their window began now: a leader that fails after the
-    /// standstill does not cost an hour.
-    fn hasten_timers(&mut self, now: Time) {
-        let mut set: Vec<(Slot, Time)> = self.timers.iter().map(|&(due, slot)| (slot, due)).collect();
-        set.sort_unstable();
-        self.timers.clear();
-        for of_window in set.chunk_by(|(one, _), (next, _)| one.window() == next.window()) {
-            let mut latest = now.after(self.delta_timeout.normal());
-            for &(slot, due) in of_window {
-                latest = latest.after(self.delta_block);
-                self.timers.insert((due.min(latest), slot));
-            }
         }
     }
 

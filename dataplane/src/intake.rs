@@ -48,6 +48,8 @@ pub(crate) struct Intake {
     validators: Arc<ValidatorSet>,
     horizon: Arc<Horizon>,
     closed_through: Slot,
+    /// The last window's first slot that control was told of.
+    leader_seen: Slot,
     silent_relay: bool,
     control: ControlLink,
     neighbours: Arc<[Neighbour]>,
@@ -89,6 +91,7 @@ impl Intake {
             validators: parts.validators,
             horizon: parts.horizon,
             closed_through: Slot::GENESIS,
+            leader_seen: Slot::GENESIS,
             silent_relay: parts.silent_relay,
             control: parts.control,
             neighbours: parts.neighbours,
@@ -229,6 +232,7 @@ impl Intake {
                 let from_leader = shred.sender == shred.leader;
                 let counter = if from_leader { Counter::ShredsFromLeader } else { Counter::ShredsFromRelays };
                 self.counters.add(counter, 1);
+                self.report_leader(shred.view.slice().slot, &verified);
                 Some(verified)
             }
             Err(reject) => {
@@ -239,6 +243,15 @@ impl Intake {
                 }
                 self.drop_one(reject.into())
             }
+        }
+    }
+
+    /// Tells control that the leader of a window is alive. A datagram that begins a slice does not complete it, so a buffer
+    /// still yields no more reports than it has datagrams.
+    fn report_leader(&mut self, slot: Slot, verified: &Verified) {
+        if verified.is_first() && slot.is_window_first() && slot != self.leader_seen {
+            self.leader_seen = slot;
+            self.control.push_slice(FromShard::LeaderSeen(slot));
         }
     }
 

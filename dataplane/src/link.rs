@@ -105,6 +105,8 @@ pub enum FromShard {
         /// When its encoding began.
         leader_stamp_ns: u64,
     },
+    /// A valid shred of this slot came, the first one of a window.
+    LeaderSeen(Slot),
     /// The leader signed a root over something that is no slice: the block is dead for everybody.
     MalformedSlice(MalformedSlice),
     /// The leader signed two versions of one slice.

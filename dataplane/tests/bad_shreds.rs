@@ -270,13 +270,15 @@ fn every_kind_of_bad_shred_is_dropped_for_its_reason() {
         for (nth, datagram) in bad.iter().enumerate() {
             let mut victim = Receiver::new(scene);
             before.datagrams(scene).iter().for_each(|datagram| victim.receive(datagram));
-            let counted = victim.drops();
+            let (counted, seen) = (victim.drops(), victim.leaders_seen.clone());
             victim.receive(datagram);
+            assert_eq!(victim.leaders_seen, seen, "{what}, number {nth}: it shows no leader alive");
             for ((counter, now), (_, earlier)) in victim.drops().into_iter().zip(counted) {
                 assert_eq!(now - earlier, u64::from(counter == reason), "{what}, number {nth}: {}", counter.name());
             }
             (0..64).for_each(|index| victim.receive(&scene.honest(index)));
             assert_eq!(victim.slices.len(), 1, "{what}, number {nth}");
+            assert_eq!(victim.leaders_seen, [slice().slot], "{what}, number {nth}");
             assert_eq!(&*victim.slices[0].payload, payload(slice(), PAYLOAD_BYTES), "{what}, number {nth}");
             let two_versions = before == Before::TwoVersions || reason == Counter::ShredEquivocation;
             assert_eq!(victim.reports.len(), usize::from(two_versions), "{what}, number {nth}: {:?}", victim.reports);

@@ -76,6 +76,9 @@ pub(crate) struct ClusterArgs {
     /// Most that each node sends, in Mbit/s, up to 1000000; 0 for no limit
     #[arg(long, value_name = "MBIT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     egress_mbit: u32,
+    /// Skip a window early whose leader has not sent a shred in time: try it with --kill
+    #[arg(long)]
+    crashed_leader_timer: bool,
     /// Cores for the nodes, dealt out in turn: as many as shards and one more for each node, as in 0,2-4
     /// [default: no pinning, unless every thread can have a core of its own]
     #[arg(long, value_name = "LIST")]
@@ -174,6 +177,7 @@ impl ClusterArgs {
             engine: self.engine,
             kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
             egress_mbit: self.egress_mbit,
+            crashed_leader_timer: self.crashed_leader_timer,
             kills: self.kill,
             starts: self.start,
             silent_relays: self.silent_relay,

@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) kernel: KernelPolicy,
     /// Most that each node sends, in Mbit/s; 0 for no limit.
     pub(crate) egress_mbit: u32,
+    /// Whether nodes skip windows whose leaders show no sign of life.
+    pub(crate) crashed_leader_timer: bool,
     /// Whom to kill when.
     pub(crate) kills: Vec<NodeAtSlot>,
     /// Whom to start when: for the first time, or again after a kill.
@@ -215,6 +217,7 @@ impl Plan {
             config.engine = self.engine;
             config.kernel = self.kernel;
             config.egress_mbit = self.egress_mbit;
+            config.crashed_leader_timer = self.crashed_leader_timer;
             // Keys made for one run are no secret, and who runs it may want to profile.
             config.debuggable = true;
             config.silent_relay = self.silent_relays.contains(&index);
@@ -260,6 +263,7 @@ impl Plan {
             "engine": self.engine.kind().name(),
             "kernel": self.kernel.name(),
             "egress_mbit": self.egress_mbit,
+            "crashed_leader_timer": self.crashed_leader_timer,
             "kill": kills,
             "start": starts,
             "silent_relay": self.silent_relays,
@@ -429,6 +433,7 @@ pub(crate) mod tests {
             engine: EnginePolicy::IoUring,
             kernel: KernelPolicy::Auto,
             egress_mbit: 0,
+            crashed_leader_timer: false,
             kills: Vec::new(),
             starts: Vec::new(),
             silent_relays: Vec::new(),

@@ -30,7 +30,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 22] = [
     "identity",
     "bls_key",
     "genesis",
@@ -43,6 +43,7 @@ pub(super) const KEYS: [&str; 21] = [
     "kernel",
     "verifiers",
     "slice_interval_ms",
+    "crashed_leader_timer",
     "slice_memory_mib",
     "egress_mbit",
     "debuggable",
@@ -78,6 +79,8 @@ pub(super) struct ConfigFile {
     pub(super) verifiers: Verifiers,
     #[serde(default = "default_slice_interval_ms")]
     pub(super) slice_interval_ms: u64,
+    #[serde(default)]
+    pub(super) crashed_leader_timer: bool,
     #[serde(default = "default_slice_memory_mib")]
     pub(super) slice_memory_mib: u64,
     #[serde(default)]
@@ -181,6 +184,7 @@ impl ConfigFile {
             kernel,
             verifiers: self.verifiers.0,
             slice_interval: Duration::from_millis(slice_interval_ms as u64),
+            crashed_leader_timer: self.crashed_leader_timer,
             slice_memory_bytes: slice_memory_mib << 20,
             egress_mbit: NonZero::new(egress_mbit as u32),
             debuggable: self.debuggable,

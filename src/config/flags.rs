@@ -51,6 +51,9 @@ pub(crate) struct ConfigFlags {
     /// Milliseconds after which a slice leaves even if it is not full
     #[arg(long, value_name = "MS", value_parser = within(SLICE_INTERVAL_MS))]
     slice_interval_ms: Option<u64>,
+    /// Skip a window early whose leader has not sent a shred in time
+    #[arg(long)]
+    crashed_leader_timer: bool,
     /// Memory for incomplete slices, in MiB
     #[arg(long, value_name = "MIB", value_parser = within(SLICE_MEMORY_MIB))]
     slice_memory_mib: Option<u64>,
@@ -106,6 +109,7 @@ impl ConfigFlags {
         set(&mut file.slice_interval_ms, &self.slice_interval_ms);
         set(&mut file.slice_memory_mib, &self.slice_memory_mib);
         set(&mut file.egress_mbit, &self.egress_mbit);
+        file.crashed_leader_timer |= self.crashed_leader_timer;
         file.debuggable |= self.debuggable;
         file.testing.silent_relay |= self.silent_relay;
         file.testing.drop_shreds |= self.drop_shreds;

@@ -27,6 +27,8 @@ pub(crate) struct NewConfig {
     pub(crate) verifiers: Option<NonZero<usize>>,
     /// Milliseconds after its first transaction at which a slice leaves.
     pub(crate) slice_interval_ms: u64,
+    /// Skip windows whose leaders show no sign of life.
+    pub(crate) crashed_leader_timer: bool,
     /// Memory for incomplete slices.
     pub(crate) slice_memory_mib: u64,
     /// Most that is sent, in Mbit/s; 0 for no limit.
@@ -55,6 +57,7 @@ impl NewConfig {
             kernel: KernelPolicy::default(),
             verifiers: None,
             slice_interval_ms: SLICE_INTERVAL_MS_DEFAULT,
+            crashed_leader_timer: false,
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
             egress_mbit: 0,
             debuggable: false,
@@ -100,6 +103,7 @@ impl NewConfig {
             kernel = format_args!("\"{}\"", self.kernel.name()),
             verifiers = self.verifiers.map_or("\"auto\"".to_owned(), |number| number.to_string()),
             slice_interval_ms = self.slice_interval_ms,
+            crashed_leader_timer = self.crashed_leader_timer,
             slice_memory_mib = self.slice_memory_mib,
             egress_mbit = self.egress_mbit,
             debuggable = self.debuggable,

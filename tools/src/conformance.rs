@@ -294,6 +294,7 @@ impl Vector {
             delta_timeout: DELTA_TIMEOUT,
             // The vectors' timeouts do not grow.
             standstill_interval: Duration::MAX,
+            crashed_leader: None,
         };
         let mut now = Time(0);
         let mut consensus = Consensus::new(config, now);

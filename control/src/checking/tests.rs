@@ -77,6 +77,7 @@ impl Node {
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
             standstill_interval: Duration::from_secs(10),
+            crashed_leader: None,
         };
         Self {
             checking: Checking::new(CheckingLimits { jobs_max, bar: BAR, patience: PATIENCE }, stakes),

@@ -8,6 +8,7 @@ use super::restated::{DELTA_BLOCK_MS, DELTA_TIMEOUT_MS, Judged, OWN, Restated, S
 use super::*;
 use crate::bls::{HashedPayload, Signature};
 use crate::certificate::{Signers, Statement};
+use crate::timers::Patience;
 
 /// Streams that run by default.
 const STREAMS: u64 = 2_500;
@@ -78,9 +79,13 @@ impl Stream {
             let vote = Vote { payload, signer: ValidatorIndex(OWN), signature: signature.to_bytes() };
             (vote, checked(payload, &[OWN], signature))
         };
-        let (delta_block, delta_timeout) =
-            (Duration::from_millis(DELTA_BLOCK_MS), Duration::from_millis(DELTA_TIMEOUT_MS));
-        let votor = Votor::new(delta_block, delta_timeout, Duration::MAX, Time(0));
+        let patience = Patience {
+            delta_block: Duration::from_millis(DELTA_BLOCK_MS),
+            delta_timeout: Duration::from_millis(DELTA_TIMEOUT_MS),
+            standstill_interval: Duration::MAX,
+            first_shred: None,
+        };
+        let votor = Votor::new(patience, Time(0));
         let pool = Pool::new(ValidatorIndex(OWN), Arc::clone(&stakes));
         let node = Consensus::with_signer(Box::new(sign), pool, stakes, votor);
         Self { random, now_ms: 0, node, restated: Restated::new(restated), signature, waiting: Vec::new() }

@@ -40,18 +40,22 @@ impl Node {
 
     fn with_stakes(stakes: Stakes) -> Self {
         let stakes = Arc::new(stakes);
-        let config = ConsensusConfig {
+        let now = Time(0);
+        let any_signature = key(0).sign(&HashedPayload::new(b"any")).to_bytes();
+        Self { consensus: Consensus::new(Self::config(&stakes), now), stakes, now, any_signature }
+    }
+
+    fn config(stakes: &Arc<Stakes>) -> ConsensusConfig {
+        ConsensusConfig {
             own: ValidatorIndex(0),
             secret_key: key(0),
-            stakes: Arc::clone(&stakes),
+            stakes: Arc::clone(stakes),
             cluster: CLUSTER,
             delta_block: Duration::from_millis(400),
             delta_timeout: Duration::from_millis(1_200),
             standstill_interval: Duration::from_secs(10),
-        };
-        let now = Time(0);
-        let any_signature = key(0).sign(&HashedPayload::new(b"any")).to_bytes();
-        Self { consensus: Consensus::new(config, now), stakes, now, any_signature }
+            crashed_leader: None,
+        }
     }
 
     fn equal(validators: usize) -> Self {
@@ -231,6 +235,59 @@ fn defect_6_a_finalization_inside_a_window_runs_the_timers_of_its_rest() {
     late.certificate(Statement::Fast(block(9, 9))).cast();
     late.advance_to(milliseconds(1_600));
     assert_eq!(late.cast(), [Skip(Slot(10)), Skip(Slot(11))], "closed slots are not voted in");
+}
+
+/// With the crashed-leader timer, 10 ms for the first shred.
+fn impatient() -> Node {
+    let mut node = Node::equal(10);
+    let config = Node::config(&node.stakes);
+    node.consensus =
+        Consensus::new(ConsensusConfig { crashed_leader: Some(Duration::from_millis(10)), ..config }, Time(0));
+    node
+}
+
+#[test]
+fn defect_9_a_leader_without_a_shred_loses_its_window_after_an_allowance_for_the_first_slice() {
+    let mut node = impatient();
+    assert_eq!(node.consensus.next_timeout(), Some(milliseconds(1_210)));
+    assert_eq!(node.advance_to(milliseconds(1_209)).cast(), []);
+    assert_eq!(node.advance_to(milliseconds(1_210)).cast(), [1, 2, 3].map(|slot| Skip(Slot(slot))));
+    for slot in 1..=3 {
+        node.certificate(Statement::Skip(Slot(slot)));
+    }
+    assert_eq!(node.advance_to(milliseconds(2_419)).cast(), []);
+    assert_eq!(
+        node.advance_to(milliseconds(2_420)).cast(),
+        [4, 5, 6, 7].map(|slot| Skip(Slot(slot))),
+        "in each window"
+    );
+}
+
+#[test]
+fn a_leader_that_was_heard_of_keeps_its_time() {
+    let mut node = impatient();
+    node.consensus.leader_seen(Slot(2));
+    assert_eq!(node.advance_to(milliseconds(1_000)).cast(), []);
+    node.consensus.leader_seen(Slot(1));
+    assert_eq!(node.advance_to(milliseconds(1_599)).cast(), []);
+    assert_eq!(node.advance_to(milliseconds(1_600)).cast(), [1, 2, 3].map(|slot| Skip(Slot(slot))));
+}
+
+#[test]
+fn a_leader_heard_of_before_its_window_was_ready_keeps_its_time() {
+    let mut node = impatient();
+    node.consensus.leader_seen(Slot(4));
+    node.advance_to(milliseconds(100)).certificate(Statement::Fast(block(3, 3))).cast();
+    assert_eq!(node.advance_to(milliseconds(1_699)).cast(), []);
+    assert_eq!(node.advance_to(milliseconds(1_700)).cast().len(), 4);
+}
+
+#[test]
+fn a_window_that_was_voted_in_is_not_skipped_by_the_crashed_leader_timer() {
+    let mut node = impatient();
+    node.hold(block(1, 1), BlockId::GENESIS);
+    assert_eq!(node.cast(), [Notar(block(1, 1))]);
+    assert_eq!(node.advance_to(milliseconds(1_210)).cast(), []);
 }
 
 #[test]

@@ -70,6 +70,24 @@ fn a_partition_that_heals_is_overcome_thanks_to_the_standstill_rule() {
     }
 }
 
+#[test]
+fn the_crashed_leader_timer_skips_a_crashed_leaders_window_sooner_and_no_other() {
+    let with = |config: &mut ControlConfig| config.crashed_leader_timer = true;
+    let [without, with] = [(|_| {}) as fn(&mut ControlConfig), with].map(|configure| {
+        let mut world = World::new(Setup { configure, ..Setup::default() });
+        world.kill(1);
+        assert!(world.run_until_decided(19, World::at_ms(30_000)));
+        let skipped: Vec<u64> = (1..20).filter(|&slot| world.oracle.how(0, slot, slot) == [How::Skipped]).collect();
+        assert_eq!(skipped, [4, 5, 6, 7], "the window of node 1");
+        let at = |wanted: fn(&Event) -> bool| {
+            world.oracle.events.iter().find(|(node, _, event)| *node == 0 && wanted(event)).expect("it happened").1
+        };
+        let begin = at(|event| matches!(event, Event::ParentReady { slot: Slot(4), .. }));
+        at(|event| matches!(event, Event::ParentReady { slot: Slot(8), .. })).since(begin)
+    });
+    assert_eq!(without - with, Duration::from_millis(390), "delta_block without a slice's share of it");
+}
+
 /// Blocks take longer to arrive than everybody waits for them.
 #[test]
 fn defect_9_timeouts_grow_until_blocks_arrive_in_time() {

@@ -165,16 +165,21 @@ fn misrouted_shreds_are_decoded_and_relayed_by_their_own_shard(engine: EngineKin
         fixture.send_joined(joined);
         thread::sleep(Duration::from_millis(5));
     }
-    let mut decoded = Vec::new();
+    let (mut decoded, mut seen_by) = (Vec::new(), Vec::new());
     wait_until("the decoding of all slices", || {
         for (shard, link) in fixture.links.iter().enumerate() {
             while let Some(event) = link.pop_slice() {
-                let FromShard::Slice { slice, .. } = event else { panic!("{event:?}") };
-                decoded.push((slice.id.index.get(), shard));
+                match event {
+                    FromShard::Slice { slice, .. } => decoded.push((slice.id.index.get(), shard)),
+                    FromShard::LeaderSeen(slot) if slot == slice_id(0).slot => seen_by.push(shard),
+                    event => panic!("{event:?}"),
+                }
             }
         }
         decoded.len() == 3
     });
+    seen_by.sort_unstable();
+    assert_eq!(seen_by, Vec::from_iter(0..SHARDS), "each shard says once that the window's leader is alive");
     for (index, shard) in decoded {
         assert_eq!(shard, usize::from(slice_id(index).lane()) % SHARDS);
     }

@@ -63,6 +63,7 @@ impl Node {
             while let Some(event) = link.pop_slice() {
                 match event {
                     FromShard::Slice { slice, .. } => self.slices.push(slice),
+                    FromShard::LeaderSeen(_) => {}
                     report => self.reports.push(report),
                 }
             }

@@ -138,19 +138,22 @@ impl Scene {
 pub(crate) struct Receiver {
     pub(crate) receiver: OfflineReceiver,
     pub(crate) slices: Vec<Slice>,
+    pub(crate) leaders_seen: Vec<Slot>,
     pub(crate) reports: Vec<FromShard>,
 }
 
 impl Receiver {
     pub(crate) fn new(scene: &Scene) -> Self {
         let horizon = Arc::new(Horizon::new(CLOSED_THROUGH, SHREDS_THROUGH));
-        Self { receiver: OfflineReceiver::new(&scene.config, horizon).unwrap(), slices: vec![], reports: vec![] }
+        let receiver = OfflineReceiver::new(&scene.config, horizon).unwrap();
+        Self { receiver, slices: vec![], leaders_seen: vec![], reports: vec![] }
     }
 
     pub(crate) fn receive(&mut self, datagram: &[u8]) {
-        let Self { receiver, slices, reports } = self;
+        let Self { receiver, slices, leaders_seen, reports } = self;
         let mut sort = |event| match event {
             FromShard::Slice { slice, .. } => slices.push(slice),
+            FromShard::LeaderSeen(slot) => leaders_seen.push(slot),
             report => reports.push(report),
         };
         receiver.receive(datagram, datagram.len().max(1), &mut sort);

@@ -53,6 +53,15 @@ pub struct Verified {
     index: ShredIndex,
     entry: u32,
     generation: u32,
+    is_first: bool,
+}
+
+impl Verified {
+    /// Whether no shred of its slice was held.
+    #[must_use]
+    pub const fn is_first(&self) -> bool {
+        self.is_first
+    }
 }
 
 /// Collects the shreds of the slices of one shard. All memory is allocated at construction.
@@ -174,7 +183,8 @@ impl Assembler {
         if shred.slice().slot <= self.closed_through {
             return Err(Reject::Late);
         }
-        let position = match self.pool.find(shred.slice()) {
+        let held = self.pool.find(shred.slice());
+        let position = match held {
             Some(position) => position,
             None => self.introduce(shred, leaf, sender, leader)?,
         };
@@ -190,7 +200,13 @@ impl Assembler {
             })?;
         }
         entry.verify(shred, leaf, &self.parameters)?;
-        Ok(Verified { slice: shred.slice(), index: shred.index(), entry: position, generation: entry.generation })
+        Ok(Verified {
+            slice: shred.slice(),
+            index: shred.index(),
+            entry: position,
+            generation: entry.generation,
+            is_first: held.is_none(),
+        })
     }
 
     /// The first shred of a slice: what it says was signed becomes what the slice is, if the leader did sign it.
