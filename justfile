@@ -46,6 +46,10 @@ sim *FLAGS:
 sim-long *FLAGS:
     cargo run --release -p alpenglow-tools -- sim --scenario all --seeds 1..10001 {{FLAGS}}
 
+# Breaks the rules one at a time in a copy of the sources; each mutant must be noticed. Words select mutants by name.
+mutants *WORDS:
+    python3 .ci/mutants {{WORDS}}
+
 # What the computations cost on this machine.
 bench *FLAGS:
     cargo run --release -p alpenglow-bench -- floors {{FLAGS}}

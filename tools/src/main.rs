@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use alpenglow_tools::conformance;
 use alpenglow_tools::simulator::attack::campaign::Campaign;
@@ -54,13 +55,19 @@ struct Attacks {
     /// Runs, each of which follows from its seed: `A..B`, without B
     #[arg(long, value_parser = seeds, default_value = "1..21")]
     seeds: Range<u64>,
-    /// Validators in each run: 6 to 100, all with the same stake, unless told otherwise 12; with --topology 4 to 2000, with
+    /// Validators in each run: 6 to 100, unless told otherwise 12; with --topology 4 to 2000, with
     /// its stakes, unless told otherwise 1500
     #[arg(long, value_parser = clap::value_parser!(u16).range(4..=2_000))]
     validators: Option<u16>,
     /// Leave out all faults but those at these positions of a seed's list, separated by commas
     #[arg(long, value_parser = positions)]
     keep: Option<Positions>,
+    /// Show a failing run with all its faults, needed or not
+    #[arg(long)]
+    whole: bool,
+    /// Begin no run of a scenario after so many seconds
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Write the first seed's messages, votes and decisions to this file, one a line
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -156,7 +163,9 @@ fn attack(attacks: Attacks) -> Result<bool, Box<dyn Error>> {
         if !(6..=100).contains(&validators) {
             return Err("--scenario takes 6 to 100 --validators".into());
         }
-        let campaign = Campaign { scenario, seeds: attacks.seeds.clone(), validators, kept };
+        let time_max = attacks.seconds.map(Duration::from_secs);
+        let campaign =
+            Campaign { scenario, seeds: attacks.seeds.clone(), validators, kept, time_max, shrinks: !attacks.whole };
         if let Some(file) = &attacks.trace {
             fs::write(file, campaign.trace())?;
         }

@@ -1,0 +1,84 @@
+//! What becomes final: the same everywhere, by certificates, held by many, and handed over as a chain.
+
+use std::collections::BTreeSet;
+
+use alpenglow_control::block::Block;
+use alpenglow_control::consensus::Finalization;
+use alpenglow_control::output::Decision;
+use alpenglow_rotor::merkle;
+use alpenglow_rotor::types::{BlockId, Hash, Slot};
+
+use super::Oracle;
+
+impl Oracle {
+    /// A node holds a block: what it holds is what the hash says.
+    pub(super) fn held(&mut self, node: usize, block: &Block) {
+        let roots: Vec<Hash> = block.slices.iter().map(|slice| slice.root).collect();
+        if merkle::block_hash(&roots) != block.id.hash {
+            self.violated(format!("node {node} takes another block for {}", block.id));
+        }
+        self.views[node].blocks.insert(block.id, block.parent);
+        self.holders.entry(block.id).or_default().insert(node);
+    }
+
+    pub(super) fn decided(&mut self, node: usize, slot: Slot, decision: Decision) {
+        let hash = match decision {
+            Decision::Skipped => {
+                self.happened.count("skipped_slots");
+                None
+            }
+            Decision::Finalized { block, how } => {
+                self.finalized_by(node, block, how);
+                Some(block.hash)
+            }
+        };
+        let agreed = *self.slots.entry(slot).or_insert(hash);
+        if agreed != hash {
+            self.violated(format!("node {node} decides slot {slot} as {hash:?}, another did as {agreed:?}"));
+        }
+    }
+
+    fn finalized_by(&mut self, node: usize, block: BlockId, how: Finalization) {
+        let view = &mut self.views[node];
+        view.finalized = view.finalized.max(block.slot);
+        if how == Finalization::Ancestor {
+            return;
+        }
+        view.closed = view.closed.max(block.slot);
+        if !view.is_finalized(block) {
+            self.violated(format!("node {node} finalizes {block} without its certificates"));
+        }
+        self.happened.count(if how == Finalization::Fast { "fast_finalizations" } else { "slow_finalizations" });
+        // 60% voted for it, less than 20% of those lie, and a correct node holds what it votes for.
+        let stakes = self.table.at(block.slot);
+        let held: u64 = self.holders.get(&block).into_iter().flatten().map(|&holder| stakes[holder]).sum();
+        let total: u64 = stakes.iter().sum();
+        if 5 * held < 2 * total {
+            self.violated(format!("{block} is final, and correct nodes with {held} of {total} ever held it"));
+        }
+    }
+
+    pub(super) fn handed(&mut self, node: usize, block: &Block) {
+        let tip = self.views[node].tip.replace(block.id).unwrap_or(BlockId::GENESIS);
+        if block.parent != tip || self.slots.get(&block.id.slot) != Some(&Some(block.id.hash)) {
+            self.violated(format!("node {node} hands over {} on {tip}, its parent is {}", block.id, block.parent));
+        }
+    }
+
+    pub(super) fn passed_by(&mut self, node: usize, after: BlockId, through: BlockId) {
+        self.happened.count("gaps");
+        let tip = self.views[node].tip.replace(through).unwrap_or(BlockId::GENESIS);
+        if after != tip {
+            self.violated(format!("node {node} passes blocks by from {after} on, its tip is {tip}"));
+        }
+    }
+
+    /// Final blocks that no correct node ever held: none, at the end of a run.
+    pub(in super::super) fn check_availability(&mut self) {
+        let known: BTreeSet<BlockId> = self.holders.keys().copied().collect();
+        let finals = self.slots.iter().filter_map(|(&slot, hash)| hash.map(|hash| BlockId { slot, hash }));
+        if let Some(lost) = finals.into_iter().find(|block| !known.contains(block)) {
+            self.violated(format!("{lost} is final, and no correct node ever held it"));
+        }
+    }
+}
