@@ -1,5 +1,6 @@
 //! A cluster of real processes under load whose nodes are killed at random instants, or kill themselves right before or after
-//! they write down or send something, and start again: nobody ever signs twice, all agree, and all catch up.
+//! they write down or send something, and start again, some from a disk as a power loss leaves it: nobody ever signs twice, all
+//! agree, and all catch up.
 //!
 //! `ALPENGLOW_KILLS=500 cargo test --test kill_loop` (`just kill-loop`) kills more often. A run prints its seed, which says whom
 //! it kills when; `ALPENGLOW_SEED=N` does the same once more. The instants are real ones, so what happens is not quite the same.
@@ -38,6 +39,11 @@ const POINTS: [&str; 6] =
 /// Bytes before the frames of a vote log, and of a frame before its record.
 const HEADER_BYTES: usize = 48;
 const FRAME_HEAD_BYTES: usize = 12;
+/// Where the boot id is in a reservation.
+const BOOT_ID: std::ops::Range<usize> = 93..109;
+/// After a power loss nobody else loses its power for so long: a node that did may not vote up to its reservation, and if
+/// three of five may not, the chain stops.
+const SLOTS_BETWEEN_POWER_LOSSES: u64 = 24;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -87,6 +93,9 @@ struct Cluster {
     id: ClusterId,
     sent: u64,
     kills: usize,
+    power_losses: usize,
+    /// No power is lost before this slot.
+    power_until: u64,
 }
 
 impl Drop for Cluster {
@@ -131,6 +140,8 @@ impl Cluster {
             id,
             sent: 0,
             kills: 0,
+            power_losses: 0,
+            power_until: 0,
         };
         (0..NODES).for_each(|node| cluster.start_node(node, None));
         cluster
@@ -167,6 +178,22 @@ impl Cluster {
             self.kills += 1;
             self.read_log(node);
         }
+    }
+
+    /// Makes of the disk of a node that does not run what a power loss may leave of it: a part of what was in the log when the
+    /// node started and after that, and another boot id. What was cut off was said all the same.
+    fn lose_power(&mut self, node: usize, random: &mut Random) {
+        let (log, reservation) = (self.path(node, "data/vote.log"), self.path(node, "data/reservation"));
+        let (Ok(mut bytes), Ok(mut durable)) = (fs::read(&log), fs::read(&reservation)) else { return };
+        bytes.truncate(HEADER_BYTES + random.below((bytes.len() - HEADER_BYTES) as u64 + 1) as usize);
+        fs::write(&log, bytes).unwrap();
+        durable[BOOT_ID.start] ^= 1;
+        let checked = durable.len() - 4;
+        let checksum = crc32c::crc32c(&durable[..checked]).to_le_bytes();
+        durable[checked..].copy_from_slice(&checksum);
+        fs::write(&reservation, durable).unwrap();
+        self.power_losses += 1;
+        self.power_until = self.highest() + SLOTS_BETWEEN_POWER_LOSSES;
     }
 
     /// Takes note of those that killed themselves.
@@ -276,6 +303,12 @@ impl Cluster {
             let time = random.milliseconds(200);
             self.run_for(time, |_| false);
             self.bury();
+            let dead = (0..NODES).find(|node| self.nodes[*node].child.is_none());
+            if let Some(node) = dead
+                && self.highest() >= self.power_until
+            {
+                self.lose_power(node, random);
+            }
             for node in 0..NODES {
                 let point = POINTS[random.below(POINTS.len() as u64) as usize];
                 let fail_at =
@@ -296,7 +329,7 @@ impl Cluster {
                 self.start_node(node, None);
             }
         }
-        let target = self.highest() + 16;
+        let target = self.highest() + 24;
         let went_on =
             self.run_for(PATIENCE, |cluster| cluster.nodes.iter().all(|node| node.finalized.min(node.voted) > target));
         let reached: Vec<(u64, u64)> = self.nodes.iter().map(|node| (node.finalized, node.voted)).collect();
@@ -366,8 +399,9 @@ fn nodes_killed_at_any_moment_never_sign_twice_agree_and_catch_up() {
     cluster.assert_all_go_on();
     cluster.stop();
     eprintln!(
-        "{} kills, {} transactions, {} slots up to {}, {} votes logged",
+        "{} kills, {} power losses, {} transactions, {} slots up to {}, {} votes logged",
         cluster.kills,
+        cluster.power_losses,
         cluster.sent,
         cluster.outcomes.len(),
         cluster.highest(),

@@ -105,6 +105,9 @@ pub(crate) struct ClusterArgs {
     /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; repeatable
     #[arg(long, value_name = "I")]
     flood: Vec<u16>,
+    /// No node keeps a vote log: shows what that costs. None that was killed can be started again
+    #[arg(long)]
+    no_vote_log: bool,
     /// Form of the report on standard output
     #[arg(long, value_enum, default_value_t = OutputForm::Text)]
     output: OutputForm,
@@ -184,6 +187,7 @@ impl ClusterArgs {
             drop_shreds: self.drop_shreds,
             equivocators: self.equivocate,
             floods: self.flood,
+            no_vote_log: self.no_vote_log,
             out: self.out.unwrap_or_else(|| default_folder(SystemTime::now())),
         };
         plan.check().map_err(CliError::usage)?;

@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) equivocators: Vec<u16>,
     /// Who floods the others.
     pub(crate) floods: Vec<u16>,
+    /// Nobody keeps a vote log.
+    pub(crate) no_vote_log: bool,
     /// Folder for everything.
     pub(crate) out: PathBuf,
 }
@@ -109,6 +111,9 @@ impl Plan {
         }
         if !(0u16..).take(nodes).map(ValidatorIndex).any(|node| self.starts_with_the_run(node)) {
             return Err(PlanError::NobodyBegins);
+        }
+        if self.no_vote_log && self.starts.iter().any(|start| self.is_restart(start)) {
+            return Err(PlanError::RestartWithoutVoteLog);
         }
         self.check_starts()
     }
@@ -270,6 +275,7 @@ impl Plan {
             "drop_shreds": self.drop_shreds,
             "equivocate": self.equivocators,
             "flood": self.floods,
+            "no_vote_log": self.no_vote_log,
             "out": self.out,
         })
     }
@@ -368,6 +374,11 @@ pub(crate) enum PlanError {
     /// Nobody is there at the beginning.
     #[error("--start: one node at least must run from the beginning: leave one out")]
     NobodyBegins,
+    /// A node would forget its votes.
+    #[error(
+        "--no-vote-log: a node that is started again without its vote log signs twice; leave out --start after --kill"
+    )]
+    RestartWithoutVoteLog,
     /// A start that the run does not reach, or too near to its end.
     #[error(
         "--start {node}@{slot}: a node needs {SLOTS_TO_JOIN} slots to catch up and vote, and the run has slots 1 to \
@@ -440,6 +451,7 @@ pub(crate) mod tests {
             drop_shreds: Vec::new(),
             equivocators: Vec::new(),
             floods: Vec::new(),
+            no_vote_log: false,
             out: "runs/1".into(),
         }
     }
@@ -524,6 +536,13 @@ pub(crate) mod tests {
         assert_eq!(check(&[at(0, 4)], &[at(4, 5), at(3, 4)]), Ok(()));
         let nobody = Plan { transactions_per_s: 0, starts: everybody, ..plan() };
         assert_eq!(nobody.check(), Err(PlanError::NobodyBegins));
+    }
+
+    #[test]
+    fn without_vote_logs_nobody_is_started_again() {
+        let without = |starts| Plan { no_vote_log: true, kills: vec![at(4, 3)], starts, ..plan() }.check();
+        assert_eq!(without(vec![at(3, 9)]), Ok(()));
+        assert_eq!(without(vec![at(4, 9)]), Err(PlanError::RestartWithoutVoteLog));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! take to start. If that was too short, everything is started once more with more time.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -53,7 +54,7 @@ pub(super) fn start(
     let mut lead = lead(plan.nodes);
     let (parameters, validators) = (plan.parameters(SystemTime::now()), plan.validators(&ports.addresses()));
     let mut cluster = NewCluster::create(folder.path(), &parameters, &validators)?;
-    let commands = commands(&cluster, plan.nodes)?;
+    let commands = commands(&cluster, plan)?;
     for attempt in 1.. {
         let begun = Instant::now();
         cluster.set_start_time(SystemTime::now() + lead)?;
@@ -78,15 +79,21 @@ pub(super) fn start(
     unreachable!("the loop returns at the last attempt")
 }
 
-fn commands(cluster: &NewCluster, nodes: usize) -> Result<Vec<NodeCommand>, ClusterError> {
+fn commands(cluster: &NewCluster, plan: &Plan) -> Result<Vec<NodeCommand>, ClusterError> {
     let program = std::env::current_exe()
         .map_err(|source| ClusterError::Start { what: "a node: this program cannot be found", source })?;
     let command = |node| NodeCommand {
         program: program.clone(),
-        arguments: vec!["node".into(), "--events".into(), "--config".into(), cluster.config(node).into()],
+        arguments: ["node", "--events"]
+            .into_iter()
+            .chain(plan.no_vote_log.then_some("--no-vote-log"))
+            .chain(["--config"])
+            .map(OsString::from)
+            .chain([cluster.config(node).into()])
+            .collect(),
         log: cluster.node_folder(node).join("stderr.log"),
     };
-    Ok((0u16..).take(nodes).map(ValidatorIndex).map(command).collect())
+    Ok((0u16..).take(plan.nodes).map(ValidatorIndex).map(command).collect())
 }
 
 /// Time from writing the genesis file to the first slot, as a first guess.
