@@ -24,7 +24,7 @@ use crate::failpoint::FailAt;
 use crate::files::{self, Access, ReadError};
 
 pub(crate) use self::flags::ConfigFlags;
-pub(crate) use self::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy};
+pub(crate) use self::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 pub(crate) use self::text::NewConfig;
 
 /// Longest config file: the addresses of the largest validator set take a twentieth of it.
@@ -63,6 +63,8 @@ pub(crate) struct NodeConfig {
     pub(crate) slice_memory_bytes: usize,
     /// Most that is sent, in Mbit/s.
     pub(crate) egress_mbit: Option<NonZero<u32>>,
+    /// What votes are remembered through.
+    pub(crate) durability: Durability,
     /// Let debuggers, profilers and core dumps at the memory that holds the keys.
     pub(crate) debuggable: bool,
     /// Never relay.

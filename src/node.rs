@@ -212,7 +212,8 @@ impl Node {
         }
         let owner = Owner { cluster: self.genesis.cluster, identity: self.identity.verifying_key().to_bytes() };
         let host = host::host().map_err(|error| random(&error))?;
-        let opened = vote_log::open(&self.data, &owner, self.genesis.validators.len(), host)?;
+        let validators = self.genesis.validators.len();
+        let opened = vote_log::open(&self.data, &owner, validators, host, self.config.durability)?;
         let control = Control::restore(config, start, &opened.restoration)?;
         let memory = vote_log::start(&self.data, owner, opened, waker, fail_points.clone())?;
         Ok((control, Some(memory)))

@@ -18,7 +18,7 @@ use super::epochs::EpochArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, NodeAtSlot, Placement, Plan, Verdict};
-use crate::config::{EnginePolicy, KernelPolicy, PollPolicy};
+use crate::config::{Durability, EnginePolicy, KernelPolicy, PollPolicy};
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 use crate::stakes::StakeDistribution;
@@ -76,6 +76,9 @@ pub(crate) struct ClusterArgs {
     /// Most that each node sends, in Mbit/s, up to 1000000; 0 for no limit
     #[arg(long, value_name = "MBIT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     egress_mbit: u32,
+    /// What the nodes remember their votes through without a pause
+    #[arg(long, value_enum, default_value_t)]
+    durability: Durability,
     /// Skip a window early whose leader has not sent a shred in time: try it with --kill
     #[arg(long)]
     crashed_leader_timer: bool,
@@ -180,6 +183,7 @@ impl ClusterArgs {
             engine: self.engine,
             kernel: self.kernel.kernel().map(|_| self.kernel).map_err(CliError::usage)?,
             egress_mbit: self.egress_mbit,
+            durability: self.durability,
             crashed_leader_timer: self.crashed_leader_timer,
             kills: self.kill,
             starts: self.start,

@@ -11,7 +11,7 @@ use alpenglow_rotor::types::{Slot, Stake, ValidatorIndex};
 
 use super::placement::Placement;
 use super::table::thousands;
-use crate::config::{EnginePolicy, KernelPolicy, NewConfig};
+use crate::config::{Durability, EnginePolicy, KernelPolicy, NewConfig};
 use crate::encoding::hex;
 use crate::epoch_stakes::EpochParameters;
 use crate::genesis::{ClusterParameters, ScheduleName};
@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) kernel: KernelPolicy,
     /// Most that each node sends, in Mbit/s; 0 for no limit.
     pub(crate) egress_mbit: u32,
+    /// What nodes remember their votes through.
+    pub(crate) durability: Durability,
     /// Whether nodes skip windows whose leaders show no sign of life.
     pub(crate) crashed_leader_timer: bool,
     /// Whom to kill when.
@@ -222,6 +224,7 @@ impl Plan {
             config.engine = self.engine;
             config.kernel = self.kernel;
             config.egress_mbit = self.egress_mbit;
+            config.durability = self.durability;
             config.crashed_leader_timer = self.crashed_leader_timer;
             // Keys made for one run are no secret, and who runs it may want to profile.
             config.debuggable = true;
@@ -268,6 +271,7 @@ impl Plan {
             "engine": self.engine.kind().name(),
             "kernel": self.kernel.name(),
             "egress_mbit": self.egress_mbit,
+            "durability": self.durability.name(),
             "crashed_leader_timer": self.crashed_leader_timer,
             "kill": kills,
             "start": starts,
@@ -444,6 +448,7 @@ pub(crate) mod tests {
             engine: EnginePolicy::IoUring,
             kernel: KernelPolicy::Auto,
             egress_mbit: 0,
+            durability: Durability::default(),
             crashed_leader_timer: false,
             kills: Vec::new(),
             starts: Vec::new(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
+use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 use super::{ConfigError, NodeConfig, PeerName};
 use crate::failpoint::FailAt;
 
@@ -30,7 +30,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 22] = [
+pub(super) const KEYS: [&str; 23] = [
     "identity",
     "bls_key",
     "genesis",
@@ -46,6 +46,7 @@ pub(super) const KEYS: [&str; 22] = [
     "crashed_leader_timer",
     "slice_memory_mib",
     "egress_mbit",
+    "durability",
     "debuggable",
     "testing",
     "testing.silent_relay",
@@ -85,6 +86,8 @@ pub(super) struct ConfigFile {
     pub(super) slice_memory_mib: u64,
     #[serde(default)]
     pub(super) egress_mbit: u64,
+    #[serde(default)]
+    pub(super) durability: Durability,
     #[serde(default)]
     pub(super) debuggable: bool,
     #[serde(default)]
@@ -187,6 +190,7 @@ impl ConfigFile {
             crashed_leader_timer: self.crashed_leader_timer,
             slice_memory_bytes: slice_memory_mib << 20,
             egress_mbit: NonZero::new(egress_mbit as u32),
+            durability: self.durability,
             debuggable: self.debuggable,
             silent_relay: self.testing.silent_relay,
             drop_shreds: self.testing.drop_shreds,

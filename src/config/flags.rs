@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::file::{ConfigFile, EGRESS_MBIT, FLOOD_PER_S, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
-use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
+use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 use crate::failpoint::FailAt;
 
 /// The flags of a node that override its config file.
@@ -60,6 +60,9 @@ pub(crate) struct ConfigFlags {
     /// Send no more than so many megabits a second; 0 for no limit
     #[arg(long, value_name = "MBIT", value_parser = within(EGRESS_MBIT))]
     egress_mbit: Option<u64>,
+    /// What votes are remembered through without a pause
+    #[arg(long)]
+    durability: Option<Durability>,
     /// Let debuggers, profilers and core dumps at the memory that holds the keys
     #[arg(long)]
     debuggable: bool,
@@ -110,6 +113,7 @@ impl ConfigFlags {
         set(&mut file.slice_memory_mib, &self.slice_memory_mib);
         set(&mut file.egress_mbit, &self.egress_mbit);
         file.crashed_leader_timer |= self.crashed_leader_timer;
+        set(&mut file.durability, &self.durability);
         file.debuggable |= self.debuggable;
         file.testing.silent_relay |= self.silent_relay;
         file.testing.drop_shreds |= self.drop_shreds;

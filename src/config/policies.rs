@@ -39,6 +39,27 @@ pub(crate) enum PollPolicy {
     Auto,
 }
 
+/// What a node's votes are remembered through without a pause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// The end of the process: after a power loss the node does not vote for a few slots
+    #[default]
+    Process,
+    /// A power loss: each vote waits for the disk
+    Power,
+}
+
+impl Durability {
+    /// As files and flags say it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Power => "power",
+        }
+    }
+}
+
 /// What the erasure code is computed with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -78,6 +78,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
         crashed_leader_timer: true,
         slice_memory_mib: 128,
         egress_mbit: 900,
+        durability: Durability::Power,
         debuggable: true,
         silent_relay: true,
         drop_shreds: true,
@@ -99,7 +100,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
     assert_eq!((config.bind, config.shards, config.poll), (new.bind, new.shards, new.poll));
     assert_eq!((config.cores, config.verifiers, config.silent_relay), (new.cores, new.verifiers, true));
     assert!(config.drop_shreds && config.equivocate && config.debuggable && config.crashed_leader_timer);
-    assert_eq!(config.flood_per_s, NonZero::new(5));
+    assert_eq!((config.flood_per_s, config.durability), (NonZero::new(5), Durability::Power));
     assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(25), 128 << 20));
     assert_eq!(config.egress_mbit, NonZero::new(900));
@@ -127,7 +128,7 @@ fn flags_override_the_file() {
     let written = write(default_text());
     let line = "--identity a --bls-key b --genesis c --data d --bind 127.0.0.1:7 --shards 2 --cores 3,1,2 --poll wait \
                 --engine syscalls --kernel portable --verifiers 5 --slice-interval-ms 50 --slice-memory-mib 32 \
-                --crashed-leader-timer --egress-mbit 40 --debuggable --silent-relay --drop-shreds --equivocate --flood-per-s 7";
+                --crashed-leader-timer --egress-mbit 40 --durability power --debuggable --silent-relay --drop-shreds --equivocate --flood-per-s 7";
     let config = load(&written.path, &flags(line).unwrap()).unwrap();
     let paths = [&config.identity, &config.bls_key, &config.genesis, &config.data];
     assert_eq!(paths, ["a", "b", "c", "d"].map(Path::new));
@@ -136,7 +137,7 @@ fn flags_override_the_file() {
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(50), 32 << 20));
     assert_eq!(config.egress_mbit, NonZero::new(40));
     assert!(config.silent_relay && config.drop_shreds && config.equivocate && config.debuggable);
-    assert!(config.crashed_leader_timer);
+    assert!(config.crashed_leader_timer && config.durability == Durability::Power);
     assert_eq!(config.flood_per_s, NonZero::new(7));
     assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     let unset = load(&written.path, &flags("--cores none --verifiers auto").unwrap()).unwrap();

@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use super::file::{SLICE_INTERVAL_MS_DEFAULT, SLICE_MEMORY_MIB_DEFAULT};
-use super::policies::{CorePolicy, EnginePolicy, KernelPolicy, PollPolicy};
+use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 
 /// What a new config file says.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct NewConfig {
     pub(crate) slice_memory_mib: u64,
     /// Most that is sent, in Mbit/s; 0 for no limit.
     pub(crate) egress_mbit: u32,
+    /// What votes are remembered through.
+    pub(crate) durability: Durability,
     /// Let debuggers, profilers and core dumps at the memory that holds the keys.
     pub(crate) debuggable: bool,
     /// Never relay.
@@ -60,6 +62,7 @@ impl NewConfig {
             crashed_leader_timer: false,
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
             egress_mbit: 0,
+            durability: Durability::default(),
             debuggable: false,
             silent_relay: false,
             drop_shreds: false,
@@ -106,6 +109,7 @@ impl NewConfig {
             crashed_leader_timer = self.crashed_leader_timer,
             slice_memory_mib = self.slice_memory_mib,
             egress_mbit = self.egress_mbit,
+            durability = format_args!("\"{}\"", self.durability.name()),
             debuggable = self.debuggable,
             silent_relay = self.silent_relay,
             drop_shreds = self.drop_shreds,

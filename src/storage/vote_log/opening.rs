@@ -6,6 +6,7 @@ use std::path::Path;
 use alpenglow_control::vote_record::{Bar, Doubt, Durable, Found, FoundLog, Host, Restoration, UNKNOWN_SLOTS};
 
 use super::{Owner, VoteLogError, file, reservation};
+use crate::config::Durability;
 use crate::storage::data_folder::DataFolder;
 use crate::storage::frames::FrameFile;
 
@@ -16,6 +17,8 @@ pub(crate) struct Opened {
     pub(crate) restoration: Restoration,
     /// The log, which says no more than that.
     pub(super) log: FrameFile,
+    /// What the log is to outlive.
+    pub(super) durability: Durability,
 }
 
 /// Says of a node that it has never voted and may: for keys that were just made.
@@ -36,12 +39,17 @@ pub(crate) fn initialize(data: &Path, owner: &Owner) -> Result<(), VoteLogError>
 }
 
 /// Reads what is there, and writes what follows from it: first the durable part, then a log that says the same as the old
-/// one in fewer words. A crash in between leaves what leads to the same. `synced`: whether the log is synced at each append
-/// from now on.
+/// one in fewer words. A crash in between leaves what leads to the same.
 ///
 /// # Errors
 /// [`VoteLogError`] says what to do.
-pub(crate) fn open(folder: &DataFolder, owner: &Owner, validators: usize, host: Host) -> Result<Opened, VoteLogError> {
+pub(crate) fn open(
+    folder: &DataFolder,
+    owner: &Owner,
+    validators: usize,
+    host: Host,
+    durability: Durability,
+) -> Result<Opened, VoteLogError> {
     let data = folder.path();
     let (log_path, reservation_path) = (file::path(data), reservation::path(data));
     let refuse = |path: &Path| {
@@ -55,13 +63,13 @@ pub(crate) fn open(folder: &DataFolder, owner: &Owner, validators: usize, host: 
         fs::copy(&log_path, &aside).map_err(refuse(&aside))?;
         tracing::error!(copy = %aside.display(), "the vote log is corrupt; a copy is kept");
     }
-    let restoration = Restoration::of(Found { durable, log }, host, false);
+    let restoration = Restoration::of(Found { durable, log }, host, durability == Durability::Power);
     say(&restoration);
     reservation::write(&reservation_path, &restoration.durable(), owner).map_err(refuse(&reservation_path))?;
     let entries: Vec<Vec<u8>> = restoration.entries().map(|entry| entry.encode()).collect();
     let log = file::create(data, owner, entries.iter().map(Vec::as_slice)).map_err(refuse(&log_path))?;
     file::put_in_place(data).and_then(|()| super::sync_folder_of(&log_path)).map_err(refuse(&log_path))?;
-    Ok(Opened { restoration, log })
+    Ok(Opened { restoration, log, durability })
 }
 
 fn say(restoration: &Restoration) {

@@ -13,6 +13,7 @@ use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 use super::keeper::{Answer, Keeper, Order, Work};
 use super::opening::Opened;
 use super::{Owner, VoteLogError};
+use crate::config::Durability;
 use crate::failpoint::{FailPoints, Point};
 use crate::storage::data_folder::DataFolder;
 use crate::storage::frames::FrameFile;
@@ -39,6 +40,7 @@ pub(crate) struct Recorder {
     reserve: Option<Slot>,
     orders: Sender<Order>,
     answers: Receiver<Answer>,
+    durability: Durability,
     fail_points: FailPoints,
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn start(
     waker: &Arc<ControlWaker>,
     fail_points: FailPoints,
 ) -> Result<(Keeper, Recorder), VoteLogError> {
-    let Opened { restoration, log } = opened;
+    let Opened { restoration, log, durability } = opened;
     let (orders, to_do) = channel::bounded(ORDERS);
     // As many as there can be orders unanswered: the keeper never waits for control.
     let (to_answer, answers) = channel::unbounded();
@@ -85,6 +87,7 @@ pub(crate) fn start(
         reserve: None,
         orders,
         answers,
+        durability,
         fail_points,
     };
     Ok((keeper, recorder))
@@ -159,14 +162,14 @@ impl Recorder {
     fn append(&mut self, entry: &Entry) -> io::Result<()> {
         let bytes = entry.encode();
         self.fail_points.pass(Point::BeforeLog);
-        self.log.append(&bytes)?;
+        append_to(&mut self.log, &bytes, self.durability)?;
         match &mut self.replacement {
             Replacement::None | Replacement::GivenUp => {}
             Replacement::Written(since) if since.iter().map(Vec::len).sum::<usize>() > SINCE_BYTES => {
                 self.replacement = Replacement::GivenUp;
             }
             Replacement::Written(since) => since.push(bytes),
-            Replacement::Switched(shorter) => shorter.append(&bytes)?,
+            Replacement::Switched(shorter) => append_to(shorter, &bytes, self.durability)?,
         }
         self.fail_points.pass(Point::AfterLog);
         Ok(())
@@ -189,7 +192,8 @@ impl Recorder {
             self.replace_at = 2 * self.log.end();
             return;
         };
-        let shared = since.iter().try_for_each(|entry| shorter.append(entry)).and_then(|()| shorter.share());
+        let appended = since.iter().try_for_each(|entry| append_to(&mut shorter, entry, self.durability));
+        let shared = appended.and_then(|()| shorter.share());
         // An entry that is only missed so far goes into both, later.
         match shared.map(|file| self.orders.try_send(Order::Switch(file))) {
             Ok(Ok(())) => self.replacement = Replacement::Switched(shorter),
@@ -214,5 +218,12 @@ impl Recorder {
         {
             self.reserve = Some(slot);
         }
+    }
+}
+
+fn append_to(log: &mut FrameFile, entry: &[u8], durability: Durability) -> io::Result<()> {
+    match durability {
+        Durability::Process => log.append(entry),
+        Durability::Power => log.append_synced(entry),
     }
 }

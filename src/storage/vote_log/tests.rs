@@ -11,6 +11,7 @@ use alpenglow_rotor::types::{BlockId, Hash, Slot, Time, ValidatorIndex};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::Durability;
 use crate::failpoint::FailPoints;
 use crate::storage::data_folder::DataFolder;
 use crate::storage::frames::{FRAME_HEAD_BYTES, FrameFile, HEADER_BYTES};
@@ -59,7 +60,7 @@ impl Disk {
 
     fn open_as(&self, owner: Owner, host: Host) -> Result<Restoration, VoteLogError> {
         let folder = DataFolder::take(self.data()).unwrap();
-        open(&folder, &owner, VALIDATORS, host).map(|opened| opened.restoration)
+        open(&folder, &owner, VALIDATORS, host, Durability::Process).map(|opened| opened.restoration)
     }
 
     fn open(&self, host: Host) -> Restoration {
@@ -91,8 +92,12 @@ struct Running {
 
 impl Running {
     fn start(disk: &Disk, host: Host) -> Self {
+        Self::with(disk, host, Durability::Process)
+    }
+
+    fn with(disk: &Disk, host: Host, durability: Durability) -> Self {
         let folder = DataFolder::take(disk.data()).unwrap();
-        let opened = open(&folder, &OWNER, VALIDATORS, host).unwrap();
+        let opened = open(&folder, &OWNER, VALIDATORS, host, durability).unwrap();
         let (waker, _) = ControlWaker::pair().unwrap();
         let (keeper, recorder) = start(&folder, OWNER, opened, &waker, FailPoints::default()).unwrap();
         Self { _folder: folder, keeper, recorder, durable: Slot::GENESIS }
@@ -352,5 +357,19 @@ fn whatever_a_power_loss_leaves_of_the_log_no_slot_that_was_voted_in_is_voted_in
             through >= Slot(last) && through < Slot(last + 2 * RESERVED_AHEAD_SLOTS),
             "seed {seed}: {restoration:?}"
         );
+    }
+}
+
+#[test]
+fn a_log_that_waits_for_the_disk_is_trusted_after_a_power_loss_and_only_then() {
+    for (durability, doubt) in [(Durability::Power, None), (Durability::Process, Some(Doubt::PowerLoss))] {
+        let disk = Disk::new();
+        let mut running = Running::with(&disk, HERE, durability);
+        running.reserve(8);
+        (1..=5).for_each(|slot| running.record(notar(slot)));
+        running.crash();
+        let restoration = disk.open(REBOOTED);
+        assert_eq!(restoration.doubt(), doubt, "{durability:?}");
+        assert_eq!(restoration.entries().count(), if doubt.is_none() { 5 } else { 0 });
     }
 }
