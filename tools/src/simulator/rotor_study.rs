@@ -66,6 +66,8 @@ pub struct Work {
     pub relay_share: f64,
     /// Its standard deviation from slice to slice.
     pub relay_share_deviation: f64,
+    /// What one of them sends on average, in times the rate of the blocks; frames of shreds not counted.
+    pub egress_per_member: f64,
 }
 
 /// What came of a study.
@@ -207,6 +209,9 @@ fn work_by_group(sampling: &'static str, validators: &ValidatorSet, seats: &[Sea
             stake_share: stake as f64 / validators.total_stake().0 as f64,
             relay_share: expected / total as f64,
             relay_share_deviation: variance.sqrt() / total as f64,
+            // Gamma shreds carry twice the data, and each goes to all but its relay and the leader.
+            egress_per_member: 2.0 * expected / total as f64 * by_stake.len().saturating_sub(2) as f64
+                / members.len() as f64,
         };
         start = end;
         work
@@ -228,7 +233,7 @@ impl Report {
                 format!("{:.2e}", failure.worst),
             ]);
         }
-        let mut work = table(["relays drawn by", "ranks", "stake", "relaying", "deviation"]);
+        let mut work = table(["relays drawn by", "ranks", "stake", "relaying", "deviation", "each sends"]);
         for group in &self.work {
             work.add_row([
                 group.sampling.to_owned(),
@@ -236,11 +241,12 @@ impl Report {
                 format!("{:.1}%", 100.0 * group.stake_share),
                 format!("{:.1}%", 100.0 * group.relay_share),
                 format!("{:.1}%", 100.0 * group.relay_share_deviation),
+                format!("{:.1} x", group.egress_per_member),
             ]);
         }
         format!(
             "{} validators, {} crashed sets, seed {}; gamma is half of Gamma\n{failures}\n\
-             What a slice's relaying costs whom, Gamma {WORK_TOTAL_SHREDS}\n{work}",
+             What a slice's relaying costs whom, Gamma {WORK_TOTAL_SHREDS}; each sends so many times the blocks' rate\n{work}",
             self.validators, self.crashed_sets, self.seed
         )
     }
@@ -309,5 +315,11 @@ mod tests {
         let by_partition: Vec<_> = report.work.iter().filter(|work| work.sampling == "PS-P").collect();
         assert_eq!(by_partition.len(), GROUP_ENDS.len());
         assert!(by_partition.iter().all(|work| (work.relay_share - work.stake_share).abs() < 1e-9));
+        for sampling in samplings::all() {
+            let groups = report.work.iter().filter(|work| work.sampling == sampling.name());
+            let sent = |work: &Work| work.egress_per_member * (work.ranks.1 - work.ranks.0 + 1) as f64;
+            let all_send: f64 = groups.map(sent).sum();
+            assert!((all_send / (2.0 * (mainnet::VALIDATORS - 2) as f64) - 1.0).abs() < 1e-9, "{}", sampling.name());
+        }
     }
 }
