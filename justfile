@@ -38,6 +38,10 @@ conformance *FILES="tests/fixtures/scripted.jsonl":
 sim-rotor *FLAGS:
     cargo run --release -p alpenglow-tools -- sim rotor {{FLAGS}}
 
+# How long finality takes with 1,500 validators around the world; some minutes.
+sim-mainnet *FLAGS:
+    cargo run --release -p alpenglow-tools -- sim --topology mainnet {{FLAGS}}
+
 # Whole nodes under attack in virtual time: all scenarios, some seeds.
 sim *FLAGS:
     cargo run --release -p alpenglow-tools -- sim --scenario all {{FLAGS}}

@@ -24,7 +24,7 @@ pub(crate) struct Scale {
     /// Delays are great-circle distances times what routes add, within a place 0.3 ms; a slice is there with the 32nd of
     /// its 64 shreds, each by way of the relay drawn for it; nothing is lost, and by default sending and computing take no
     /// time, as in the white paper's simulation
-    #[arg(long, value_enum, conflicts_with_all = ["scenario", "seeds", "keep", "trace"])]
+    #[arg(long, value_enum, conflicts_with_all = ["scenario", "seeds", "keep", "whole", "seconds", "trace"])]
     pub(crate) topology: Option<Topology>,
     /// Slots measured [default: 25]
     #[arg(long, requires = "topology", value_parser = clap::value_parser!(u64).range(1..=100_000))]
