@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use alpenglow_control::vote_record::{Entry, FoundLog};
 
+use super::disk::{Disk, FileSystem};
 use super::{Owner, VoteLogError};
 use crate::storage::frames::{End, Format, FrameFile, HeaderError, Tail};
 
@@ -78,11 +79,19 @@ pub(super) fn create<'e>(
     FrameFile::create(FORMAT, &unfinished_path(data), owner.cluster, records)
 }
 
-/// Lets the unfinished log take the place of the other one. The change outlives the process; [`super::sync_folder_of`]
-/// makes it outlive the machine's power.
+/// Lets the unfinished log take the place of the other one. The change outlives the process; [`sync_name`] makes it outlive
+/// the machine's power.
 ///
 /// # Errors
 /// When the file system refuses.
 pub(super) fn put_in_place(data: &Path) -> io::Result<()> {
     fs::rename(unfinished_path(data), path(data))
+}
+
+/// Returns when the log's name is on disk.
+///
+/// # Errors
+/// When the file system refuses.
+pub(super) fn sync_name(data: &Path) -> io::Result<()> {
+    FileSystem.sync_folder_of(&path(data))
 }

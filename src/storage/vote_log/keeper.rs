@@ -113,7 +113,7 @@ impl Work {
                 );
                 if switched.is_ok() {
                     self.log = log;
-                    if let Err(error) = super::sync_folder_of(&file::path(&self.data)) {
+                    if let Err(error) = file::sync_name(&self.data) {
                         tracing::warn!(%error, "cannot sync the data folder");
                     }
                 }

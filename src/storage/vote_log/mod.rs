@@ -8,6 +8,7 @@
 //! that, and writes the shorter log that takes the place of one that has grown. A thread serves both engines alike, and a
 //! disk that hangs holds up nothing but it: on control's executor its fsync would share a ring with what control waits for.
 
+mod disk;
 mod file;
 mod keeper;
 mod opening;
@@ -16,7 +17,6 @@ mod reservation;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -92,9 +92,4 @@ impl Owner {
         }
         Ok(())
     }
-}
-
-/// Makes names durable: of files that were made or renamed beside `path`.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

@@ -68,7 +68,7 @@ pub(crate) fn open(
     reservation::write(&reservation_path, &restoration.durable(), owner).map_err(refuse(&reservation_path))?;
     let entries: Vec<Vec<u8>> = restoration.entries().map(|entry| entry.encode()).collect();
     let log = file::create(data, owner, entries.iter().map(Vec::as_slice)).map_err(refuse(&log_path))?;
-    file::put_in_place(data).and_then(|()| super::sync_folder_of(&log_path)).map_err(refuse(&log_path))?;
+    file::put_in_place(data).and_then(|()| file::sync_name(data)).map_err(refuse(&log_path))?;
     Ok(Opened { restoration, log, durability })
 }
 

@@ -5,13 +5,14 @@
 //! kind of bar u8 | bar u64 | clean u8 | synced u8 | CRC-32C of all that u32
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use alpenglow_control::vote_record::{Bar, Durable, Host};
 use alpenglow_rotor::types::{ClusterId, Slot};
 
+use super::disk::{self, FileSystem};
 use super::{Owner, VoteLogError};
 
 const MAGIC: [u8; 8] = *b"agreserv";
@@ -102,12 +103,7 @@ fn encode(durable: &Durable, owner: &Owner) -> Vec<u8> {
 /// # Errors
 /// When the file system refuses.
 pub(super) fn write(path: &Path, durable: &Durable, owner: &Owner) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(&encode(durable, owner))?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    super::sync_folder_of(path)
+    disk::replace(&mut FileSystem, path, &encode(durable, owner))
 }
 
 #[cfg(test)]
