@@ -1,6 +1,6 @@
 //! The record at a node's start.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use alpenglow_control::vote_record::{Bar, Doubt, Durable, Found, FoundLog, Host, Restoration, UNKNOWN_SLOTS};
@@ -62,6 +62,10 @@ pub(crate) fn open(
         let aside = log_path.with_extension("log.corrupt");
         fs::copy(&log_path, &aside).map_err(refuse(&aside))?;
         tracing::error!(copy = %aside.display(), "the vote log is corrupt; a copy is kept");
+    }
+    if !matches!(log, FoundLog::Missing) {
+        // If the log is to outlive the power from now on, the durable part says so before the log is replaced.
+        File::open(&log_path).and_then(|file| file.sync_all()).map_err(refuse(&log_path))?;
     }
     let restoration = Restoration::of(Found { durable, log }, host, durability == Durability::Power);
     say(&restoration);
