@@ -1,12 +1,12 @@
-//! What must hold however many validators there are, by stake: agreement, votes, certificates. Nothing here comes from the
-//! code that decides.
+//! What must hold however many validators there are, by stake: agreement, votes, certificates, the chain that is handed
+//! over. Nothing here comes from the code that decides.
 
 use std::collections::BTreeMap;
 
 use alpenglow_control::certificate::{Certificate, Statement};
 use alpenglow_control::output::Decision;
 use alpenglow_control::vote::VotePayload;
-use alpenglow_rotor::types::{Hash, Slot, Stake, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, Hash, Slot, Stake, ValidatorIndex};
 
 /// Slots behind the latest one for which votes are remembered: far more than are undecided anywhere.
 const SLOTS_REMEMBERED: u64 = 64;
@@ -16,13 +16,16 @@ pub(super) struct Oracle {
     /// By slot and payload, who voted so.
     cast: BTreeMap<Slot, BTreeMap<VotePayload, Vec<bool>>>,
     decided: BTreeMap<Slot, Option<Hash>>,
+    /// By validator, the last block that its application got.
+    tips: Vec<BlockId>,
     /// The first rule that was broken.
     pub(super) violation: Option<String>,
 }
 
 impl Oracle {
-    pub(super) const fn new(stakes: Vec<Stake>) -> Self {
-        Self { stakes, cast: BTreeMap::new(), decided: BTreeMap::new(), violation: None }
+    pub(super) fn new(stakes: Vec<Stake>) -> Self {
+        let tips = vec![BlockId::GENESIS; stakes.len()];
+        Self { stakes, cast: BTreeMap::new(), decided: BTreeMap::new(), tips, violation: None }
     }
 
     fn violated(&mut self, what: String) {
@@ -103,6 +106,19 @@ impl Oracle {
             self.violated(format!("validator {} decides {slot} as {hash:?}, another as {agreed:?}", validator.0));
         }
     }
+
+    /// A validator hands a final block over: the child of the one before, and the one that was decided.
+    pub(super) fn handed_over(&mut self, validator: ValidatorIndex, block: BlockId, parent: BlockId) {
+        let tip = std::mem::replace(&mut self.tips[validator.get()], block);
+        if parent != tip || self.decided.get(&block.slot) != Some(&Some(block.hash)) {
+            self.violated(format!("validator {} hands over {block}, child of {parent}, on {tip}", validator.0));
+        }
+    }
+
+    /// A validator gave up the blocks up to this one.
+    pub(super) fn gave_up(&mut self, validator: ValidatorIndex, through: BlockId) {
+        self.tips[validator.get()] = through;
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +126,6 @@ mod tests {
     use alpenglow_control::bls::SignatureBytes;
     use alpenglow_control::certificate::Signers;
     use alpenglow_control::consensus::Finalization;
-    use alpenglow_rotor::types::BlockId;
 
     use super::*;
 
@@ -172,5 +187,22 @@ mod tests {
         assert!(oracle.violation.is_none());
         oracle.decided(ValidatorIndex(2), Slot(5), Decision::Skipped);
         assert!(oracle.violation.is_some());
+    }
+
+    #[test]
+    fn what_is_handed_over_is_one_chain_of_decided_blocks() {
+        let next = BlockId { slot: Slot(6), hash: Hash([3; 32]) };
+        let holds = |handed_over: &[(BlockId, BlockId)]| {
+            let mut oracle = oracle();
+            for block in [BLOCK, next] {
+                let decision = Decision::Finalized { block, how: Finalization::Fast };
+                oracle.decided(ValidatorIndex(0), block.slot, decision);
+            }
+            handed_over.iter().for_each(|(block, parent)| oracle.handed_over(ValidatorIndex(0), *block, *parent));
+            oracle.violation.is_none()
+        };
+        assert!(holds(&[(BLOCK, BlockId::GENESIS), (next, BLOCK)]));
+        assert!(!holds(&[(next, BLOCK)]), "its parent never was");
+        assert!(!holds(&[(OTHER, BlockId::GENESIS)]), "not the one that was decided");
     }
 }

@@ -350,6 +350,8 @@ impl<Trace: FnMut(&dyn Display)> World<Trace> {
                     Output::Repair { to, message } => self.send_repair(own, to, message),
                     Output::Horizon(horizon) => self.nodes[own.get()].horizon = horizon,
                     Output::Event(event) => self.event(own, &event),
+                    Output::Finalized(block) => self.oracle.handed_over(own, block.id, block.parent),
+                    Output::FinalizedGap { through, .. } => self.oracle.gave_up(own, through),
                     _ => {}
                 }
             }
