@@ -23,6 +23,8 @@ pub(crate) struct Decisions {
     lives: Vec<u32>,
     /// For each node, the highest slot that it voted for a block in.
     voted: Vec<Slot>,
+    /// For each node, the last slot that it can vote in, because it has no stake afterwards.
+    votes_through: Vec<Slot>,
     /// Windows in which one of these slots was skipped.
     skipped_windows: BTreeSet<u64>,
     disagreements: Vec<String>,
@@ -70,6 +72,7 @@ impl Decisions {
             joined: vec![Slot::GENESIS; nodes],
             lives: vec![1; nodes],
             voted: vec![Slot::GENESIS; nodes],
+            votes_through: vec![last; nodes],
             skipped_windows: BTreeSet::new(),
             disagreements: Vec::new(),
         }
@@ -155,13 +158,24 @@ impl Decisions {
         self.lives[node.get()] += 1;
     }
 
+    /// `node` has no stake after `slot`: no vote is wanted from it then.
+    pub(crate) fn leave_after(&mut self, node: ValidatorIndex, slot: Slot) {
+        self.votes_through[node.get()] = slot.min(self.last);
+    }
+
     /// Of `nodes`, those that were started late or again and have not voted for a block since, each with the slot of its start.
+    /// Whose stake is gone within the two windows that it takes to catch up need not.
     pub(crate) fn never_voted<'a>(
         &'a self,
         nodes: &'a [ValidatorIndex],
     ) -> impl Iterator<Item = (ValidatorIndex, Slot)> + 'a {
         let joined = nodes.iter().map(|&node| (node, self.joined[node.get()]));
-        joined.filter(|(node, slot)| *slot > Slot::GENESIS && self.voted[node.get()] <= *slot)
+        let can_vote = |node: &ValidatorIndex, joined: &Slot| {
+            self.votes_through[node.get()] >= Slot(joined.0.saturating_add(2 * WINDOW_SLOTS)).min(self.last)
+        };
+        joined.filter(move |(node, slot)| {
+            *slot > Slot::GENESIS && self.voted[node.get()] <= *slot && can_vote(node, slot)
+        })
     }
 
     fn is_wanted(&self, slot: Slot) -> bool {
@@ -346,6 +360,16 @@ mod tests {
         assert_eq!(decisions.never_voted(&both).count(), 0);
         decisions.record(ONE, &decided(2, How::Skipped));
         assert_eq!(decisions.disagreements().len(), 1, "it has to agree all the same");
+    }
+
+    #[test]
+    fn of_a_late_node_whose_stake_is_gone_no_vote_is_wanted() {
+        for (votes_through, wanted) in [(0, false), (9, false), (10, true), (16, true), (99, true)] {
+            let mut decisions = Decisions::new(2, Slot(16));
+            decisions.leave_after(ONE, Slot(votes_through));
+            decisions.join(ONE, Slot(2));
+            assert_eq!(decisions.never_voted(&[ZERO, ONE]).count() == 1, wanted, "a member through {votes_through}");
+        }
     }
 
     #[test]

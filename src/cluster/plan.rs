@@ -166,6 +166,17 @@ impl Plan {
         5 * running < 3 * total
     }
 
+    /// The last slot of the run that `node` has stake in, if there is any.
+    pub(crate) fn votes_through(&self, node: ValidatorIndex) -> Option<Slot> {
+        let later = self.epochs.later.iter().map(|(epoch, stakes)| (epoch.saturating_mul(self.epochs.slots), stakes));
+        let sets: Vec<(u64, &Vec<Stake>)> = std::iter::once((0, &self.stakes)).chain(later).collect();
+        let ends = sets[1..].iter().map(|(first, _)| first.saturating_sub(1)).chain([u64::MAX]);
+        let of_node = sets.iter().zip(ends).filter(|((first, stakes), _)| {
+            *first <= self.slots && stakes.get(node.get()).is_some_and(|stake| *stake > Stake(0))
+        });
+        of_node.map(|(_, end)| Slot(end.min(self.slots))).max()
+    }
+
     /// The stake of the nodes that run when `slot` is about to be decided, and all stake.
     fn stake_before(&self, slot: Slot) -> (u128, u128) {
         let epoch = slot.0 / self.epochs.slots;
@@ -493,6 +504,15 @@ pub(crate) mod tests {
         for text in ["", ",", "1,", "3-1", "a", "0-", "1,1", "0-3,2", "5000", "0-99999999999"] {
             assert_eq!(text.parse::<CoreList>(), Err(CoreListError), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_node_can_vote_through_the_last_epoch_that_it_is_a_member_of() {
+        let stakes = |of: [u64; 3]| of.map(Stake).to_vec();
+        let later = vec![(2, stakes([0, 1, 0])), (4, stakes([1, 1, 0])), (9, stakes([1, 1, 1]))];
+        let plan = Plan { stakes: stakes([1, 1, 1]), epochs: EpochParameters { slots: 8, later }, slots: 40, ..plan() };
+        let through = [0, 1, 2, 3].map(|node| plan.votes_through(ValidatorIndex(node)));
+        assert_eq!(through, [Some(Slot(40)), Some(Slot(40)), Some(Slot(15)), None]);
     }
 
     #[test]

@@ -82,13 +82,17 @@ impl<'a> Watch<'a> {
         started: Started,
     ) -> Result<Self, ClusterError> {
         let Started { cluster, processes, ports, first_slot, early, death } = started;
+        let mut decisions = Decisions::new(plan.nodes, Slot(plan.slots));
+        for node in (0u16..).take(plan.nodes).map(ValidatorIndex) {
+            decisions.leave_after(node, plan.votes_through(node).unwrap_or(Slot::GENESIS));
+        }
         Ok(Self {
             plan,
             display,
             cluster,
             processes,
             early: early.into(),
-            decisions: Decisions::new(plan.nodes, Slot(plan.slots)),
+            decisions,
             log: RunLog { file: BufWriter::new(folder.create_log()?), begun: Instant::now(), failed: false },
             first_slot,
             last_decision: first_slot,
