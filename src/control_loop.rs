@@ -262,8 +262,10 @@ impl ControlLoop {
                 self.parts.horizon.shreds_through.store(horizon.shreds_through.0, Ordering::Relaxed);
             }
             Output::Finalized(block) => {
+                let id = block.id;
                 if self.parts.application.try_send(Finalized { block, at: now }).is_err() {
                     self.count("application_behind");
+                    tracing::error!(block = %id, "the application is behind by a full queue and never gets this block");
                 }
             }
             Output::FinalizedGap { after, through } => {
