@@ -19,6 +19,7 @@
 //! A validator whose signature is wrong is barred for a while; the check tells whose it is, so nobody else is.
 
 mod ballots;
+mod certificates;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use alpenglow_rotor::types::{Slot, Stake, Time, ValidatorIndex};
 
 use self::ballots::{SlotBallots, companion};
+use self::certificates::WaitingCertificates;
 use crate::certificate::{Statement, UnverifiedCertificate};
 use crate::checker::{CheckJob, CheckVerdict};
 use crate::consensus::{Admission, Consensus};
@@ -34,10 +36,6 @@ use crate::input::JobId;
 use crate::stakes::Stakes;
 use crate::vote::{UnverifiedVote, VerifiedVotes, VotePayload};
 
-/// Certificates of one sender that may wait: some slots' worth, as a standstill makes peers send them.
-const CERTIFICATES_PER_SENDER_MAX: usize = 64;
-/// Certificates that may wait in all.
-const CERTIFICATES_MAX: usize = 1_024;
 /// Conflicting votes that may wait, one of each validator and slot. None of it is urgent.
 const CONFLICTS_MAX: usize = 256;
 /// Adding up so many signatures and keys takes a fifth of a pairing check. More are not left for the moment when they decide
@@ -87,7 +85,7 @@ pub(crate) struct Checking {
     /// When batches began to wait, in that order; some are gone.
     began: VecDeque<(Time, VotePayload)>,
     conflicts: BTreeMap<(Slot, ValidatorIndex), UnverifiedVote>,
-    certificates: BTreeMap<(Statement, ValidatorIndex), UnverifiedCertificate>,
+    certificates: WaitingCertificates,
     in_flight: BTreeMap<JobId, InFlight>,
     jobs: u64,
     barred: BTreeMap<ValidatorIndex, Time>,
@@ -106,7 +104,7 @@ impl Checking {
             due: BTreeSet::new(),
             began: VecDeque::new(),
             conflicts: BTreeMap::new(),
-            certificates: BTreeMap::new(),
+            certificates: WaitingCertificates::default(),
             in_flight: BTreeMap::new(),
             jobs: 0,
             barred: BTreeMap::new(),
@@ -157,12 +155,7 @@ impl Checking {
             return Err("certificate_not_wanted");
         }
         certificate.0.check_quorum(&self.stakes).map_err(|error| error.name())?;
-        let from_sender = self.certificates.keys().filter(|(_, other)| *other == sender).count();
-        if self.certificates.len() >= CERTIFICATES_MAX || from_sender >= CERTIFICATES_PER_SENDER_MAX {
-            return Err("certificate_too_many");
-        }
-        self.certificates.entry((certificate.0.statement, sender)).or_insert(certificate);
-        Ok(())
+        self.certificates.insert(certificate, sender)
     }
 
     /// Votes of a checked batch that the Pool wants checked once more, without the others of the batch.
@@ -254,7 +247,7 @@ impl Checking {
         self.urgent.retain(|(slot, _)| *slot >= open);
         self.due.retain(|(slot, _)| *slot >= open);
         self.conflicts.retain(|(slot, _), _| *slot >= open);
-        self.certificates.retain(|(statement, _), _| statement.slot() >= open);
+        self.certificates.close(open);
     }
 
     /// When the bar against `validator` ends.
@@ -273,7 +266,7 @@ impl Checking {
     /// Votes of a barred validator that wait stay where they are until their batch is handed out.
     fn bar(&mut self, now: Time, validator: ValidatorIndex) {
         self.barred.insert(validator, now.after(self.limits.bar));
-        self.certificates.retain(|(_, sender), _| *sender != validator);
+        self.certificates.forget(validator);
         self.conflicts.retain(|(_, signer), _| *signer != validator);
     }
 
@@ -393,8 +386,8 @@ impl Checking {
                 !self.in_flight.values().any(|job| *job == InFlight::Certificate(*statement))
                     && !slot.is_some_and(|slot| slot.is_expected(statement, self.stakes.at(statement.slot())))
             };
-            let &(statement, sender) = self.certificates.keys().find(|(statement, _)| idle(statement))?;
-            let certificate = self.certificates.remove(&(statement, sender))?;
+            let (certificate, sender) = self.certificates.take(idle)?;
+            let statement = certificate.0.statement;
             // What was stored since it came may imply it.
             if consensus.wants(&certificate) {
                 let hash = consensus.hash_of(statement.payload());

@@ -2,6 +2,7 @@ use alpenglow_rotor::epochs::Epochs;
 use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash};
 
+use super::certificates::CERTIFICATES_PER_SENDER_MAX;
 use super::*;
 use crate::bls::{SecretKey, Signature, SignatureBytes, SignatureSum};
 use crate::certificate::{Certificate, Signers};
