@@ -423,6 +423,8 @@ impl Control {
         for block in self.blokstor.missing() {
             self.requester.need(now, block, true, &mut self.counters);
         }
+        // One that was named before it was needed may be here.
+        self.follow(now);
         self.requester.forget_through(self.blokstor.closed_through());
         self.requester.advance(now, &mut self.counters);
         while let Some((to, request)) = self.requester.poll_request() {

@@ -187,6 +187,7 @@ fn repair_requests() -> Vec<Vec<u8>> {
         Want::LastSlice,
         Want::Roots { group: 3 },
         Want::Shreds { slice: later_slice(), first: 32, mask: 0xf0f0_0001 },
+        Want::Ancestors,
     ];
     wants.map(|want| RepairMessage::Request(RepairRequest { id: RequestId(1), block: BLOCK, want }).encode()).to_vec()
 }
@@ -206,6 +207,7 @@ fn repair_answers() -> Vec<Vec<u8>> {
         AnswerContent::LastSlice { index: later_slice(), root: BLOCK.hash, path: vec![BLOCK.hash; 3] },
         AnswerContent::Roots { group: 0, roots: vec![BLOCK.hash; 16], path: vec![BLOCK.hash; 2] },
         AnswerContent::Shred(part),
+        AnswerContent::Ancestors { blocks: vec![BLOCK; 3] },
     ];
     contents.map(|content| RepairMessage::Answer(RepairAnswer { id: RequestId(1), content }).encode()).to_vec()
 }

@@ -57,8 +57,14 @@ pub(super) struct Fetch {
     pub(super) open: usize,
     /// Requests sent.
     pub(super) requests: u32,
-    /// Whether memory was set aside for its slices.
-    pub(super) reserved: bool,
+    /// Memory set aside for its slices.
+    pub(super) reserved_bytes: usize,
+    /// Who named it as an ancestor of a final block, until it is known to be one.
+    pub(super) named_by: Option<ValidatorIndex>,
+    /// Whether its ancestors were asked for, or named by the same answer.
+    pub(super) ancestors_asked: bool,
+    /// What came of it, if it is here and not yet known to be needed.
+    pub(super) kept: Option<Outcome>,
     /// Whether [`Self::named_parent`] was told.
     parent_told: bool,
     slices: Vec<SliceState>,
@@ -76,11 +82,30 @@ impl Fetch {
             pending: [Pending { want: Want::LastSlice, attempts: 0 }].into(),
             open: 0,
             requests: 0,
-            reserved: false,
+            reserved_bytes: 0,
+            named_by: None,
+            ancestors_asked: false,
+            kept: None,
             parent_told: false,
             slices: Vec::new(),
             missing: 0,
         }
+    }
+
+    /// Of a block that is an ancestor of a final one, if `by` says the truth.
+    pub(super) fn named(id: BlockId, now: Time, by: ValidatorIndex) -> Self {
+        Self { named_by: Some(by), ancestors_asked: true, ..Self::new(id, now, now) }
+    }
+
+    /// Lets its ancestors be asked for before anything else.
+    pub(super) fn ask_for_ancestors(&mut self) {
+        self.ancestors_asked = true;
+        self.pending.push_front(Pending { want: Want::Ancestors, attempts: 0 });
+    }
+
+    /// Whether it waits for its ancestors to be asked for.
+    pub(super) fn descends(&self) -> bool {
+        self.pending.front().is_some_and(|pending| pending.want == Want::Ancestors)
     }
 
     /// How many slices it has, once that is known.

@@ -14,7 +14,10 @@
 //!    a block comes to the same verdict as whoever gets it from its leader, and needs no signature for it.
 //!
 //! The first slice of a block names its parent. If the block is final so is the parent, and it is fetched from then on: a
-//! node that is far behind fetches a chain's blocks beside each other.
+//! node that is a little behind fetches a chain's blocks beside each other. One that is far behind asks which blocks a final
+//! one descends from, and fetches them all at once. Nothing proves such a list but the blocks on it, so what comes of it is
+//! kept here until the chain from above has reached it, and a list that turns out wrong costs whoever gave it
+//! (`requester/ancestors.rs`).
 //!
 //! **Whom.** Others drawn by stake, from the seed in the configuration. There is one request under way for each missing
 //! thing, however often it is needed; without an answer in time another peer is asked, with more patience. Who is silent
@@ -44,8 +47,9 @@ pub use self::peers::AskingLimits;
 pub use self::requester::{RequestLimits, Requester};
 pub use self::responder::{BlockSource, Responder, ServingLimits};
 pub use self::wire::{
-    AnswerContent, REPAIR_BODY_BYTES_MAX, ROOTS_PER_GROUP, RepairAnswer, RepairMessage, RepairRequest, RequestId,
-    SHREDS_PER_REQUEST, ShredPart, Want, decode_answer, decode_request, encode_answer, encode_request, part_bytes,
+    ANCESTORS_PER_ANSWER, AnswerContent, REPAIR_BODY_BYTES_MAX, ROOTS_PER_GROUP, RepairAnswer, RepairMessage,
+    RepairRequest, RequestId, SHREDS_PER_REQUEST, ShredPart, Want, decode_answer, decode_request, encode_answer,
+    encode_request, part_bytes,
 };
 use crate::block::{Block, InvalidBlock};
 

@@ -203,6 +203,11 @@ impl Peers {
     /// A request was answered wrongly.
     pub(super) fn lied(&mut self, now: Time, peer: ValidatorIndex) {
         self.released(peer);
+        self.misled(now, peer);
+    }
+
+    /// What it answered some time ago turns out to be wrong.
+    pub(super) fn misled(&mut self, now: Time, peer: ValidatorIndex) {
         self.punish(now, peer, PENALTY_OF_LIE);
     }
 

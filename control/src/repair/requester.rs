@@ -1,5 +1,7 @@
 //! Blocks that are needed, and the requests that bring them.
 
+mod ancestors;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +66,8 @@ enum Answered {
     InPart,
     /// Right, and all there is.
     InFull,
+    /// These, from the parent downwards, if it is right.
+    Ancestors(Vec<BlockId>),
     /// That there is none.
     NotHeld,
     /// Something that no node that follows the protocol answers.
@@ -82,6 +86,8 @@ pub struct Requester {
     timers: BTreeSet<(Time, RequestId)>,
     next_id: u32,
     closed_through: Slot,
+    /// Nobody needs blocks up to this slot.
+    settled_through: Slot,
     /// When to look again whether anybody may be asked.
     retry_at: Option<Time>,
     /// When it was last looked what may be sent.
@@ -113,6 +119,7 @@ impl Requester {
             timers: BTreeSet::new(),
             next_id: 0,
             closed_through: Slot::GENESIS,
+            settled_through: Slot::GENESIS,
             retry_at: None,
             advanced: Time(0),
             outgoing: VecDeque::new(),
@@ -127,6 +134,11 @@ impl Requester {
         if let Some(fetch) = self.fetches.get_mut(&block) {
             if urgent {
                 fetch.starts = fetch.starts.min(now);
+            }
+            if fetch.named_by.take().is_some()
+                && let Some(outcome) = fetch.kept.take()
+            {
+                self.finish(now, block, outcome, counters);
             }
         } else if self.fetches.len() < BLOCKS_MAX {
             self.fetches.insert(block, Fetch::new(block, now, starts));
@@ -174,6 +186,7 @@ impl Requester {
 
     /// Nobody needs blocks up to this slot any more.
     pub fn forget_through(&mut self, slot: Slot) {
+        self.settled_through = self.settled_through.max(slot);
         while let Some(entry) = self.fetches.first_entry()
             && entry.key().slot <= slot
         {
@@ -183,16 +196,19 @@ impl Requester {
     }
 
     fn release(&mut self, fetch: &Fetch) {
-        if fetch.reserved {
-            self.reserved_bytes -= self.slice_bytes() * fetch.length();
-        }
+        self.reserved_bytes -= fetch.reserved_bytes;
         if fetch.open > 0 {
-            let over: Vec<RequestId> =
-                self.open.iter().filter(|(_, open)| open.block == fetch.id).map(|(id, _)| *id).collect();
-            for id in over {
-                let open = self.end(id).expect("it was just seen");
-                self.peers.released(open.peer);
-            }
+            self.call_off(fetch.id);
+        }
+    }
+
+    /// Nothing is awaited for a block any more.
+    fn call_off(&mut self, block: BlockId) {
+        let over: Vec<RequestId> =
+            self.open.iter().filter(|(_, open)| open.block == block).map(|(id, _)| *id).collect();
+        for id in over {
+            let open = self.end(id).expect("it was just seen");
+            self.peers.released(open.peer);
         }
     }
 
@@ -219,13 +235,18 @@ impl Requester {
         let fetch = self.fetches.get_mut(&block).expect("requests end with their block");
         let answered = take(open, fetch, answer.content, &self.coding, &mut self.recoder, held);
         let pending = open.pending;
-        let parent = fetch.named_parent();
+        let parent = fetch.named_parent().filter(|_| fetch.named_by.is_none());
         let outcome = fetch.outcome();
         match answered {
             Ok(Answered::InPart) => {}
             Ok(Answered::InFull) => {
                 self.end(answer.id);
                 self.peers.answered(sender);
+            }
+            Ok(Answered::Ancestors(named)) => {
+                self.end(answer.id);
+                self.peers.answered(sender);
+                self.follow_down(now, sender, &named, held);
             }
             Ok(Answered::NotHeld) => {
                 fetch.lacking.insert(sender);
@@ -240,21 +261,32 @@ impl Requester {
                 self.peers.lied(now, sender);
                 return Err("repair_answer_wrong");
             }
-            Err(defect) => self.finish(now, block, Err(defect)),
+            Err(defect) => self.finish(now, block, Err(defect), counters),
         }
         if let Some(outcome) = outcome {
-            self.finish(now, block, outcome);
+            self.finish(now, block, outcome, counters);
         }
         // The ancestors of a final block are final: theirs is fetched beside its own slices, not after them.
-        if let Some(parent) = parent.filter(|parent| block.slot <= self.closed_through && !held.is_settled(*parent)) {
+        let wanted = |parent: &BlockId| block.slot <= self.closed_through && !held.is_settled(*parent);
+        if let Some(parent) = parent.filter(|parent| wanted(parent) && !self.fetches.contains_key(parent)) {
             self.need(now, parent, true, counters);
         }
         Ok(())
     }
 
-    fn finish(&mut self, now: Time, block: BlockId, outcome: Outcome) {
-        let fetch = self.fetches.remove(&block).expect("a block ends once");
+    fn finish(&mut self, now: Time, block: BlockId, outcome: Outcome, counters: &mut Counters) {
+        let fetch = self.fetches.get_mut(&block).expect("a block ends once");
+        if fetch.named_by.is_some() {
+            fetch.pending.clear();
+            fetch.kept = Some(outcome);
+            self.call_off(block);
+            return;
+        }
+        let fetch = self.fetches.remove(&block).expect("it was just seen");
         self.release(&fetch);
+        if let Ok(block) = &outcome {
+            self.compare_named(now, block.id, block.parent, counters);
+        }
         self.statistics.blocks += u64::from(outcome.is_ok());
         self.repaired.push_back(Repaired {
             id: block,
@@ -286,6 +318,7 @@ impl Requester {
             counters.count("repair_request_timeout");
         }
         (self.retry_at, self.advanced) = (None, now);
+        self.look_down();
         if self.open.len() < REQUESTS_MAX {
             for block in self.in_order(now) {
                 self.ask_for(now, block, counters);
@@ -293,11 +326,20 @@ impl Requester {
         }
     }
 
-    /// Blocks that something may be asked of: those of open slots, which votes wait for, then the lowest.
+    /// Blocks that something may be asked of: those whose ancestors are to be asked for, so that the way down is soon
+    /// known; those of open slots, which votes wait for; then the lowest that are needed; then those that were only
+    /// named, the highest first, since it is from above that they come to be needed.
     fn in_order(&self, now: Time) -> Vec<BlockId> {
         let split = BlockId { slot: self.closed_through.next(), hash: Hash([0; 32]) };
-        let in_order = self.fetches.range(split..).chain(self.fetches.range(..split));
-        let active = in_order.filter(|(_, fetch)| fetch.starts <= now && fetch.paused_until <= now).take(ACTIVE_MAX);
+        let descending = self.fetches.iter().filter(|(_, fetch)| fetch.descends());
+        let needed = self.fetches.range(split..).chain(self.fetches.range(..split));
+        let needed = needed.filter(|(_, fetch)| fetch.named_by.is_none());
+        let named = self.fetches.iter().rev().filter(|(_, fetch)| fetch.named_by.is_some() && fetch.kept.is_none());
+        let active = descending
+            .chain(needed)
+            .chain(named)
+            .filter(|(_, fetch)| fetch.starts <= now && fetch.paused_until <= now)
+            .take(ACTIVE_MAX);
         active.filter(|(_, fetch)| !fetch.pending.is_empty()).map(|(&block, _)| block).collect()
     }
 
@@ -315,7 +357,7 @@ impl Requester {
             && let Some(pending) = fetch.pending.pop_front()
         {
             let cost = match pending.want {
-                Want::LastSlice | Want::Roots { .. } => 2 * REPAIR_BODY_BYTES_MAX as u64,
+                Want::LastSlice | Want::Roots { .. } | Want::Ancestors => 2 * REPAIR_BODY_BYTES_MAX as u64,
                 Want::Shreds { .. } => slice_cost(&self.coding),
             };
             // Of a block of an earlier epoch: those that are there now; they had to follow before.
@@ -344,17 +386,22 @@ impl Requester {
         }
     }
 
-    /// Whether there is memory for the block's slices, which are not asked for before.
+    /// Whether there is memory for the block's slices, which are not asked for before. What was only named makes room for
+    /// what is needed.
     fn has_memory(&mut self, block: BlockId) -> bool {
-        let bytes = self.slice_bytes() * self.fetches[&block].length();
-        let fetch = self.fetches.get_mut(&block).expect("it was just seen");
-        if fetch.length() > 0 && !fetch.reserved {
-            if self.reserved_bytes + bytes > self.limits.bytes_max {
-                return false;
-            }
-            self.reserved_bytes += bytes;
-            fetch.reserved = true;
+        let fetch = &self.fetches[&block];
+        let bytes = self.slice_bytes() * fetch.length();
+        if bytes == 0 || fetch.reserved_bytes > 0 {
+            return true;
         }
+        if fetch.named_by.is_none() && bytes <= self.limits.bytes_max {
+            self.make_room(bytes);
+        }
+        if self.reserved_bytes + bytes > self.limits.bytes_max {
+            return false;
+        }
+        self.reserved_bytes += bytes;
+        self.fetches.get_mut(&block).expect("it was just seen").reserved_bytes = bytes;
         true
     }
 
@@ -397,6 +444,9 @@ fn take(
     let ok = |right: bool, answered: Answered| Ok(if right { answered } else { Answered::Wrongly });
     match (open.pending.want, content) {
         (_, AnswerContent::NotHeld) => Ok(Answered::NotHeld),
+        (Want::Ancestors, AnswerContent::Ancestors { blocks }) => {
+            Ok(if descend(fetch.id, &blocks) { Answered::Ancestors(blocks) } else { Answered::Wrongly })
+        }
         (Want::LastSlice, AnswerContent::LastSlice { index, root, path }) => {
             if !fetch.last_slice(index, root, &path) {
                 return Ok(Answered::Wrongly);
@@ -444,6 +494,13 @@ fn take(
         }
         _ => Ok(Answered::Wrongly),
     }
+}
+
+/// Whether the blocks can be ancestors, each of those before it.
+fn descend(block: BlockId, ancestors: &[BlockId]) -> bool {
+    let slots = std::iter::once(block.slot).chain(ancestors.iter().map(|ancestor| ancestor.slot));
+    slots.is_sorted_by(|child, parent| child > parent)
+        && ancestors.iter().all(|ancestor| ancestor.slot > Slot::GENESIS || *ancestor == BlockId::GENESIS)
 }
 
 enum Joined {

@@ -13,7 +13,8 @@ use alpenglow_rotor::types::{BlockId, Hash, ShredIndex, SliceIndex, Time, Valida
 use super::budget::{Allowance, Budget};
 use super::proofs;
 use super::wire::{
-    AnswerContent, REPAIR_BODY_BYTES_MAX, RepairAnswer, RepairRequest, SHREDS_PER_REQUEST, ShredPart, Want, part_bytes,
+    ANCESTORS_PER_ANSWER, AnswerContent, REPAIR_BODY_BYTES_MAX, RepairAnswer, RepairRequest, SHREDS_PER_REQUEST,
+    ShredPart, Want, part_bytes,
 };
 use crate::block::Block;
 
@@ -96,7 +97,7 @@ impl Responder {
         }
         peer.requests.spend(1);
         let contents = match source.block(request.block) {
-            Some(block) => self.contents(now, request, sender, &block)?,
+            Some(block) => self.contents(now, request, sender, &block, source)?,
             None => {
                 self.spend(now, sender, REPAIR_BODY_BYTES_MAX)?;
                 vec![AnswerContent::NotHeld]
@@ -118,11 +119,15 @@ impl Responder {
         request: &RepairRequest,
         sender: ValidatorIndex,
         block: &Block,
+        source: &dyn BlockSource,
     ) -> Result<Vec<AnswerContent>, &'static str> {
         if let Want::Shreds { slice, first, mask } = request.want {
             return self.shreds(now, sender, block, slice, first, mask);
         }
         self.spend(now, sender, 2 * REPAIR_BODY_BYTES_MAX)?;
+        if request.want == Want::Ancestors {
+            return Ok(vec![AnswerContent::Ancestors { blocks: ancestors(block, source) }]);
+        }
         let roots: Vec<Hash> = block.slices.iter().map(|slice| slice.root).collect();
         let of_group = |group: u16| {
             let (roots, path) = proofs::prove_group(&roots, usize::from(group))?;
@@ -196,6 +201,12 @@ impl Responder {
         self.encoded.push_back((block, slice, self.recoder.encode(leader_stamp_ns, payload)));
         self.encoded.len() - 1
     }
+}
+
+/// The blocks that this one descends from, from its parent down to the first one that is not at hand.
+fn ancestors(block: &Block, source: &dyn BlockSource) -> Vec<BlockId> {
+    let parent_of = |block: &BlockId| source.block(*block).map(|block| block.parent);
+    std::iter::successors(Some(block.parent), parent_of).take(ANCESTORS_PER_ANSWER).collect()
 }
 
 /// What a request for shreds costs at most: both sides reckon with it.

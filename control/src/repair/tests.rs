@@ -298,6 +298,132 @@ fn the_ancestors_of_a_final_block_are_fetched_as_soon_as_its_first_slice_names_t
     assert!(net.run(10_000).is_none(), "what is settled is not asked for");
 }
 
+/// Blocks of the slots 3 to `last`, each the child of the one before.
+fn long_chain(last: u64) -> Vec<Arc<Block>> {
+    let mut parent = BlockId { slot: Slot(2), hash: Hash([2; 32]) };
+    let blocks = (3..=last).map(|slot| {
+        let block = child(coding(), 1, Slot(slot), parent);
+        parent = block.id;
+        block
+    });
+    blocks.collect()
+}
+
+/// Fetches a final chain as the Pool asks for it: a block's parent when the block is here.
+fn descend(net: &mut Net, chain: &[Arc<Block>], most_ms: u64) -> Duration {
+    let began = net.now;
+    let tip = chain.last().unwrap();
+    net.requester.close(net.now, tip.id.slot);
+    net.need(tip.id, true);
+    for expected in chain.iter().rev() {
+        let repaired = net.run(most_ms).unwrap_or_else(|| panic!("no block {}, {}", expected.id, net.replay()));
+        assert_eq!(repaired.id, expected.id, "from above, and nothing that is not known to be needed");
+        if expected.parent.slot > Slot(2) {
+            net.need(repaired.outcome.unwrap().parent, true);
+        }
+    }
+    net.now.since(began)
+}
+
+#[test]
+fn a_node_that_is_far_behind_fetches_the_ancestors_side_by_side() {
+    let chain = long_chain(62);
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
+    net.requester.forget_through(Slot(2));
+    let took = descend(&mut net, &chain, 10_000);
+    // Sixty blocks, in round trips of 10 ms: one by one it would be two for each.
+    assert!(took <= Duration::from_millis(120), "{took:?}");
+    assert_eq!(net.counters.iter().count(), 0, "{:?}", net.counters);
+    let lists = net.asked.iter().filter(|(_, request)| request.want == Want::Ancestors).count();
+    assert!(lists <= 4, "{lists} lists");
+    assert_eq!(net.asked.len() - lists, 2 * chain.len(), "everything else is asked for once");
+    assert_eq!(net.requester.next_timeout(), None);
+}
+
+#[test]
+fn what_was_only_named_is_not_given_out() {
+    let chain = long_chain(62);
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
+    net.requester.forget_through(Slot(2));
+    net.requester.close(net.now, Slot(62));
+    net.need(chain[59].id, true);
+    assert_eq!(net.run(10_000).expect("the block").id, chain[59].id);
+    assert!(net.run(10_000).is_none());
+    net.requester.forget_through(Slot(62));
+    assert_eq!(net.requester.next_timeout(), None, "and goes when nobody can need it any more");
+}
+
+#[test]
+fn who_names_wrong_ancestors_is_asked_less_and_the_chain_is_fetched_all_the_same() {
+    fn others(answer: &mut RepairAnswer) {
+        if let AnswerContent::Ancestors { blocks } = &mut answer.content {
+            blocks.iter_mut().for_each(|block| block.hash.0[0] ^= 1);
+        }
+    }
+    fn upwards(answer: &mut RepairAnswer) {
+        if let AnswerContent::Ancestors { blocks } = &mut answer.content {
+            blocks.reverse();
+        }
+    }
+    fn false_genesis(answer: &mut RepairAnswer) {
+        if let AnswerContent::Ancestors { blocks } = &mut answer.content {
+            blocks.truncate(1);
+            blocks[0].slot = Slot(0);
+        }
+    }
+    fn with_gaps(answer: &mut RepairAnswer) {
+        if let AnswerContent::Ancestors { blocks } = &mut answer.content {
+            blocks.retain(|block| block.slot.0 % 2 == 0);
+        }
+    }
+    let lies = [
+        (Behaviour::Liar(others), "repair_ancestors_wrong"),
+        (Behaviour::Liar(upwards), "repair_answer_wrong"),
+        (Behaviour::Liar(false_genesis), "repair_answer_wrong"),
+    ];
+    let chain = long_chain(62);
+    for (number, (liar, counted)) in lies.into_iter().enumerate() {
+        let behaviours = [liar, liar, liar, Behaviour::Honest];
+        let mut net = Net::new(coding(), &behaviours, &chain.iter().collect::<Vec<_>>());
+        net.requester.forget_through(Slot(2));
+        descend(&mut net, &chain, 30_000);
+        let wrong = net.count(counted);
+        assert!((1..=30).contains(&wrong), "lie {number} was told {wrong} times: {:?}", net.counters);
+    }
+    let mut net = Net::new(coding(), &[Behaviour::Liar(with_gaps); 4], &chain.iter().collect::<Vec<_>>());
+    net.requester.forget_through(Slot(2));
+    descend(&mut net, &chain, 30_000);
+}
+
+#[test]
+fn memory_goes_to_what_is_needed_before_what_was_only_named() {
+    let chain = long_chain(62);
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
+    let stakes = Stakes::new(vec![Stake(1_000); 9]);
+    for slices in [1, 2, 7] {
+        let limits = RequestLimits { bytes_max: slices * 32 * 896, ..LIMITS };
+        net.requester =
+            Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
+        net.requester.forget_through(Slot(2));
+        descend(&mut net, &chain, 10_000);
+    }
+}
+
+#[test]
+fn memory_set_aside_for_a_block_is_free_again_when_the_block_is_here() {
+    let blocks: Vec<_> = (3..=8)
+        .map(|slot| child(coding(), 20, Slot(slot), BlockId { slot: Slot(slot - 1), hash: Hash([2; 32]) }))
+        .collect();
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &blocks.iter().collect::<Vec<_>>());
+    let stakes = Stakes::new(vec![Stake(1_000); 5]);
+    let limits = RequestLimits { bytes_max: 30 * 32 * 896, ..LIMITS };
+    net.requester =
+        Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
+    for block in &blocks {
+        net.repair(block, 1_000);
+    }
+}
+
 #[test]
 fn the_parent_of_a_block_that_is_not_final_is_not_fetched_for_it() {
     let chain = chain();
@@ -378,7 +504,7 @@ fn requests_wait_while_rotor_still_brings_slices() {
 }
 
 #[test]
-fn what_a_liar_says_is_refused_and_costs_it() {
+fn defect_16_proofs_that_are_empty_or_too_short_and_other_lies_are_refused_and_cost_the_liar() {
     fn of_path(answer: &mut RepairAnswer, change: fn(&mut Vec<Hash>)) {
         if let AnswerContent::LastSlice { path, .. } | AnswerContent::Roots { path, .. } = &mut answer.content {
             change(path);

@@ -14,6 +14,10 @@ pub const REPAIR_BODY_BYTES_MAX: usize = DATAGRAM_BYTES_DEFAULT - 32;
 pub const ROOTS_PER_GROUP: usize = 16;
 /// Shreds that one request can ask for.
 pub const SHREDS_PER_REQUEST: usize = u32::BITS as usize;
+/// Ancestors that one answer names at most: as many as fit a datagram.
+pub const ANCESTORS_PER_ANSWER: usize = (REPAIR_BODY_BYTES_MAX - ANSWER_BYTES) / BLOCK_ID_BYTES;
+/// A block's slot and hash.
+const BLOCK_ID_BYTES: usize = 8 + 32;
 /// Bytes of an answer besides its path and data.
 const ANSWER_BYTES: usize = size_of::<ArchivedWireAnswer>();
 
@@ -51,6 +55,8 @@ pub enum Want {
         /// Which of the [`SHREDS_PER_REQUEST`] shreds.
         mask: u32,
     },
+    /// Which blocks it descends from: its parent, and that one's, up to [`ANCESTORS_PER_ANSWER`].
+    Ancestors,
 }
 
 /// A piece of what was asked for. Nothing in it is to be believed before its proof was checked.
@@ -87,6 +93,12 @@ pub enum AnswerContent {
     },
     /// A shred, or a part of one that is too long for a datagram of the smallest limit.
     Shred(ShredPart),
+    /// The block's ancestors, from its parent downwards, without gaps; 1 to [`ANCESTORS_PER_ANSWER`]. Nothing proves them
+    /// but the blocks themselves.
+    Ancestors {
+        /// Their identities.
+        blocks: Vec<BlockId>,
+    },
 }
 
 /// Part of a shred's data.
@@ -167,6 +179,7 @@ pub fn encode_request(request: &RepairRequest) -> Vec<u8> {
         Want::LastSlice => (1, 0, 0, 0),
         Want::Roots { group } => (2, group, 0, 0),
         Want::Shreds { slice, first, mask } => (3, slice_number(slice), first, mask),
+        Want::Ancestors => (4, 0, 0, 0),
     };
     let BlockId { slot, hash } = request.block;
     let wire = WireRequest { id: request.id.0, slot: slot.0, hash: hash.0, want, index, first, mask };
@@ -191,6 +204,7 @@ pub fn decode_request(body: &[u8]) -> Result<RepairRequest, MessageError> {
             first: wire.first.to_native(),
             mask: wire.mask.to_native(),
         },
+        4 => Want::Ancestors,
         _ => return Err(MessageError::Kind),
     };
     let block = BlockId { slot: Slot(wire.slot.to_native()), hash: Hash(wire.hash) };
@@ -218,6 +232,11 @@ pub fn encode_answer(answer: &RepairAnswer) -> Vec<u8> {
         AnswerContent::Shred(shred) => {
             let ShredPart { index, data_bytes, part, path, data } = shred.clone();
             WireAnswer { id, content: 4, index: index.0, data_bytes, part, path, data }
+        }
+        AnswerContent::Ancestors { blocks } => {
+            let data =
+                blocks.iter().flat_map(|block| [&block.slot.0.to_le_bytes()[..], &block.hash.0].concat()).collect();
+            WireAnswer { id, content: 5, index: 0, data_bytes: 0, part: 0, path: Vec::new(), data }
         }
     };
     rkyv::to_bytes::<rancor::Error>(&wire).expect("a plain struct can be laid out").to_vec()
@@ -256,10 +275,24 @@ pub fn decode_answer(body: &[u8]) -> Result<RepairAnswer, MessageError> {
             path: wire.path.to_vec(),
             data: wire.data.to_vec(),
         }),
+        5 => AnswerContent::Ancestors { blocks: block_ids(&wire.data)? },
         _ => return Err(MessageError::Kind),
     };
     let answer = RepairAnswer { id: RequestId(wire.id.to_native()), content };
     if encode_answer(&answer) == body { Ok(answer) } else { Err(MessageError::NotCanonical) }
+}
+
+fn block_ids(bytes: &[u8]) -> Result<Vec<BlockId>, MessageError> {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK_ID_BYTES>();
+    if !rest.is_empty() || !(1..=ANCESTORS_PER_ANSWER).contains(&blocks.len()) {
+        return Err(MessageError::Kind);
+    }
+    let block_id = |bytes: &[u8; BLOCK_ID_BYTES]| {
+        let (slot, hash) = bytes.split_first_chunk().expect("a slot is shorter than a slot and a hash");
+        let hash = hash.try_into().expect("a hash is what is left");
+        BlockId { slot: Slot(u64::from_le_bytes(*slot)), hash: Hash(hash) }
+    };
+    Ok(blocks.iter().map(block_id).collect())
 }
 
 fn slice_number(index: SliceIndex) -> u16 {
@@ -287,6 +320,7 @@ mod tests {
             Just(Want::LastSlice),
             any::<u16>().prop_map(|group| Want::Roots { group }),
             (slice(), any::<u16>(), any::<u32>()).prop_map(|(slice, first, mask)| Want::Shreds { slice, first, mask }),
+            Just(Want::Ancestors),
         ];
         (any::<u32>(), block(), want).prop_map(|(id, block, want)| RepairRequest { id: RequestId(id), block, want })
     }
@@ -306,7 +340,9 @@ mod tests {
                     let index = ShredIndex(index);
                     AnswerContent::Shred(ShredPart { index, data_bytes, part, path, data: vec![part; length] })
                 });
-        let content = prop_oneof![Just(AnswerContent::NotHeld), last, roots, shred];
+        let ancestors = prop::collection::vec(block(), 1..=ANCESTORS_PER_ANSWER)
+            .prop_map(|blocks| AnswerContent::Ancestors { blocks });
+        let content = prop_oneof![Just(AnswerContent::NotHeld), last, roots, shred, ancestors];
         (any::<u32>(), content).prop_map(|(id, content)| RepairAnswer { id: RequestId(id), content })
     }
 
@@ -331,6 +367,12 @@ mod tests {
         assert!(
             encode_answer(&RepairAnswer { id: RequestId(1), content: longest_roots }).len() <= REPAIR_BODY_BYTES_MAX
         );
+        let ancestors = |count| AnswerContent::Ancestors { blocks: vec![BlockId::GENESIS; count] };
+        let ancestors = |count| encode_answer(&RepairAnswer { id: RequestId(1), content: ancestors(count) });
+        assert!(ancestors(ANCESTORS_PER_ANSWER).len() <= REPAIR_BODY_BYTES_MAX);
+        assert!(decode_answer(&ancestors(ANCESTORS_PER_ANSWER)).is_ok());
+        assert_eq!(decode_answer(&ancestors(0)), Err(MessageError::Kind));
+        assert_eq!(decode_answer(&ancestors(ANCESTORS_PER_ANSWER + 1)), Err(MessageError::Layout));
         for (data_shreds, total_shreds, shred_bytes) in [(32, 64, 896), (32, 64, 928), (1, 2, 1_088), (100, 255, 800)] {
             let coding = CodingParameters::new(Code::Rs8, data_shreds, total_shreds, shred_bytes, 1_232).unwrap();
             let part = ShredPart {
@@ -356,11 +398,11 @@ mod tests {
             decode_request(&body)
         };
         assert_eq!(with(44, 0), Err(MessageError::Kind));
-        assert_eq!(with(44, 4), Err(MessageError::Kind));
+        assert_eq!(with(44, 5), Err(MessageError::Kind));
         assert_eq!(with(45, 1), Err(MessageError::NotCanonical));
         let not_held = encode_answer(&RepairAnswer { id: RequestId(1), content: AnswerContent::NotHeld });
         for (at, byte, error) in
-            [(4, 0, MessageError::Kind), (4, 4, MessageError::Kind), (5, 1, MessageError::NotCanonical)]
+            [(4, 0, MessageError::Kind), (4, 6, MessageError::Kind), (5, 1, MessageError::NotCanonical)]
         {
             let mut body = not_held.clone();
             body[at] = byte;

@@ -86,7 +86,7 @@ fn shorten_paths(answer: RepairAnswer) -> Option<RepairAnswer> {
         AnswerContent::Shred(shred) => {
             shred.path.pop();
         }
-        AnswerContent::NotHeld => {}
+        AnswerContent::NotHeld | AnswerContent::Ancestors { .. } => {}
     }
     Some(RepairAnswer { id, content })
 }
@@ -96,7 +96,7 @@ fn other_roots(answer: RepairAnswer) -> Option<RepairAnswer> {
     match &mut content {
         AnswerContent::LastSlice { root, .. } => *root = Hash([1; 32]),
         AnswerContent::Roots { roots, .. } => roots[0] = Hash([1; 32]),
-        AnswerContent::NotHeld | AnswerContent::Shred(_) => {}
+        AnswerContent::NotHeld | AnswerContent::Shred(_) | AnswerContent::Ancestors { .. } => {}
     }
     Some(RepairAnswer { id, content })
 }
