@@ -19,6 +19,26 @@ impl Oracle {
         }
         self.views[node].blocks.insert(block.id, block.parent);
         self.holders.entry(block.id).or_default().insert(node);
+        self.check_verdicts(block.id);
+    }
+
+    /// A node takes a slot's block for dead. Without a hash it is that of some slices only.
+    pub(super) fn died(&mut self, node: usize, block: Option<BlockId>) {
+        self.happened.count("dead_blocks");
+        if let Some(block) = block {
+            self.dead.insert(block);
+            self.check_verdicts(block);
+            if self.views[node].blocks.contains_key(&block) {
+                self.violated(format!("node {node} takes {block} for dead, which it holds"));
+            }
+        }
+    }
+
+    /// A block is complete for everybody or dead for everybody.
+    fn check_verdicts(&mut self, block: BlockId) {
+        if self.dead.contains(&block) && self.holders.contains_key(&block) {
+            self.violated(format!("{block} is dead for one node and complete for another"));
+        }
     }
 
     pub(super) fn decided(&mut self, node: usize, slot: Slot, decision: Decision) {

@@ -33,6 +33,8 @@ pub(super) struct Oracle {
     signed: BTreeSet<(usize, VotePayload)>,
     /// Correct nodes that held a block once.
     holders: BTreeMap<BlockId, BTreeSet<usize>>,
+    /// Blocks that a correct node took for dead.
+    dead: BTreeSet<BlockId>,
     slices: BTreeMap<SliceId, OutgoingSlice>,
     pub(super) happened: Happened,
     /// The first rule that was broken.
@@ -48,6 +50,7 @@ impl Oracle {
             slots: BTreeMap::new(),
             signed: BTreeSet::new(),
             holders: BTreeMap::new(),
+            dead: BTreeSet::new(),
             slices: BTreeMap::new(),
             happened: Happened::default(),
             violation: None,
@@ -124,7 +127,7 @@ impl Oracle {
                     self.views[node].equivocated.insert(slot);
                 }
             }
-            Event::BlockDead { .. } => self.happened.count("dead_blocks"),
+            Event::BlockDead { block, .. } => self.died(node, *block),
             Event::BlockRepaired { .. } => self.happened.count("repaired_blocks"),
             Event::ParentChanged { .. } => self.happened.count("parents_changed"),
             Event::Standstill { .. } => self.happened.count("standstills"),

@@ -221,3 +221,21 @@ fn a_block_that_is_not_what_its_hash_says_is_a_violation() {
     watched.holds(0, Block { id: first(2).id, ..first(1) });
     assert!(!watched.is_fine());
 }
+
+#[test]
+fn a_block_dead_for_one_and_complete_for_another_is_a_violation() {
+    let dead = || {
+        let reason = alpenglow_control::block::InvalidBlock::MalformedSlice;
+        Output::Event(Event::BlockDead { slot: Slot(4), block: Some(first(1).id), reason })
+    };
+    let mut watched = Watched::new();
+    watched.see(1, dead());
+    watched.holds(0, first(2));
+    assert!(watched.is_fine());
+    watched.holds(0, first(1));
+    assert!(!watched.is_fine());
+    let mut watched = Watched::new();
+    watched.holds(0, first(1));
+    watched.see(1, dead());
+    assert!(!watched.is_fine());
+}
