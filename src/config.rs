@@ -13,7 +13,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alpenglow_dataplane::EngineKind;
+use alpenglow_dataplane::{ClientLimits, EngineKind};
 use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::types::ValidatorIndex;
 use alpenglow_rotor::validators::ValidatorSet;
@@ -65,6 +65,8 @@ pub(crate) struct NodeConfig {
     pub(crate) egress_mbit: Option<NonZero<u32>>,
     /// What votes are remembered through.
     pub(crate) durability: Durability,
+    /// Transactions that clients may give it.
+    pub(crate) clients: ClientLimits,
     /// Let debuggers, profilers and core dumps at the memory that holds the keys.
     pub(crate) debuggable: bool,
     /// Never relay.
@@ -146,7 +148,15 @@ fn known(nearest: &Option<&'static str>) -> String {
 pub(crate) fn load(path: &Path, flags: &ConfigFlags) -> Result<NodeConfig, ConfigError> {
     let bytes = files::read(path, FILE_BYTES_MAX, Access::Public)
         .map_err(|reason| ConfigError::Read { path: path.to_owned(), reason })?;
-    let mut file = ConfigFile::parse(&bytes, path)?;
+    parse(&bytes, path, flags)
+}
+
+/// Reads and checks the bytes of the config file at `path`.
+///
+/// # Errors
+/// [`ConfigError`].
+pub(crate) fn parse(bytes: &[u8], path: &Path, flags: &ConfigFlags) -> Result<NodeConfig, ConfigError> {
+    let mut file = ConfigFile::parse(bytes, path)?;
     file.resolve_paths(path.parent().unwrap_or(Path::new("")));
     flags.apply(&mut file);
     file.check(path)

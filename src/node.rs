@@ -13,7 +13,7 @@ use alpenglow_control::checker::Checker;
 use alpenglow_control::control::{Control, ControlConfig, ControlConfigError};
 use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::{
-    ControlWaker, Counter, Dataplane, DataplaneConfig, Horizon, Poll, ShardReport, StartError, clock, probe,
+    ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, Horizon, Poll, ShardReport, StartError, clock, probe,
 };
 use alpenglow_rotor::schedule::LeaderSchedule;
 use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
@@ -119,6 +119,9 @@ struct Node {
 /// [`NodeError`] says what stands in the way and what to do about it.
 pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     process_guard::allow_files(config.shards.get())?;
+    if config.engine == EngineKind::IoUring {
+        process_guard::allow_locked_memory()?;
+    }
     if !config.debuggable {
         process_guard::close_memory()?;
     }
@@ -309,6 +312,7 @@ impl Node {
             slice_memory_bytes: self.config.slice_memory_bytes,
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
             egress_mbit: self.config.egress_mbit,
+            clients: self.config.clients,
             silent_relay: self.config.silent_relay,
         })
     }

@@ -1,5 +1,5 @@
 //! What a node asks of its own process before it reads its keys: that nobody else reads its memory, and that it may open
-//! as many files as it will.
+//! as many files, and lock as much memory, as it will.
 
 use std::io;
 
@@ -9,6 +9,9 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 const FILES: u64 = 32;
 /// Open files that a shard needs: its ring, its socket, the guard of its port, its wake-ups.
 const FILES_PER_SHARD: u64 = 8;
+
+/// Memory that glommio wants to be able to lock, whatever it locks.
+const LOCKED_BYTES: u64 = 512 << 10;
 
 /// Why the process cannot be what it has to be.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,16 @@ pub(crate) enum ProcessError {
         /// Limit.
         allowed: u64,
         /// What is needed.
+        needed: u64,
+    },
+    /// The limit on locked memory is too low, and may not be raised.
+    #[error(
+        "this process may lock {allowed} KiB of memory and io_uring on the control thread needs {needed}: raise the limit (ulimit -l {needed}), or set `engine = \"syscalls\"`"
+    )]
+    LockedMemory {
+        /// Limit, in KiB.
+        allowed: u64,
+        /// What is needed, in KiB.
         needed: u64,
     },
     /// The operating system refuses to close the process's memory.
@@ -47,8 +60,21 @@ pub(crate) fn close_memory() -> Result<(), ProcessError> {
 /// [`ProcessError::Files`] if that is not allowed.
 pub(crate) fn allow_files(shards: usize) -> Result<(), ProcessError> {
     let needed = FILES + FILES_PER_SHARD * shards as u64;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    raise(Resource::Nofile, needed).map_err(|allowed| ProcessError::Files { allowed, needed })
+}
+
+/// Raises the limit on locked memory to what control's executor demands, if it is lower.
+///
+/// # Errors
+/// [`ProcessError::LockedMemory`] if that is not allowed.
+pub(crate) fn allow_locked_memory() -> Result<(), ProcessError> {
+    raise(Resource::Memlock, LOCKED_BYTES)
+        .map_err(|allowed| ProcessError::LockedMemory { allowed: allowed >> 10, needed: LOCKED_BYTES >> 10 })
+}
+
+/// Raises a limit that is below `needed`, or says what it is.
+fn raise(resource: Resource, needed: u64) -> Result<(), u64> {
+    let Rlimit { current, maximum } = getrlimit(resource);
     let Some(allowed) = current.filter(|allowed| *allowed < needed) else { return Ok(()) };
-    let raised = Rlimit { current: Some(needed), maximum };
-    setrlimit(Resource::Nofile, raised).map_err(|_| ProcessError::Files { allowed, needed })
+    setrlimit(resource, Rlimit { current: Some(needed), maximum }).map_err(|_| allowed)
 }

@@ -61,15 +61,24 @@ fn a_debuggable_node_keeps_the_limits_that_it_was_started_with() {
     assert_eq!(node.core_limits().to_vec(), line.split_whitespace().take(2).collect::<Vec<_>>());
 }
 
-#[test]
-fn too_few_open_files_are_refused_with_the_number_that_is_needed() {
+/// What a node says that starts with a lowered limit, and ends.
+fn said_below(limit: &str) -> String {
     let folder = cluster_of_one();
-    let line = format!(
-        "ulimit -n 30 && exec \"$0\" node --config {}",
-        folder.path().join("cluster/node-0/node.toml").display()
-    );
+    let config = folder.path().join("cluster/node-0/node.toml");
+    let line = format!("ulimit {limit} && exec \"$0\" node --config {}", config.display());
     let ended = Command::new("sh").args(["-c", &line, env!("CARGO_BIN_EXE_alpenglow")]).output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+#[test]
+fn too_little_memory_to_lock_is_refused_with_what_is_needed() {
+    let said = said_below("-l 64");
+    assert!(said.contains("may lock 64 KiB") && said.contains("ulimit -l 512"), "{said}");
+}
+
+#[test]
+fn too_few_open_files_are_refused_with_the_number_that_is_needed() {
+    let said = said_below("-n 30");
     assert!(said.contains("may open 30 files") && said.contains("ulimit -n 40"), "{said}");
 }

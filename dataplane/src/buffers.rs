@@ -19,7 +19,7 @@ use socket2::SockAddr;
 
 pub(crate) use self::handed_over::HANDED_OVER_BUFFERS;
 use self::handed_over::HandedOverBuffers;
-pub(crate) use self::receive::{BufferId, PAYLOAD_BYTES, ReceiveBuffers, Received};
+pub(crate) use self::receive::{BufferId, NAME_BYTES, PAYLOAD_BYTES, ReceiveBuffers, Received};
 pub(crate) use self::send::{Draft, PreparedSend, SendSlot, SliceBuffer};
 use self::send::{Outgoing, SendBuffers};
 

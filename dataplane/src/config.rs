@@ -14,6 +14,7 @@ use alpenglow_rotor::validators::ValidatorSet;
 use ed25519_dalek::SigningKey;
 
 use crate::auth::AuthError;
+use crate::limits::ClientLimits;
 
 /// How a shard waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,8 @@ pub struct DataplaneConfig {
     /// Most that is sent, in Mbit/s (10⁶ bits per second of UDP payload), in equal shares for the shards; `None` for as fast
     /// as the network takes it. Messages that are no shreds are never held back, but count.
     pub egress_mbit: Option<NonZero<u32>>,
+    /// Transactions that clients may give this node.
+    pub clients: ClientLimits,
     /// Never relay, for tests of what the others make of it.
     pub silent_relay: bool,
 }

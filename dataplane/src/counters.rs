@@ -137,6 +137,18 @@ counters! {
     TransactionShareFull = "transaction_share_full" drop,
     /// The same for a question or an answer about a block.
     RepairShareFull = "repair_share_full" drop,
+    /// A vote of a validator that sends more of them than any correct one.
+    VoteOverRate = "vote_over_rate" drop,
+    /// The same for a certificate.
+    CertificateOverRate = "certificate_over_rate" drop,
+    /// The same for a transaction that a validator passes on.
+    TransactionOverRate = "transaction_over_rate" drop,
+    /// The same for a question or an answer about a block.
+    RepairOverRate = "repair_over_rate" drop,
+    /// A transaction from an address that has sent its share of this second's.
+    ClientOverRate = "client_over_rate" drop,
+    /// A transaction, when all clients together have sent as many as may come in a second.
+    ClientsOverRate = "clients_over_rate" drop,
     /// A message longer than a queue entry holds.
     MessageTooLong = "message_too_long" drop,
     /// More copies wait to be relayed than fit.

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::counters::{Counter, Counters};
 use crate::datagram::Kind;
 use crate::gate::{Authentic, Claimed, Datagram, Gate};
+use crate::limits::{Limits, Source};
 use crate::lineup::{Lineups, Role};
 use crate::link::{ControlLink, FromShard, Horizon, InboundMessage, MessageBytes, Neighbour};
 use crate::relay::FanOut;
@@ -42,6 +43,7 @@ pub(crate) struct Intake {
     pub(crate) lineups: Lineups,
     pub(crate) stages: Stages,
     gate: Gate,
+    limits: Limits,
     assembler: Assembler,
     coding: CodingParameters,
     own: ValidatorIndex,
@@ -58,6 +60,8 @@ pub(crate) struct Intake {
     /// When the buffer at hand was taken from the ring, and how far its datagrams lie apart.
     received: Time,
     datagram_bytes: usize,
+    /// Where it says that it comes from.
+    source: Source,
     /// What the buffer at hand has brought: shreds to relay, by slice, and slices to decode.
     fan_outs: Vec<FanOut>,
     completed: Vec<SliceId>,
@@ -67,6 +71,7 @@ pub(crate) struct Intake {
 pub(crate) struct IntakeParts {
     pub(crate) lineups: Lineups,
     pub(crate) gate: Gate,
+    pub(crate) limits: Limits,
     pub(crate) assembler: Assembler,
     pub(crate) coding: CodingParameters,
     pub(crate) own: ValidatorIndex,
@@ -85,6 +90,7 @@ impl Intake {
             lineups: parts.lineups,
             stages: Stages::new(),
             gate: parts.gate,
+            limits: parts.limits,
             assembler: parts.assembler,
             coding: parts.coding,
             own: parts.own,
@@ -99,6 +105,7 @@ impl Intake {
             counters: parts.counters,
             received: Time::default(),
             datagram_bytes: 0,
+            source: Source::default(),
             fan_outs: Vec::with_capacity(SEGMENTS_MAX),
             completed: Vec::with_capacity(SEGMENTS_MAX),
         }
@@ -112,6 +119,7 @@ impl Intake {
     ) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
         self.received = at;
         self.datagram_bytes = received.segment_bytes;
+        self.source = received.source;
         if let Some(stamp_ns) = received.stamp_ns {
             self.stages.record(Stage::RxQueue, clock::wall_clock_ns().saturating_sub(stamp_ns));
         }
@@ -201,6 +209,10 @@ impl Intake {
     }
 
     fn pass_on(&mut self, authentic: &Authentic<'_>) {
+        if let Err(reason) = self.limits.admit(self.received, authentic.kind, authentic.sender, self.source) {
+            self.counters.add(reason, 1);
+            return;
+        }
         let Ok(body) = MessageBytes::try_from(authentic.body()) else {
             self.counters.add(Counter::MessageTooLong, 1);
             return;

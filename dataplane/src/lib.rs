@@ -19,6 +19,7 @@ mod guard;
 mod inbox;
 mod intake;
 mod letterhead;
+mod limits;
 mod lineup;
 mod link;
 pub mod offline;
@@ -37,6 +38,7 @@ mod wake;
 
 pub use config::{DataplaneConfig, EngineKind, Poll, SHARDS_MAX, StartError};
 pub use counters::{Counter, Counters};
+pub use limits::ClientLimits;
 pub use link::{
     FromShard, Horizon, InboundMessage, MESSAGE_BYTES_MAX, MessageBytes, MessageTooLong, ShardLink, ToShard,
 };

@@ -18,6 +18,7 @@ use crate::encode::{Encoder, SliceOrder};
 use crate::gate::Gate;
 use crate::intake::{Intake, IntakeParts};
 use crate::letterhead::Letterhead;
+use crate::limits::{Limits, Source};
 use crate::lineup::Lineups;
 use crate::link::{FromShard, Horizon, ShardLink, link};
 use crate::wake::ShardWaker;
@@ -85,6 +86,7 @@ impl OfflineReceiver {
         let intake = Intake::new(IntakeParts {
             lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
             gate: Gate::new(&config, keys, 0),
+            limits: Limits::new(config.clients, config.validators.len(), 1),
             assembler: Assembler::with_kernel(config.coding, config.cluster, config.slice_memory_bytes, config.kernel),
             coding: config.coding,
             own: config.own,
@@ -107,7 +109,8 @@ impl OfflineReceiver {
     pub fn receive(&mut self, buffer: &[u8], segment_bytes: usize, mut hand_off: impl FnMut(FromShard)) {
         assert!(segment_bytes > 0, "datagrams of no bytes");
         self.intake.follow_horizon();
-        let received = Received { payload: buffer, segment_bytes, stamp_ns: None, truncated: false };
+        let received =
+            Received { payload: buffer, segment_bytes, stamp_ns: None, source: Source::default(), truncated: false };
         let now: Time = clock::now();
         let mut datagrams = self.intake.split(&received, now);
         while let Some(shreds) = self.intake.next_batch(&mut datagrams) {

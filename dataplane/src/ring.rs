@@ -16,7 +16,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::Socket;
 
-use crate::buffers::{BufferId, Buffers, PreparedSend, ReceiveBuffers};
+use crate::buffers::{BufferId, Buffers, NAME_BYTES, PreparedSend, ReceiveBuffers};
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
 use crate::engine::{EngineParts, send_ended};
@@ -98,6 +98,7 @@ impl Ring {
         .map_err(register)?;
         // SAFETY: all-zero bytes are a valid msghdr.
         let mut layout: libc::msghdr = unsafe { std::mem::zeroed() };
+        layout.msg_namelen = NAME_BYTES as u32;
         layout.msg_controllen = RECEIVE_CONTROL_BYTES;
         Ok(Self {
             uring: ManuallyDrop::new(uring),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
-use crate::buffers::{BufferId, Buffers, PAYLOAD_BYTES, PreparedSend, ReceiveBuffers};
+use crate::buffers::{BufferId, Buffers, NAME_BYTES, PAYLOAD_BYTES, PreparedSend, ReceiveBuffers};
 use crate::config::StartError;
 use crate::counters::{Counter, Counters};
 use crate::engine::{EngineParts, send_ended};
@@ -217,7 +217,8 @@ impl Syscalls {
                 let receive = &mut self.buffers.receive;
                 received.extend(self.receives.headers[..count].iter().map(|message| {
                     let header = &message.msg_hdr;
-                    receive.take_next(message.msg_len as usize, header.msg_controllen, header.msg_flags)
+                    let (payload_bytes, flags) = (message.msg_len as usize, header.msg_flags);
+                    receive.take_next(payload_bytes, header.msg_namelen, header.msg_controllen, flags)
                 }));
                 count
             }
@@ -238,6 +239,8 @@ impl Syscalls {
             *payload = libc::iovec { iov_base: room.payload.cast(), iov_len: PAYLOAD_BYTES };
             message.msg_hdr.msg_iov = payload;
             message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_name = room.name.cast();
+            message.msg_hdr.msg_namelen = NAME_BYTES as u32;
             message.msg_hdr.msg_control = room.control.cast();
             message.msg_hdr.msg_controllen = RECEIVE_CONTROL_BYTES;
             rooms += 1;

@@ -36,6 +36,7 @@ use crate::gate::Gate;
 use crate::guard::PortGuard;
 use crate::intake::{Intake, IntakeParts};
 use crate::letterhead::Letterhead;
+use crate::limits::Limits;
 use crate::lineup::Lineups;
 use crate::link::{ControlLink, Horizon, Neighbour, ShardLink, link};
 use crate::pacer::Pacer;
@@ -277,6 +278,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     let intake = Intake::new(IntakeParts {
         lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
         gate: Gate::new(&config, keys, index),
+        limits: Limits::new(config.clients, config.validators.len(), config.shards),
         assembler: Assembler::with_kernel(config.coding, config.cluster, memory_bytes, config.kernel),
         coding: config.coding,
         own: config.own,

@@ -215,6 +215,13 @@ const ELSEWHERE: &[Counter] = &[
     // What the two are counted for has been refused by the gate already, unless a slot is closed in between: assembler.
     Counter::ShredLate,
     Counter::ShredEvicted,
+    // Rates of messages: the tests of limits, and `hostile.rs`.
+    Counter::VoteOverRate,
+    Counter::CertificateOverRate,
+    Counter::TransactionOverRate,
+    Counter::RepairOverRate,
+    Counter::ClientOverRate,
+    Counter::ClientsOverRate,
     // Messages and sending: `hostile.rs`, `dissemination.rs`, `mtu.rs`, and the tests of link, relay and ring.
     Counter::VoteQueueFull,
     Counter::CertificateQueueFull,

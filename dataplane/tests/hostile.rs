@@ -4,6 +4,7 @@
 mod common;
 
 use std::net::UdpSocket;
+use std::time::Instant;
 
 use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::datagram::{Header, Kind};
@@ -20,6 +21,7 @@ for_each_engine! {
     a_shred_is_relayed_once_however_often_it_comes,
     shreds_that_their_leader_did_not_sign_or_that_were_spoilt_are_dropped_and_not_relayed,
     transactions_do_not_crowd_out_votes,
+    a_client_that_sends_too_much_loses_what_is_over_its_rate_and_no_other_does,
     an_equivocating_leader_is_reported,
 }
 
@@ -229,6 +231,27 @@ fn transactions_do_not_crowd_out_votes(engine: EngineKind) {
     assert!(counter(&nodes, Counter::TransactionQueueFull) > 0);
     peer.send(&peer.sealed(Kind::Vote, 2, b"a vote"));
     run_until(&mut nodes, "the vote", |nodes| nodes[0].messages.iter().any(|message| message.kind == Kind::Vote));
+}
+
+fn a_client_that_sends_too_much_loses_what_is_over_its_rate_and_no_other_does(engine: EngineKind) {
+    let config = configs(engine, NODES, 1).swap_remove(usize::from(VICTIM.0));
+    let config = DataplaneConfig { clients: common::clients(5, 1_000), ..config };
+    let mut nodes = vec![start(config.clone())];
+    let send = |from: &UdpSocket, body: &[u8]| {
+        let transaction = [&Header::of_transaction(0, CLUSTER).encode()[..], body].concat();
+        from.send_to(&transaction, config.bind).unwrap();
+    };
+    let client = || UdpSocket::bind((common::own_loopback_address(), 0)).unwrap();
+    let (greedy, modest, began) = (client(), client(), Instant::now());
+    (0..50).for_each(|_| send(&greedy, b"spam"));
+    (0..3).for_each(|_| send(&modest, b"a transaction"));
+    let taken = |node: &Node, body: &[u8]| node.messages.iter().filter(|message| *message.body == *body).count() as u64;
+    run_until(&mut nodes, "all of them", |nodes| {
+        let over = nodes[0].counter(Counter::ClientOverRate);
+        taken(&nodes[0], b"a transaction") == 3 && taken(&nodes[0], b"spam") + over == 50
+    });
+    let most = 6 + 5 * began.elapsed().as_millis() as u64 / 1_000;
+    assert!((5..=most).contains(&taken(&nodes[0], b"spam")), "{} of {most}", taken(&nodes[0], b"spam"));
 }
 
 /// Two versions of a slice, both signed: control is told, once.

@@ -105,7 +105,8 @@ pub(crate) struct ClusterArgs {
     /// Node I sends two versions of every slice when it leads; repeatable
     #[arg(long, value_name = "I")]
     equivocate: Vec<u16>,
-    /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; repeatable
+    /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; they check no more of
+    /// what it sends, so that its own windows are skipped; repeatable
     #[arg(long, value_name = "I")]
     flood: Vec<u16>,
     /// No node keeps a vote log: shows what that costs. None that was killed can be started again

@@ -1,6 +1,7 @@
 //! What a run shall be, checked.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -237,6 +238,11 @@ impl Plan {
             config.egress_mbit = self.egress_mbit;
             config.durability = self.durability;
             config.crashed_leader_timer = self.crashed_leader_timer;
+            // All load comes from one address, and after kills to the nodes that are left.
+            if let Some(rate) = NonZero::new(self.transactions_per_s) {
+                config.clients.of_source_per_s = config.clients.of_source_per_s.max(rate);
+                config.clients.total_per_s = config.clients.total_per_s.max(rate);
+            }
             // Keys made for one run are no secret, and who runs it may want to profile.
             config.debuggable = true;
             config.silent_relay = self.silent_relays.contains(&index);

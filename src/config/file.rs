@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alpenglow_dataplane::ClientLimits;
 use serde::Deserialize;
 
 use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
@@ -22,6 +23,8 @@ pub(super) const SLICE_INTERVAL_MS: RangeInclusive<u64> = 1..=10_000;
 pub(super) const SLICE_MEMORY_MIB: RangeInclusive<u64> = 4..=65_536;
 /// How much may be sent; 0 for no limit.
 pub(super) const EGRESS_MBIT: RangeInclusive<u64> = 0..=1_000_000;
+/// How many transactions may come from clients.
+pub(super) const TRANSACTIONS_PER_S: RangeInclusive<u64> = 1..=10_000_000;
 /// How many datagrams an attacker may send; 0 for none.
 pub(super) const FLOOD_PER_S: RangeInclusive<u64> = 0..=1_000_000;
 /// Default of `slice_interval_ms`.
@@ -30,7 +33,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// The keys of the file.
-pub(super) const KEYS: [&str; 23] = [
+pub(super) const KEYS: [&str; 25] = [
     "identity",
     "bls_key",
     "genesis",
@@ -47,6 +50,8 @@ pub(super) const KEYS: [&str; 23] = [
     "slice_memory_mib",
     "egress_mbit",
     "durability",
+    "client_transactions_per_s",
+    "total_transactions_per_s",
     "debuggable",
     "testing",
     "testing.silent_relay",
@@ -86,6 +91,10 @@ pub(super) struct ConfigFile {
     pub(super) slice_memory_mib: u64,
     #[serde(default)]
     pub(super) egress_mbit: u64,
+    #[serde(default = "default_client_transactions_per_s")]
+    pub(super) client_transactions_per_s: u64,
+    #[serde(default = "default_total_transactions_per_s")]
+    pub(super) total_transactions_per_s: u64,
     #[serde(default)]
     pub(super) durability: Durability,
     #[serde(default)]
@@ -129,6 +138,14 @@ const fn default_slice_memory_mib() -> u64 {
     SLICE_MEMORY_MIB_DEFAULT
 }
 
+fn default_client_transactions_per_s() -> u64 {
+    ClientLimits::default().of_source_per_s.get().into()
+}
+
+fn default_total_transactions_per_s() -> u64 {
+    ClientLimits::default().total_per_s.get().into()
+}
+
 impl ConfigFile {
     /// `path` is for messages.
     pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
@@ -167,6 +184,14 @@ impl ConfigFile {
         let slice_interval_ms = within("slice_interval_ms", self.slice_interval_ms, SLICE_INTERVAL_MS)?;
         let slice_memory_mib = within("slice_memory_mib", self.slice_memory_mib, SLICE_MEMORY_MIB)?;
         let egress_mbit = within("egress_mbit", self.egress_mbit, EGRESS_MBIT)?;
+        let transactions_per_s = |key, value| {
+            let value = within(key, value, TRANSACTIONS_PER_S)?;
+            Ok(NonZero::new(value as u32).expect("the range begins at 1"))
+        };
+        let clients = ClientLimits {
+            of_source_per_s: transactions_per_s("client_transactions_per_s", self.client_transactions_per_s)?,
+            total_per_s: transactions_per_s("total_transactions_per_s", self.total_transactions_per_s)?,
+        };
         let flood_per_s = within("flood_per_s", self.testing.flood_per_s, FLOOD_PER_S)?;
         if self.bind.port() == 0 {
             return Err(refuse("`bind` has port 0, where no peer would find the node; choose a port".to_owned()));
@@ -191,6 +216,7 @@ impl ConfigFile {
             slice_memory_bytes: slice_memory_mib << 20,
             egress_mbit: NonZero::new(egress_mbit as u32),
             durability: self.durability,
+            clients,
             debuggable: self.debuggable,
             silent_relay: self.testing.silent_relay,
             drop_shreds: self.testing.drop_shreds,

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::file::{ConfigFile, EGRESS_MBIT, FLOOD_PER_S, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB};
+use super::file::{
+    ConfigFile, EGRESS_MBIT, FLOOD_PER_S, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB, TRANSACTIONS_PER_S,
+};
 use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 use crate::failpoint::FailAt;
 
@@ -63,6 +65,12 @@ pub(crate) struct ConfigFlags {
     /// What votes are remembered through without a pause
     #[arg(long)]
     durability: Option<Durability>,
+    /// Take no more transactions each second from one client's address
+    #[arg(long, value_name = "N", value_parser = within(TRANSACTIONS_PER_S))]
+    client_transactions_per_s: Option<u64>,
+    /// Take no more transactions each second from all clients together
+    #[arg(long, value_name = "N", value_parser = within(TRANSACTIONS_PER_S))]
+    total_transactions_per_s: Option<u64>,
     /// Let debuggers, profilers and core dumps at the memory that holds the keys
     #[arg(long)]
     debuggable: bool,
@@ -114,6 +122,8 @@ impl ConfigFlags {
         set(&mut file.egress_mbit, &self.egress_mbit);
         file.crashed_leader_timer |= self.crashed_leader_timer;
         set(&mut file.durability, &self.durability);
+        set(&mut file.client_transactions_per_s, &self.client_transactions_per_s);
+        set(&mut file.total_transactions_per_s, &self.total_transactions_per_s);
         file.debuggable |= self.debuggable;
         file.testing.silent_relay |= self.silent_relay;
         file.testing.drop_shreds |= self.drop_shreds;

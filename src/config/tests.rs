@@ -79,6 +79,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
         slice_memory_mib: 128,
         egress_mbit: 900,
         durability: Durability::Power,
+        clients: ClientLimits { of_source_per_s: NonZero::new(70).unwrap(), total_per_s: NonZero::new(700).unwrap() },
         debuggable: true,
         silent_relay: true,
         drop_shreds: true,
@@ -103,7 +104,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
     assert_eq!((config.flood_per_s, config.durability), (NonZero::new(5), Durability::Power));
     assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(25), 128 << 20));
-    assert_eq!(config.egress_mbit, NonZero::new(900));
+    assert_eq!((config.egress_mbit, config.clients), (NonZero::new(900), new.clients));
 }
 
 #[test]
@@ -128,7 +129,8 @@ fn flags_override_the_file() {
     let written = write(default_text());
     let line = "--identity a --bls-key b --genesis c --data d --bind 127.0.0.1:7 --shards 2 --cores 3,1,2 --poll wait \
                 --engine syscalls --kernel portable --verifiers 5 --slice-interval-ms 50 --slice-memory-mib 32 \
-                --crashed-leader-timer --egress-mbit 40 --durability power --debuggable --silent-relay --drop-shreds --equivocate --flood-per-s 7";
+                --crashed-leader-timer --egress-mbit 40 --client-transactions-per-s 7 --durability power \
+                --debuggable --silent-relay --drop-shreds --equivocate --flood-per-s 7";
     let config = load(&written.path, &flags(line).unwrap()).unwrap();
     let paths = [&config.identity, &config.bls_key, &config.genesis, &config.data];
     assert_eq!(paths, ["a", "b", "c", "d"].map(Path::new));
@@ -136,6 +138,7 @@ fn flags_override_the_file() {
     assert_eq!((config.cores, config.verifiers), (CorePolicy::List(vec![3, 1, 2]), NonZero::new(5)));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(50), 32 << 20));
     assert_eq!(config.egress_mbit, NonZero::new(40));
+    assert_eq!((config.clients.of_source_per_s.get(), config.clients.total_per_s.get()), (7, 20_000));
     assert!(config.silent_relay && config.drop_shreds && config.equivocate && config.debuggable);
     assert!(config.crashed_leader_timer && config.durability == Durability::Power);
     assert_eq!(config.flood_per_s, NonZero::new(7));
@@ -195,6 +198,11 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("slice_interval_ms = 10", "slice_interval_ms = 10001", "`slice_interval_ms` must be between 1 and 10000"),
         ("slice_memory_mib = 64", "slice_memory_mib = 1", "`slice_memory_mib` must be between 4 and 65536"),
         ("egress_mbit = 0", "egress_mbit = 1000001", "`egress_mbit` must be between 0 and 1000000"),
+        (
+            "total_transactions_per_s = 20000",
+            "total_transactions_per_s = 0",
+            "`total_transactions_per_s` must be between 1 and 10000000",
+        ),
         ("cores = \"auto\"", "cores = \"all\"", "expected auto, none, or a list of different core numbers"),
         ("cores = \"auto\"", "cores = [1, 1]", "expected auto, none, or a list of different core numbers"),
         ("cores = \"auto\"", "cores = [-1, 1]", "expected a word in quotation marks, a number, or a list of numbers"),

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
 
+use alpenglow_dataplane::ClientLimits;
+
 use super::file::{SLICE_INTERVAL_MS_DEFAULT, SLICE_MEMORY_MIB_DEFAULT};
 use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 
@@ -35,6 +37,8 @@ pub(crate) struct NewConfig {
     pub(crate) egress_mbit: u32,
     /// What votes are remembered through.
     pub(crate) durability: Durability,
+    /// Transactions that clients may give it.
+    pub(crate) clients: ClientLimits,
     /// Let debuggers, profilers and core dumps at the memory that holds the keys.
     pub(crate) debuggable: bool,
     /// Never relay.
@@ -63,6 +67,7 @@ impl NewConfig {
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
             egress_mbit: 0,
             durability: Durability::default(),
+            clients: ClientLimits::default(),
             debuggable: false,
             silent_relay: false,
             drop_shreds: false,
@@ -110,6 +115,8 @@ impl NewConfig {
             slice_memory_mib = self.slice_memory_mib,
             egress_mbit = self.egress_mbit,
             durability = format_args!("\"{}\"", self.durability.name()),
+            client_transactions_per_s = self.clients.of_source_per_s,
+            total_transactions_per_s = self.clients.total_per_s,
             debuggable = self.debuggable,
             silent_relay = self.silent_relay,
             drop_shreds = self.drop_shreds,

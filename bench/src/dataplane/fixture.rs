@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::datagram::{self, HEADER_BYTES, Header, Kind, PREFIX_BYTES};
-use alpenglow_dataplane::{DataplaneConfig, EngineKind, Poll};
+use alpenglow_dataplane::{ClientLimits, DataplaneConfig, EngineKind, Poll};
 use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::sampling::RelaySampler;
@@ -98,6 +98,7 @@ impl Cluster {
             slice_memory_bytes: 32 << 20,
             socket_buffer_bytes: 8 << 20,
             egress_mbit: None,
+            clients: ClientLimits::default(),
             silent_relay: false,
         }
     }

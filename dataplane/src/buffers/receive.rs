@@ -8,12 +8,16 @@ use io_uring::types::BufRingEntry;
 
 use super::UDP_BYTES_MAX;
 use super::arena::{Arena, PAGE_BYTES};
+use crate::limits::Source;
 use crate::socket::{ControlMessages, RECEIVE_CONTROL_BYTES};
 
-/// What is before the control messages in a receive buffer: native words for the bytes of name, control messages and
+/// Room for the sender's address, of either family.
+pub(crate) const NAME_BYTES: usize = 32;
+/// What a receive buffer begins with, before the sender's address and the control messages: native words for the bytes of name, control messages and
 /// payload, and the flags. A multishot receive fills its buffers so; a buffer filled otherwise gets the same layout.
 const WORDS_BYTES: usize = 16;
-const PAYLOAD_START: usize = WORDS_BYTES + RECEIVE_CONTROL_BYTES;
+const CONTROL_START: usize = WORDS_BYTES + NAME_BYTES;
+const PAYLOAD_START: usize = CONTROL_START + RECEIVE_CONTROL_BYTES;
 const RECEIVE_BUFFER_BYTES: usize = (PAYLOAD_START + UDP_BYTES_MAX).next_multiple_of(PAGE_BYTES);
 /// Bytes of payload that a receive buffer holds: somewhat more than ever come.
 pub(crate) const PAYLOAD_BYTES: usize = RECEIVE_BUFFER_BYTES - PAYLOAD_START;
@@ -26,6 +30,8 @@ pub(crate) struct Received<'a> {
     pub(crate) segment_bytes: usize,
     /// When the kernel took it, on CLOCK_REALTIME.
     pub(crate) stamp_ns: Option<u64>,
+    /// Where it says that it comes from.
+    pub(crate) source: Source,
     /// Whether it was cut off.
     pub(crate) truncated: bool,
 }
@@ -33,20 +39,23 @@ pub(crate) struct Received<'a> {
 impl<'a> Received<'a> {
     /// A datagram that another shard has received.
     pub(super) fn handed_over(datagram: &'a [u8]) -> Self {
-        Self { payload: datagram, segment_bytes: datagram.len().max(1), stamp_ns: None, truncated: false }
+        let segment_bytes = datagram.len().max(1);
+        Self { payload: datagram, segment_bytes, stamp_ns: None, source: Source::default(), truncated: false }
     }
 
     pub(super) fn parse(bytes: &'a [u8]) -> Self {
         let Some((head, payload)) = bytes.split_at_checked(PAYLOAD_START) else {
-            return Self { payload: &[], segment_bytes: 1, stamp_ns: None, truncated: true };
+            let source = Source::default();
+            return Self { payload: &[], segment_bytes: 1, stamp_ns: None, source, truncated: true };
         };
         let word = |index: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| head[index * 4 + byte]));
-        let (control_bytes, flags) = (word(1) as usize, word(3));
-        let control = ControlMessages::parse(&head[WORDS_BYTES..][..control_bytes.min(RECEIVE_CONTROL_BYTES)]);
+        let (name_bytes, control_bytes, flags) = (word(0) as usize, word(1) as usize, word(3));
+        let control = ControlMessages::parse(&head[CONTROL_START..][..control_bytes.min(RECEIVE_CONTROL_BYTES)]);
         Self {
             payload,
             segment_bytes: control.segment_bytes.unwrap_or(payload.len()).max(1),
             stamp_ns: control.stamp_ns,
+            source: Source::of(&head[WORDS_BYTES..][..name_bytes.min(NAME_BYTES)]),
             truncated: flags & libc::MSG_TRUNC as u32 != 0,
         }
     }
@@ -96,6 +105,8 @@ enum Vacant {
 /// Where the kernel may put what it receives.
 #[derive(Clone, Copy)]
 pub(crate) struct Room {
+    /// Room for [`NAME_BYTES`] of the sender's address.
+    pub(crate) name: *mut u8,
     /// Room for [`RECEIVE_CONTROL_BYTES`] of control messages.
     pub(crate) control: *mut u8,
     /// Room for [`PAYLOAD_BYTES`].
@@ -164,19 +175,31 @@ impl ReceiveBuffers {
         };
         stack.iter().rev().map(|&index| {
             let start = self.memory.entry(index.into());
-            // SAFETY: both offsets lie inside the entry.
-            unsafe { Room { control: start.add(WORDS_BYTES), payload: start.add(PAYLOAD_START) } }
+            // SAFETY: all offsets lie inside the entry.
+            unsafe {
+                Room {
+                    name: start.add(WORDS_BYTES),
+                    control: start.add(CONTROL_START),
+                    payload: start.add(PAYLOAD_START),
+                }
+            }
         })
     }
 
     /// The kernel has filled the first of [`Self::rooms`]: so many bytes of each, and its flags. Now the shard holds it,
     /// once.
-    pub(crate) fn take_next(&mut self, payload_bytes: usize, control_bytes: usize, flags: i32) -> BufferId {
+    pub(crate) fn take_next(
+        &mut self,
+        payload_bytes: usize,
+        name_bytes: u32,
+        control_bytes: usize,
+        flags: i32,
+    ) -> BufferId {
         let Vacant::Stack(stack) = &mut self.vacant else {
             unreachable!("buffers in a ring are the kernel's to choose")
         };
         let index = stack.pop().expect("only a vacant buffer can be filled");
-        let words = [0, control_bytes as u32, payload_bytes as u32, flags as u32];
+        let words = [name_bytes, control_bytes as u32, payload_bytes as u32, flags as u32];
         let head = &mut self.memory.bytes_mut(index.into())[..WORDS_BYTES];
         for (place, word) in head.chunks_exact_mut(size_of::<u32>()).zip(words) {
             place.copy_from_slice(&word.to_ne_bytes());

@@ -19,6 +19,7 @@ use crate::buffers::Received;
 use crate::config::{EngineKind, Poll};
 use crate::counters::Counter;
 use crate::datagram::{self, Header, Kind};
+use crate::limits::{ClientLimits, Source};
 use crate::link::FromShard;
 
 const CLUSTER: ClusterId = ClusterId([4; 32]);
@@ -57,6 +58,7 @@ fn config(others: SocketAddr, engine: EngineKind) -> DataplaneConfig {
         slice_memory_bytes: 16 << 20,
         socket_buffer_bytes: 4 << 20,
         egress_mbit: None,
+        clients: ClientLimits::default(),
         silent_relay: false,
         engine,
     }
@@ -225,6 +227,7 @@ fn what_finds_a_full_inbox_is_counted() {
     let mut intake = Intake::new(IntakeParts {
         lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
         gate: Gate::new(&config, Arc::new(keys), 0),
+        limits: Limits::new(config.clients, config.validators.len(), config.shards),
         assembler: Assembler::with_kernel(config.coding, CLUSTER, config.slice_memory_bytes, config.kernel),
         coding: config.coding,
         own: NODE,
@@ -238,7 +241,8 @@ fn what_finds_a_full_inbox_is_counted() {
     let of_other = (0..100).filter(|index| slice_id(*index).lane() % 2 == 1).take(5);
     for slice in of_other.map(|index| datagrams(&config, index)) {
         let (buffer, segment_bytes) = (slice.concat(), slice[0].len());
-        let received = Received { payload: &buffer, segment_bytes, stamp_ns: None, truncated: false };
+        let received =
+            Received { payload: &buffer, segment_bytes, stamp_ns: None, source: Source::default(), truncated: false };
         let mut datagrams = intake.split(&received, Time(0));
         assert!(intake.next_batch(&mut datagrams).is_none());
     }

@@ -5,6 +5,7 @@
 pub(crate) mod scene;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::datagram::{self, Header, Kind};
 use alpenglow_dataplane::{
-    ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, FromShard, Horizon, InboundMessage, Poll, ShardLink,
-    ToShard,
+    ClientLimits, ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, FromShard, Horizon, InboundMessage,
+    Poll, ShardLink, ToShard,
 };
 use alpenglow_rotor::erasure::Kernel;
 use alpenglow_rotor::parameters::CodingParameters;
@@ -144,9 +145,16 @@ pub(crate) fn configs_with(
         slice_memory_bytes: 16 << 20,
         socket_buffer_bytes: 4 << 20,
         egress_mbit: None,
+        clients: clients(1_000_000, 1_000_000),
         silent_relay: false,
     };
     (0..nodes).map(config).collect()
+}
+
+/// So many transactions a second from one source, and in all.
+pub(crate) fn clients(of_source_per_s: u32, total_per_s: u32) -> ClientLimits {
+    let limit = |per_s| NonZero::new(per_s).unwrap();
+    ClientLimits { of_source_per_s: limit(of_source_per_s), total_per_s: limit(total_per_s) }
 }
 
 pub(crate) fn start(config: DataplaneConfig) -> Node {
