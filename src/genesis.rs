@@ -448,7 +448,11 @@ impl GenesisFile {
         serde_json::to_string_pretty(self).expect("its keys are strings") + "\n"
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, GenesisDefect> {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// [`GenesisDefect`] if it is none of this format.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, GenesisDefect> {
         /// What every format has.
         #[derive(Deserialize)]
         struct AnyFormat {
@@ -498,6 +502,11 @@ impl GenesisFile {
         Ok(Epochs::new(self.epoch_slots.unwrap_or(EPOCH_SLOTS_DEFAULT), stakes, later?, seed)?)
     }
 
+    /// How many validators it names.
+    pub(crate) const fn validators(&self) -> usize {
+        self.validators.len()
+    }
+
     /// Everything but the voting keys, whose check takes long; for a file whose keys were made here.
     ///
     /// # Errors
@@ -508,7 +517,11 @@ impl GenesisFile {
         Ok(())
     }
 
-    fn check(&self, cluster: ClusterId) -> Result<Genesis, GenesisDefect> {
+    /// Checks all that the file of `cluster` says.
+    ///
+    /// # Errors
+    /// [`GenesisDefect`] names the first defect.
+    pub(crate) fn check(&self, cluster: ClusterId) -> Result<Genesis, GenesisDefect> {
         let coding = self.coding()?;
         let validators = self.validator_set()?;
         let epochs = Arc::new(self.epochs(&validators)?);

@@ -107,12 +107,18 @@ pub(crate) fn load_bls(path: &Path) -> Result<SecretKey, KeyError> {
 pub(crate) fn load_any(path: &Path) -> Result<AnyKey, KeyError> {
     let expected = "a key (a JSON array of 64 bytes for an identity, 32 for a voting key)";
     let content = |reason| KeyError::Content { path: path.to_owned(), expected, reason };
-    let file = read(path)?;
-    if let Ok(bytes) = parse::<IDENTITY_BYTES>(&file) {
-        return identity(&bytes).map(AnyKey::Identity).map_err(content);
+    parse_any(&read(path)?).map_err(content)
+}
+
+/// The key of either kind that a file's bytes hold.
+///
+/// # Errors
+/// What is wrong, without what it holds.
+pub(crate) fn parse_any(file: &[u8]) -> Result<AnyKey, String> {
+    if let Ok(bytes) = parse::<IDENTITY_BYTES>(file) {
+        return identity(&bytes).map(AnyKey::Identity);
     }
-    let bytes = parse::<VOTING_KEY_BYTES>(&file).map_err(content)?;
-    voting_key(&bytes).map(AnyKey::Voting).map_err(content)
+    voting_key(&parse::<VOTING_KEY_BYTES>(file)?).map(AnyKey::Voting)
 }
 
 /// A new identity.
@@ -190,10 +196,15 @@ fn parse<const N: usize>(file: &[u8]) -> Result<Secret<N>, String> {
     })
 }
 
-fn write(path: PathBuf, bytes: &[u8]) -> Result<(), KeyError> {
+/// What the file of a secret of these bytes holds.
+pub(crate) fn text(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::with_capacity(4 * bytes.len() + 2));
     serde_json::to_writer(&mut *text, bytes).expect("memory takes any bytes");
-    files::create_secret(&path, &text).map_err(|reason| KeyError::Create { path, reason })
+    text
+}
+
+fn write(path: PathBuf, bytes: &[u8]) -> Result<(), KeyError> {
+    files::create_secret(&path, &text(bytes)).map_err(|reason| KeyError::Create { path, reason })
 }
 
 /// Read straight into its place, so that no copy is left elsewhere.

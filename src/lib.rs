@@ -13,6 +13,7 @@ mod evidence;
 mod failpoint;
 mod files;
 mod flood;
+pub mod fuzzing;
 mod genesis;
 mod keys;
 mod load;

@@ -95,7 +95,8 @@ pub(crate) struct Contents<'b> {
 }
 
 impl Format {
-    fn header(&self, cluster: ClusterId) -> Vec<u8> {
+    /// What a file begins with.
+    pub(crate) fn header(&self, cluster: ClusterId) -> Vec<u8> {
         let mut header = self.magic.to_vec();
         header.extend(self.version.to_le_bytes());
         header.extend(cluster.0);
@@ -151,7 +152,11 @@ impl Format {
         (records, End::Whole)
     }
 
-    fn frame(&self, record: &[u8]) -> Vec<u8> {
+    /// A record as it is appended.
+    ///
+    /// # Panics
+    /// If it is longer than the format's bound.
+    pub(crate) fn frame(&self, record: &[u8]) -> Vec<u8> {
         assert!(record.len() <= self.record_bytes_max, "a record of {} bytes", record.len());
         let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + record.len());
         frame.extend((record.len() as u32).to_le_bytes());

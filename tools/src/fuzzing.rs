@@ -4,21 +4,27 @@
 //! The fuzz targets in `fuzz/` are these functions, one each; `tests/fuzzing.rs` gives them mutated seeds with every run of
 //! the tests.
 
+use std::sync::Arc;
+
 use alpenglow_control::block::{ParentStatement, SLICE_PAYLOAD_BYTES_MIN, SliceBuilder, SliceContent};
 use alpenglow_control::bls::{PublicKey, PublicKeyBytes, SecretKey, Signature, SignatureBytes};
 use alpenglow_control::certificate::{Certificate, Signers, Statement};
+use alpenglow_control::evidence::{Ledger, Offence, Proof};
 use alpenglow_control::message::{decode_certificate, decode_vote, encode_certificate, encode_vote};
 use alpenglow_control::repair::{
     AnswerContent, RepairAnswer, RepairMessage, RepairRequest, RequestId, ShredPart, Want, decode_answer,
     decode_request,
 };
-use alpenglow_control::vote::{Vote, VotePayload};
+use alpenglow_control::vote::{UnverifiedVote, Vote, VotePayload};
+use alpenglow_control::vote_record::Entry;
 use alpenglow_dataplane::datagram::{HEADER_BYTES, Header, Kind};
+use alpenglow_rotor::assembler::Equivocation;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::shred::{ShredView, wire_bytes};
 use alpenglow_rotor::shredder::Shredder;
+use alpenglow_rotor::signature::SignedRoot;
 use alpenglow_rotor::signer::SliceSigner;
-use alpenglow_rotor::slice::SliceId;
+use alpenglow_rotor::slice::{SliceId, SliceSignature};
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, ShredIndex, SliceIndex, Slot, VALIDATORS_MAX, ValidatorIndex};
 use ed25519_dalek::SigningKey;
 
@@ -36,7 +42,7 @@ pub struct EntryPoint {
 }
 
 /// All of them.
-pub const ENTRY_POINTS: [EntryPoint; 9] = [
+pub const ENTRY_POINTS: [EntryPoint; 11] = [
     EntryPoint { name: "datagram", run: datagram, seeds: datagrams },
     EntryPoint { name: "shred", run: shred, seeds: shreds },
     EntryPoint { name: "slice_payload", run: slice_payload, seeds: slice_payloads },
@@ -44,6 +50,8 @@ pub const ENTRY_POINTS: [EntryPoint; 9] = [
     EntryPoint { name: "certificate", run: certificate, seeds: certificates },
     EntryPoint { name: "repair_request", run: repair_request, seeds: repair_requests },
     EntryPoint { name: "repair_answer", run: repair_answer, seeds: repair_answers },
+    EntryPoint { name: "vote_entry", run: vote_entry, seeds: vote_entries },
+    EntryPoint { name: "proof", run: proof, seeds: proofs },
     EntryPoint { name: "curve_points", run: curve_points, seeds: points },
     EntryPoint { name: "conformance_vector", run: conformance_vector, seeds: vectors },
 ];
@@ -210,6 +218,55 @@ fn repair_answers() -> Vec<Vec<u8>> {
         AnswerContent::Ancestors { blocks: vec![BLOCK; 3] },
     ];
     contents.map(|content| RepairMessage::Answer(RepairAnswer { id: RequestId(1), content }).encode()).to_vec()
+}
+
+/// A record of the log of votes.
+pub fn vote_entry(bytes: &[u8]) -> bool {
+    let Ok(entry) = Entry::decode(bytes, 100) else { return false };
+    assert_eq!(entry.encode(), bytes);
+    true
+}
+
+fn vote_entries() -> Vec<Vec<u8>> {
+    let certificate = |statement| {
+        Arc::new(Certificate {
+            statement,
+            signers: Signers::of(100, (0..70).map(ValidatorIndex)),
+            fallback_signers: Signers::none(100),
+            signature: SignatureBytes([6; 96]),
+        })
+    };
+    let slow = [Statement::Finalization(BLOCK.slot), Statement::Notarization(BLOCK)].map(certificate).to_vec();
+    let entries = [
+        Entry::Vote(VotePayload::Notar(BLOCK)),
+        Entry::Vote(VotePayload::Final(BLOCK.slot)),
+        Entry::Window(BLOCK.slot),
+        Entry::Barred(BLOCK.slot),
+        Entry::Finalized(vec![certificate(Statement::Fast(BLOCK))]),
+        Entry::Finalized(slow),
+    ];
+    entries.map(|entry| entry.encode()).to_vec()
+}
+
+/// A record of the log of proofs.
+pub fn proof(bytes: &[u8]) -> bool {
+    let Ok(proof) = Proof::decode(bytes) else { return false };
+    assert_eq!((proof.encode().as_slice(), proof.encoded_bytes()), (bytes, bytes.len()));
+    let _ = Ledger::new().admit(proof);
+    true
+}
+
+fn proofs() -> Vec<Vec<u8>> {
+    let vote = |payload| UnverifiedVote { payload, signer: ValidatorIndex(1), signature: SignatureBytes([7; 96]) };
+    let votes = Proof::votes(vote(VotePayload::Skip(BLOCK.slot)), vote(VotePayload::Notar(BLOCK)));
+    let signed = |root: u8| SignedRoot {
+        id: SliceId { slot: BLOCK.slot, index: later_slice() },
+        is_last: false,
+        root: Hash([root; 32]),
+        signature: SliceSignature([8; 64]),
+    };
+    let slices = Offence::Slices(Equivocation { first: signed(1), second: signed(2) });
+    vec![votes.encode(), Proof { validator: ValidatorIndex(1), offence: slices }.encode()]
 }
 
 /// A signature, and a public key.

@@ -10,6 +10,7 @@
 
 mod disk;
 mod file;
+pub(crate) mod fuzzing;
 mod keeper;
 mod opening;
 mod recorder;

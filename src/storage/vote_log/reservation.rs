@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path, owner: &Owner) -> Result<Option<Durable>, VoteLo
     Ok(durable)
 }
 
-fn parse(bytes: &[u8], owner: &Owner, path: &Path) -> Result<Option<Durable>, VoteLogError> {
+pub(super) fn parse(bytes: &[u8], owner: &Owner, path: &Path) -> Result<Option<Durable>, VoteLogError> {
     let Some((head, _)) = bytes.split_first_chunk::<OWNER_AT>() else { return Ok(None) };
     let found = u32::from_le_bytes(*head[8..].first_chunk().expect("the head has four bytes more"));
     if head[..8] != MAGIC {
@@ -76,7 +76,7 @@ fn parse_body(body: &[u8]) -> Option<Durable> {
     Some(Durable { host, reservation: slot(33), bar, clean: flag(50)?, synced: flag(51)? })
 }
 
-fn encode(durable: &Durable, owner: &Owner) -> Vec<u8> {
+pub(super) fn encode(durable: &Durable, owner: &Owner) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FILE_BYTES);
     bytes.extend(MAGIC);
     bytes.extend(VERSION.to_le_bytes());
