@@ -71,6 +71,10 @@ bench-votes *FLAGS:
 fuzz SECONDS="60":
     bash .ci/fuzz {{SECONDS}}
 
+# Every order in which threads can meet in what wakes them up.
+loom:
+    RUSTFLAGS="--cfg loom" cargo test -p alpenglow-dataplane --lib --release --target-dir target/loom -- in_every_order
+
 # Licences, bans and sources of all dependencies.
 deny:
     cargo deny check bans licenses sources

@@ -13,8 +13,11 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+#[cfg(not(all(test, loom)))]
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 
+#[cfg(all(test, loom))]
+use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Wakes the control thread out of its wait on the other end of a socketpair.
@@ -126,7 +129,65 @@ impl ShardWaker {
     }
 }
 
-#[cfg(test)]
+/// Every order in which two or three threads can meet here, and every value that the memory model lets them see: what was
+/// pushed is seen before the wait, or ends it.
+#[cfg(all(test, loom))]
+mod orders {
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicUsize;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_wake_up_of_control_is_lost_in_every_order() {
+        loom::model(|| {
+            let waker = Arc::new(ControlWaker::pair().unwrap().0);
+            let [pushed, tokens] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+            let shards = [(); 2].map(|()| {
+                let (waker, pushed, tokens) = (Arc::clone(&waker), Arc::clone(&pushed), Arc::clone(&tokens));
+                thread::spawn(move || {
+                    pushed.fetch_add(1, Ordering::Relaxed);
+                    if waker.claim() {
+                        tokens.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            });
+            waker.park();
+            let seen = pushed.load(Ordering::Relaxed);
+            shards.map(|shard| shard.join().unwrap());
+            let tokens = tokens.load(Ordering::Relaxed);
+            assert!(seen == 2 || tokens == 1, "saw {seen} of 2 entries and would wait for ever");
+            assert!(tokens <= 1, "one token for each time it parks");
+        });
+    }
+
+    #[test]
+    fn no_wake_up_of_a_shard_is_lost_in_every_order() {
+        for until_room in [false, true] {
+            loom::model(move || {
+                let waker = Arc::new(ShardWaker::new().unwrap());
+                let [entries, tokens] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+                let control = {
+                    let (waker, entries, tokens) = (Arc::clone(&waker), Arc::clone(&entries), Arc::clone(&tokens));
+                    thread::spawn(move || {
+                        // A pop makes room, a push is an entry; a shard that does not wait for room cares for pushes only.
+                        entries.store(1, Ordering::Relaxed);
+                        if waker.claim(!until_room) {
+                            tokens.fetch_add(1, Ordering::Relaxed);
+                        }
+                    })
+                };
+                waker.park(until_room);
+                let seen = entries.load(Ordering::Relaxed);
+                control.join().unwrap();
+                assert!(seen == 1 || tokens.load(Ordering::Relaxed) == 1, "the shard would wait for ever");
+            });
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::io::Read;
 
