@@ -22,6 +22,10 @@ lint:
 emulated *FILTERS:
     bash .ci/emulated {{FILTERS}}
 
+# The tests of unsafe code in rotor and dataplane, under AddressSanitizer.
+asan *FLAGS:
+    bash .ci/asan {{FLAGS}}
+
 # A real cluster of five node processes on this machine.
 cluster *FLAGS:
     cargo run --release -- cluster {{FLAGS}}
