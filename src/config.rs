@@ -22,7 +22,9 @@ use self::file::{ConfigFile, KEYS};
 use crate::encoding::Identity;
 use crate::failpoint::FailAt;
 use crate::files::{self, Access, ReadError};
+use crate::storage::block_log::Limits;
 
+pub(crate) use self::file::BLOCK_LOG_MIB;
 pub(crate) use self::flags::ConfigFlags;
 pub(crate) use self::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 pub(crate) use self::text::NewConfig;
@@ -61,6 +63,8 @@ pub(crate) struct NodeConfig {
     pub(crate) crashed_leader_timer: bool,
     /// Memory for incomplete slices, for all shards together.
     pub(crate) slice_memory_bytes: usize,
+    /// What the block log keeps; `None` for no block log.
+    pub(crate) block_log: Option<Limits>,
     /// Most that is sent, in Mbit/s.
     pub(crate) egress_mbit: Option<NonZero<u32>>,
     /// What votes are remembered through.

@@ -28,6 +28,7 @@ use crate::block_times::BlockTimes;
 use crate::evidence::Evidence;
 use crate::failpoint::{FailPoints, Point};
 use crate::report::{How, NodeEvent, RepairCounts, Stage};
+use crate::storage::block_log::BlockLogHandle;
 use crate::storage::vote_log::Recorder;
 use crate::telemetry::Events;
 use crate::verifier::Verifiers;
@@ -65,6 +66,8 @@ pub(crate) struct ControlParts {
     pub(crate) verifiers: Verifiers,
     /// Where finalized blocks go.
     pub(crate) application: Sender<Finalized>,
+    /// The block log, if there is one.
+    pub(crate) block_log: Option<BlockLogHandle>,
     /// Where proofs go.
     pub(crate) evidence: Evidence,
     /// Where events go.
@@ -120,7 +123,7 @@ impl ControlLoop {
             let is_due = self.is_timer_due(clock::now());
             done += self.carry_out(clock::now()) + self.take_recorded(clock::now());
             for _ in 0..if is_due { TURNS_BEFORE_TIMER } else { 1 } {
-                let taken = self.take_slices() + self.take_verdicts() + self.take_messages();
+                let taken = self.take_slices() + self.take_verdicts() + self.take_messages() + self.take_log_answers();
                 done += taken;
                 if taken == 0 {
                     break;
@@ -147,6 +150,7 @@ impl ControlLoop {
             || !self.repair_backlog.is_empty()
             || !self.parts.verifiers.is_empty()
             || self.parts.recorder.as_ref().is_some_and(|recorder| !recorder.is_idle())
+            || self.parts.block_log.as_ref().is_some_and(|log| !log.is_empty())
             || self.parts.links.iter().any(|link| !link.is_empty())
     }
 
@@ -216,6 +220,18 @@ impl ControlLoop {
         taken
     }
 
+    fn take_log_answers(&mut self) -> usize {
+        let mut taken = 0;
+        while self.backlog.is_empty()
+            && taken < ROUND_INPUTS
+            && let Some(answer) = self.parts.block_log.as_ref().and_then(BlockLogHandle::pop)
+        {
+            self.decide(clock::now(), Input::BlockLog(answer));
+            taken += 1;
+        }
+        taken
+    }
+
     fn decide(&mut self, now: Time, input: Input) {
         self.parts.control.handle(now, input);
         self.carry_out(now);
@@ -232,6 +248,12 @@ impl ControlLoop {
 
     fn carry_out_one(&mut self, now: Time, output: Output) {
         match output {
+            Output::BlockLog(order) => {
+                let pushed = self.parts.block_log.as_mut().map_or(Ok(()), |log| log.push(now, order));
+                if let Err(reason) = pushed {
+                    self.count(reason);
+                }
+            }
             Output::Record(entry) => self.record(now, entry),
             Output::Reserve(slot) => self.reserve(slot),
             Output::Broadcast(_) if self.is_behind() => self.count("vote_log_behind"),

@@ -33,8 +33,10 @@ use crate::logging;
 use crate::process_guard::{self, ProcessError};
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
+use crate::storage::block_log::{BlockLog, BlockLogError, BlockLogHandle, BlockLogReport, BlockLogThread};
 use crate::storage::data_folder::{DataFolder, DataFolderError};
 use crate::storage::host;
+use crate::storage::kept_blocks;
 use crate::storage::vote_log::{self, Keeper, Owner, Recorder, VoteLogError};
 use crate::telemetry::{EventWriter, Events};
 use crate::topology::{Layout, LayoutError, available_cores};
@@ -81,6 +83,9 @@ pub(crate) enum NodeError {
     /// What the node said before cannot be known, or remembered from now on.
     #[error(transparent)]
     VoteLog(#[from] VoteLogError),
+    /// The block log cannot be used.
+    #[error(transparent)]
+    BlockLog(#[from] BlockLogError),
     /// The operating system refuses something else.
     #[error("cannot {what}: {source}")]
     System {
@@ -160,6 +165,7 @@ impl Node {
 
     fn start(&self, voting_key: SecretKey, events: &Events) -> Result<Running, NodeError> {
         let (waker, wake_reader) = ControlWaker::pair().map_err(system("make a socketpair"))?;
+        let mut block_log = self.block_log()?;
         let application = ApplicationConfig {
             own: self.own,
             coding: self.genesis.coding,
@@ -175,10 +181,12 @@ impl Node {
         let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot::GENESIS));
         let (dataplane, links) = Dataplane::start(self.dataplane_config()?, Arc::clone(&waker), Arc::clone(&horizon))?;
         let fail_points = FailPoints::new(self.config.fail_at);
-        let (control, memory) = self.remember(voting_key, &waker, &fail_points)?;
+        let (control, memory) = self.remember(voting_key, block_log.as_mut(), &waker, &fail_points)?;
         let (keeper, recorder) = memory.unzip();
         let (evidence_writer, evidence) = EvidenceWriter::start(&self.config.data, self.genesis.cluster)
             .map_err(system("start the evidence thread"))?;
+        let block_log = block_log.map(|log| self.start_block_log(log, &waker)).transpose()?;
+        let (block_log_thread, block_log) = block_log.unzip();
         let flood = self.flood(&horizon)?;
         let parts = ControlParts {
             control,
@@ -191,6 +199,7 @@ impl Node {
             horizon,
             verifiers,
             application: finalized,
+            block_log,
             evidence,
             events: events.clone(),
         };
@@ -198,17 +207,27 @@ impl Node {
         let engine = self.config.engine;
         let placement = ControlPlacement { engine, core, spin, waker, wake_reader };
         let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
-        Ok(Running { dataplane, control, application, evidence: evidence_writer, keeper, verifier_panic, flood })
+        Ok(Running {
+            dataplane,
+            control,
+            application,
+            evidence: evidence_writer,
+            keeper,
+            block_log: block_log_thread,
+            verifier_panic,
+            flood,
+        })
     }
 
     /// What decides, as it was left before the start, and what it is remembered with.
     fn remember(
         &self,
         voting_key: SecretKey,
+        block_log: Option<&mut BlockLog>,
         waker: &Arc<ControlWaker>,
         fail_points: &FailPoints,
     ) -> Result<(Control, Option<(Keeper, Recorder)>), NodeError> {
-        let (config, start) = (self.control_config(voting_key)?, start(self.genesis.start_time));
+        let (config, start) = (self.control_config(voting_key, block_log)?, start(self.genesis.start_time));
         if self.config.no_vote_log {
             tracing::warn!("keeps no vote log, as it is told to: after a restart it will sign votes that conflict");
             return Ok((Control::new(config, start)?, None));
@@ -240,7 +259,28 @@ impl Node {
         Flood::start(plan).map(Some).map_err(system("start the flood"))
     }
 
-    fn control_config(&self, secret_key: SecretKey) -> Result<ControlConfig, NodeError> {
+    fn block_log(&self) -> Result<Option<BlockLog>, NodeError> {
+        let Some(limits) = self.config.block_log else { return Ok(None) };
+        Ok(Some(kept_blocks::open(&self.config.data, &self.genesis, limits)?))
+    }
+
+    fn start_block_log(
+        &self,
+        log: BlockLog,
+        waker: &Arc<ControlWaker>,
+    ) -> Result<(BlockLogThread, BlockLogHandle), NodeError> {
+        let slice_bytes = self.genesis.coding.data_shreds() * self.genesis.coding.shred_bytes();
+        // Of the memory that `leave_room_to_shards` leaves to the shards, half.
+        let held_bytes_max = self.config.slice_memory_bytes / self.layout.shard_cores.len() / 8;
+        BlockLogThread::start(log, held_bytes_max, slice_bytes, Arc::clone(waker))
+            .map_err(system("start the thread of the block log"))
+    }
+
+    fn control_config(
+        &self,
+        secret_key: SecretKey,
+        block_log: Option<&mut BlockLog>,
+    ) -> Result<ControlConfig, NodeError> {
         let genesis = &self.genesis;
         let mut config = ControlConfig::new(
             self.own,
@@ -250,6 +290,8 @@ impl Node {
             genesis.cluster,
             genesis.coding,
         );
+        config.keeps_blocks = block_log.is_some();
+        config.tip = block_log.and_then(|log| kept_blocks::tip(log, genesis));
         config.delta_block = genesis.delta_block;
         config.delta_timeout = genesis.delta_timeout;
         config.slice_interval = self.config.slice_interval;
@@ -343,6 +385,7 @@ struct Running {
     application: Application,
     evidence: EvidenceWriter,
     keeper: Option<Keeper>,
+    block_log: Option<BlockLogThread>,
     verifier_panic: VerifierPanic,
     flood: Option<Flood>,
 }
@@ -364,19 +407,28 @@ impl Running {
         let shards = self.dataplane.stop();
         let application = self.application.stop();
         self.evidence.stop();
-        Ok(report(own, control, &shards, application))
+        let block_log = self.block_log.map(BlockLogThread::stop).unwrap_or_default();
+        Ok(report(own, control, &shards, application, block_log))
     }
 }
 
-fn report(own: ValidatorIndex, control: ControlReport, shards: &[ShardReport], found: ApplicationReport) -> NodeReport {
+fn report(
+    own: ValidatorIndex,
+    control: ControlReport,
+    shards: &[ShardReport],
+    found: ApplicationReport,
+    block_log: BlockLogReport,
+) -> NodeReport {
     let mut report = NodeReport::new(own.0);
     report.stages = control.times.stages;
     report.stages.merge(&found.stages);
+    report.stages.merge(&block_log.stages);
     report.block_dissemination = control.times.block_dissemination;
     report.finalized = control.times.finalized;
     report.transactions = found.transactions;
     report.repair = control.repair;
-    report.drops = control.drops.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
+    let drops = control.drops.into_iter().chain(block_log.drops);
+    report.drops = drops.map(|(reason, count)| (reason.to_owned(), count)).collect();
     for shard in shards {
         for stage in alpenglow_dataplane::Stage::ALL {
             let name = Stage::from_name(stage.name()).expect("the report knows every stage of a shard");

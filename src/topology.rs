@@ -6,12 +6,13 @@
 //!          └──slices to send, votes, ──────────┘  │   └────────verdicts────────────┘
 //!             certificates, transactions          ├──finalized blocks──►  application thread
 //!                                                 ├──proofs───────────►  evidence thread
+//!                                                 ├──blocks───────────►  block-log thread (which answers)
 //!                                                 ├──reservations─────►  vote-log thread (which answers)
 //!                                                 └──node events──────►  telemetry thread
 //! ```
 //!
-//! Shards and control are pinned when cores are assigned; verifiers, application, evidence, vote-log and telemetry are
-//! never pinned: they run wherever a core is free. Every arrow is a bounded queue, and nobody waits for a full one.
+//! Shards and control are pinned when cores are assigned; verifiers, application, evidence, block-log, vote-log and
+//! telemetry are never pinned: they run wherever a core is free. Every arrow is a bounded queue, and nobody waits for a full one.
 
 use std::num::NonZero;
 

@@ -411,11 +411,12 @@ fn nodes_killed_at_any_moment_never_sign_twice_agree_and_catch_up() {
     assert!(cluster.nodes.iter().all(|node| !node.logged.is_empty()));
 }
 
-/// Three of five hold 60% of the stake: when they have forgotten what they signed they finalize another chain.
+/// Three of five hold 60% of the stake: when they have forgotten what they signed, and what is final, they finalize another
+/// chain.
 #[test]
 fn without_their_vote_logs_nodes_sign_twice_and_that_is_seen() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut cluster = Cluster::start(&["--no-vote-log"]);
+    let mut cluster = Cluster::start(&["--no-vote-log", "--block-log-mib", "0"]);
     assert!(cluster.run_for(PATIENCE, |cluster| cluster.highest() > 8), "nothing was finalized");
     [2, 3, 4].iter().for_each(|node| cluster.kill(*node));
     [2, 3, 4].iter().for_each(|node| cluster.start_node(*node, None));

@@ -270,6 +270,13 @@ impl Blokstor {
         from_rotor.or_else(|| self.repaired.get(&id)).or_else(|| self.retained.get(&id))
     }
 
+    /// At start: the chain up to this final block was handed over before.
+    pub fn restore_tip(&mut self, block: Arc<Block>) {
+        self.highest_finalized = block.id.slot;
+        self.handed_over = block.id;
+        self.retain(&block);
+    }
+
     /// Takes in a block that repair brought. It need not be the first one of its slot.
     pub fn insert_repaired(&mut self, block: Arc<Block>) {
         let id = block.id;

@@ -214,10 +214,20 @@ impl Consensus {
         }
     }
 
+    /// Goes on from a block that was reported in chain order before a restart, and is final by these certificates.
+    ///
+    /// Right after [`Self::new`] only, and before [`Self::restore`].
+    pub fn restore_tip(&mut self, now: Time, tip: BlockId, parent: BlockId, certificates: &[Arc<Certificate>]) {
+        self.pool.restore_tip(tip, parent);
+        for certificate in certificates {
+            self.certificate(now, VerifiedCertificate(Certificate::clone(certificate)));
+        }
+    }
+
     /// Goes on from before a restart: the highest finalization as if it had just happened, then the votes cast after it,
     /// which are neither reported nor bound to the horizon. From now on votes wait that are above the reservation.
     ///
-    /// Right after [`Self::new`] only.
+    /// Right after [`Self::new`] and [`Self::restore_tip`] only.
     pub fn restore(&mut self, now: Time, restoration: &Restoration) {
         self.reservation = restoration.reservation();
         for certificate in restoration.finalization() {

@@ -1,5 +1,6 @@
 //! Everything joined: what comes in goes to the part it concerns, and what follows from it comes out, in order.
 
+mod keeping;
 mod leading;
 mod recording;
 
@@ -13,6 +14,7 @@ use alpenglow_rotor::schedule::LeaderSchedule;
 use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex};
 
 use crate::block::{Block, InvalidBlock, SLICE_PAYLOAD_BYTES_MIN};
+use crate::block_log::{Archive, ChainTip};
 use crate::blokstor::{Blokstor, BlokstorConfig, BlokstorEvent};
 use crate::bls::SecretKey;
 use crate::certificate::{Certificate, Statement};
@@ -73,6 +75,10 @@ pub struct ControlConfig {
     pub checking: CheckingLimits,
     /// Bounds of what is fetched from others and given to them, and whom to ask.
     pub repair: RepairConfig,
+    /// Whether there is a block log.
+    pub keeps_blocks: bool,
+    /// Where its chain ends.
+    pub tip: Option<ChainTip>,
 }
 
 impl ControlConfig {
@@ -116,6 +122,8 @@ impl ControlConfig {
                 patience: Duration::from_millis(400),
             },
             repair: RepairConfig::default(),
+            keeps_blocks: false,
+            tip: None,
         }
     }
 }
@@ -148,6 +156,7 @@ pub struct Control {
     standstill: Standstill,
     requester: Requester,
     responder: Responder,
+    archive: Archive,
     proofs: Ledger,
     record: Live,
     counters: Counters,
@@ -202,6 +211,7 @@ impl Control {
             crashed_leader: config.crashed_leader_timer.then_some(config.slice_interval),
         };
         let consensus = Consensus::new(consensus_config, start);
+        let tip = config.tip.filter(|tip| tip.is_final(&stakes));
         let RepairConfig { bytes_max, asking, serving, seed, kernel } = config.repair;
         let recoder = || Recoder::with_kernel(config.coding, config.cluster, kernel);
         let requests =
@@ -216,6 +226,7 @@ impl Control {
             standstill: Standstill::new(config.standstill_interval, stakes.len(), start),
             requester: Requester::new(requests, config.coding, recoder(), own, &stakes, seed),
             responder: Responder::new(serving, config.coding, recoder(), stakes.len()),
+            archive: Archive::new(config.keeps_blocks),
             checking: Checking::new(config.checking, stakes),
             proofs: Ledger::new(),
             record: restoration.map(Live::restored).unwrap_or_default(),
@@ -226,6 +237,9 @@ impl Control {
             notarized: BTreeSet::new(),
             expired_before: 0,
         };
+        if let Some(tip) = tip {
+            control.go_on_from(start, tip);
+        }
         if let Some(restoration) = restoration {
             control.consensus.restore(start, restoration);
         }
@@ -276,6 +290,7 @@ impl Control {
                 self.consensus.reserved(now, slot);
                 Ok(())
             }
+            Input::BlockLog(answer) => self.log_answered(now, answer),
             Input::Tick => {
                 self.tick(now);
                 Ok(())
@@ -351,12 +366,7 @@ impl Control {
         sender: ValidatorIndex,
     ) -> Result<(), &'static str> {
         match message {
-            RepairMessage::Request(request) => {
-                let answers = self.responder.answer(now, &request, sender, &self.blokstor)?;
-                let answers = answers.into_iter().map(RepairMessage::Answer);
-                self.outputs.extend(answers.map(|message| Output::Repair { to: sender, message }));
-                Ok(())
-            }
+            RepairMessage::Request(request) => self.repair_requested(now, request, sender),
             RepairMessage::Answer(answer) => {
                 self.requester.answer(now, answer, sender, &self.blokstor, &mut self.counters)
             }
@@ -420,8 +430,11 @@ impl Control {
     }
 
     fn advance_repair(&mut self, now: Time) {
-        for block in self.blokstor.missing() {
-            self.requester.need(now, block, true, &mut self.counters);
+        let missing: Vec<BlockId> = self.blokstor.missing().collect();
+        for block in missing {
+            if self.requester.need(now, block, true, &mut self.counters) {
+                self.look_in_log(block);
+            }
         }
         // One that was named before it was needed may be here.
         self.follow(now);
@@ -432,9 +445,12 @@ impl Control {
         }
     }
 
-    fn repaired(&mut self, Repaired { id, outcome, took, requests }: Repaired) {
+    fn repaired(&mut self, Repaired { id, outcome, took, requests, for_log }: Repaired) {
         match outcome {
             Ok(block) => {
+                if for_log {
+                    self.found_for_log(Arc::clone(&block));
+                }
                 self.observe(Event::BlockRepaired { block: id, took, requests });
                 self.blokstor.insert_repaired(block);
             }
@@ -455,6 +471,7 @@ impl Control {
         match event {
             BlokstorEvent::Complete(block) => self.block_complete(now, block),
             BlokstorEvent::Repaired(block) => {
+                self.hold_in_log(&block);
                 self.consensus.block_held(now, block.id, block.parent);
                 self.lead_on(now, block.id);
                 self.observe(Event::BlockComplete { block, own: false });
@@ -472,6 +489,7 @@ impl Control {
                 self.observe(Event::Evicted(slot));
             }
             BlokstorEvent::HandOver(block) => {
+                self.finalize_in_log(&block);
                 let repeated = self.transactions.finalized(&block.transaction_ids);
                 self.counters.add("transaction_repeated", repeated as u64);
                 self.outputs.push_back(Output::Finalized(block));
@@ -486,6 +504,7 @@ impl Control {
 
     fn block_complete(&mut self, now: Time, block: Arc<Block>) {
         let own = self.schedule.leader(block.id.slot) == self.own;
+        self.hold_in_log(&block);
         self.requester.satisfied(block.id);
         self.consensus.block_held(now, block.id, block.parent);
         if own {
@@ -519,6 +538,7 @@ impl Control {
                 let urgent =
                     block.slot <= self.consensus.highest_finalized().slot || self.consensus.has_voted(block.slot);
                 self.requester.need(now, block, urgent, &mut self.counters);
+                self.look_in_log(block);
                 self.observe(Event::RepairNeeded(block));
             }
             ConsensusEvent::Evidence(evidence) => self.observe(Event::Evidence(evidence)),
@@ -564,6 +584,7 @@ impl Control {
     fn finalized(&mut self, now: Time, block: BlockId, how: Finalization) {
         self.blokstor.finalized(block);
         if how != Finalization::Ancestor {
+            self.archive.certified(block, self.consensus.finalized_by());
             self.standstill.progress(now);
             self.record_finalization();
         }

@@ -7,6 +7,7 @@ use alpenglow_rotor::assembler::{Equivocation, MalformedSlice};
 use alpenglow_rotor::slice::Slice;
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
+use crate::block_log::BlockLogAnswer;
 use crate::certificate::UnverifiedCertificate;
 use crate::checker::CheckVerdict;
 use crate::production::SliceSent;
@@ -64,6 +65,8 @@ pub enum Input {
     },
     /// The reservation of an [`crate::output::Output::Reserve`], up to this slot, is on disk.
     ReservationDurable(Slot),
+    /// What the block log says; see [`crate::block_log`].
+    BlockLog(BlockLogAnswer),
     /// Time passed, to at least [`crate::control::Control::next_timeout`].
     Tick,
 }

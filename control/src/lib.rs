@@ -72,6 +72,7 @@
 
 mod assembly;
 pub mod block;
+pub mod block_log;
 pub mod blokstor;
 pub mod bls;
 pub mod certificate;

@@ -7,6 +7,7 @@ use alpenglow_rotor::assembler::Equivocation;
 use alpenglow_rotor::types::{BlockId, Slot, Time, ValidatorIndex};
 
 use crate::block::{Block, InvalidBlock};
+use crate::block_log::BlockLogOrder;
 use crate::certificate::Statement;
 use crate::checker::CheckJob;
 use crate::consensus::{Evidence, Finalization};
@@ -26,6 +27,8 @@ pub enum Output {
     /// Write a reservation up to this slot, beside the vote path, then answer with
     /// [`crate::input::Input::ReservationDurable`].
     Reserve(Slot),
+    /// Something for the block log; see [`crate::block_log`]. Nothing waits for it.
+    BlockLog(BlockLogOrder),
     /// Send to every other validator.
     Broadcast(Message),
     /// Forward a transaction to a leader.

@@ -18,7 +18,7 @@ use super::epochs::EpochArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, NodeAtSlot, Placement, Plan, Verdict};
-use crate::config::{Durability, EnginePolicy, KernelPolicy, PollPolicy};
+use crate::config::{BLOCK_LOG_MIB, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 use crate::stakes::StakeDistribution;
@@ -82,6 +82,9 @@ pub(crate) struct ClusterArgs {
     /// Skip a window early whose leader has not sent a shred in time: try it with --kill
     #[arg(long)]
     crashed_leader_timer: bool,
+    /// Most of each node's block log, in MiB, from 16; 0 for none
+    #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = block_log_mib)]
+    block_log_mib: u64,
     /// Cores for the nodes, dealt out in turn: as many as shards and one more for each node, as in 0,2-4
     /// [default: no pinning, unless every thread can have a core of its own]
     #[arg(long, value_name = "LIST")]
@@ -186,6 +189,7 @@ impl ClusterArgs {
             egress_mbit: self.egress_mbit,
             durability: self.durability,
             crashed_leader_timer: self.crashed_leader_timer,
+            block_log_mib: self.block_log_mib,
             kills: self.kill,
             starts: self.start,
             silent_relays: self.silent_relay,
@@ -230,6 +234,15 @@ const fn civil_date(days: u64) -> (u64, u64, u64) {
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + if month <= 2 { 1 } else { 0 };
     (year, month, day)
+}
+
+fn block_log_mib(text: &str) -> Result<u64, String> {
+    let mib = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    if mib == 0 || BLOCK_LOG_MIB.contains(&mib) {
+        Ok(mib)
+    } else {
+        Err("it must be 0 or from 16 to 16777216".to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Every subcommand has `run`; an error is printed with what to do about it, and the exit code is 1. Wrong flags exit
 //! with 2.
 
+mod blocks;
 mod cluster;
 mod coding;
 mod epochs;
@@ -42,6 +43,7 @@ Log lines go to standard error; ALPENGLOW_LOG says which, as in ALPENGLOW_LOG=de
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Blocks(blocks::BlocksArgs),
     Cluster(cluster::ClusterArgs),
     Evidence(evidence::EvidenceArgs),
     Genesis(genesis::GenesisArgs),
@@ -77,6 +79,7 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
             Command::Cluster(arguments) => arguments.run().unwrap_or_else(|error| report(Err(error))),
+            Command::Blocks(arguments) => report(arguments.run()),
             Command::Evidence(arguments) => report(arguments.run()),
             Command::Genesis(arguments) => report(arguments.run()),
             Command::Init(arguments) => report(arguments.run()),

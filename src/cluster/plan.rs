@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) durability: Durability,
     /// Whether nodes skip windows whose leaders show no sign of life.
     pub(crate) crashed_leader_timer: bool,
+    /// Most of each node's block log; 0 for none.
+    pub(crate) block_log_mib: u64,
     /// Whom to kill when.
     pub(crate) kills: Vec<NodeAtSlot>,
     /// Whom to start when: for the first time, or again after a kill.
@@ -243,6 +245,7 @@ impl Plan {
                 config.clients.of_source_per_s = config.clients.of_source_per_s.max(rate);
                 config.clients.total_per_s = config.clients.total_per_s.max(rate);
             }
+            config.block_log_mib = self.block_log_mib;
             // Keys made for one run are no secret, and who runs it may want to profile.
             config.debuggable = true;
             config.silent_relay = self.silent_relays.contains(&index);
@@ -290,6 +293,7 @@ impl Plan {
             "egress_mbit": self.egress_mbit,
             "durability": self.durability.name(),
             "crashed_leader_timer": self.crashed_leader_timer,
+            "block_log_mib": self.block_log_mib,
             "kill": kills,
             "start": starts,
             "silent_relay": self.silent_relays,
@@ -467,6 +471,7 @@ pub(crate) mod tests {
             egress_mbit: 0,
             durability: Durability::default(),
             crashed_leader_timer: false,
+            block_log_mib: 1_024,
             kills: Vec::new(),
             starts: Vec::new(),
             silent_relays: Vec::new(),

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 use super::{ConfigError, NodeConfig, PeerName};
 use crate::failpoint::FailAt;
+use crate::storage::block_log::Limits;
 
 /// How many shards there may be.
 pub(super) const SHARDS: RangeInclusive<u64> = 1..=64;
@@ -21,6 +22,10 @@ pub(super) const SLICE_INTERVAL_MS: RangeInclusive<u64> = 1..=10_000;
 /// Memory for slices: from a few slots ahead with the default shreds to more than it can use. What the cluster's slices
 /// need at least is checked when the node starts.
 pub(super) const SLICE_MEMORY_MIB: RangeInclusive<u64> = 4..=65_536;
+/// How long the block log may get, from sixteen of the smallest segments; 0 for none.
+pub(crate) const BLOCK_LOG_MIB: RangeInclusive<u64> = 16..=16_777_216;
+/// How many slots it may reach back: its index in memory takes some 150 bytes for each.
+pub(super) const BLOCK_LOG_SLOTS: RangeInclusive<u64> = 64..=100_000_000;
 /// How much may be sent; 0 for no limit.
 pub(super) const EGRESS_MBIT: RangeInclusive<u64> = 0..=1_000_000;
 /// How many transactions may come from clients.
@@ -32,8 +37,13 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 /// Default of `slice_memory_mib`.
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
+/// Default of `block_log_mib`.
+pub(super) const BLOCK_LOG_MIB_DEFAULT: u64 = 1_024;
+/// Default of `block_log_slots`: eleven hours, 15 MiB of index.
+pub(super) const BLOCK_LOG_SLOTS_DEFAULT: u64 = 100_000;
+
 /// The keys of the file.
-pub(super) const KEYS: [&str; 25] = [
+pub(super) const KEYS: [&str; 27] = [
     "identity",
     "bls_key",
     "genesis",
@@ -48,6 +58,8 @@ pub(super) const KEYS: [&str; 25] = [
     "slice_interval_ms",
     "crashed_leader_timer",
     "slice_memory_mib",
+    "block_log_mib",
+    "block_log_slots",
     "egress_mbit",
     "durability",
     "client_transactions_per_s",
@@ -89,6 +101,10 @@ pub(super) struct ConfigFile {
     pub(super) crashed_leader_timer: bool,
     #[serde(default = "default_slice_memory_mib")]
     pub(super) slice_memory_mib: u64,
+    #[serde(default = "default_block_log_mib")]
+    pub(super) block_log_mib: u64,
+    #[serde(default = "default_block_log_slots")]
+    pub(super) block_log_slots: u64,
     #[serde(default)]
     pub(super) egress_mbit: u64,
     #[serde(default = "default_client_transactions_per_s")]
@@ -146,6 +162,14 @@ fn default_total_transactions_per_s() -> u64 {
     ClientLimits::default().total_per_s.get().into()
 }
 
+const fn default_block_log_mib() -> u64 {
+    BLOCK_LOG_MIB_DEFAULT
+}
+
+const fn default_block_log_slots() -> u64 {
+    BLOCK_LOG_SLOTS_DEFAULT
+}
+
 impl ConfigFile {
     /// `path` is for messages.
     pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
@@ -183,6 +207,11 @@ impl ConfigFile {
         let shards = NonZero::new(within("shards", self.shards, SHARDS)?).expect("the range begins at 1");
         let slice_interval_ms = within("slice_interval_ms", self.slice_interval_ms, SLICE_INTERVAL_MS)?;
         let slice_memory_mib = within("slice_memory_mib", self.slice_memory_mib, SLICE_MEMORY_MIB)?;
+        let block_log_mib = match self.block_log_mib {
+            0 => 0,
+            mib => within("block_log_mib", mib, BLOCK_LOG_MIB)?,
+        };
+        let block_log_slots = within("block_log_slots", self.block_log_slots, BLOCK_LOG_SLOTS)?;
         let egress_mbit = within("egress_mbit", self.egress_mbit, EGRESS_MBIT)?;
         let transactions_per_s = |key, value| {
             let value = within(key, value, TRANSACTIONS_PER_S)?;
@@ -214,6 +243,8 @@ impl ConfigFile {
             slice_interval: Duration::from_millis(slice_interval_ms as u64),
             crashed_leader_timer: self.crashed_leader_timer,
             slice_memory_bytes: slice_memory_mib << 20,
+            block_log: (block_log_mib > 0)
+                .then_some(Limits { bytes_max: (block_log_mib as u64) << 20, slots_max: block_log_slots as u64 }),
             egress_mbit: NonZero::new(egress_mbit as u32),
             durability: self.durability,
             clients,

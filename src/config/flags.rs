@@ -8,7 +8,8 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::file::{
-    ConfigFile, EGRESS_MBIT, FLOOD_PER_S, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB, TRANSACTIONS_PER_S,
+    BLOCK_LOG_MIB, BLOCK_LOG_SLOTS, ConfigFile, EGRESS_MBIT, FLOOD_PER_S, SHARDS, SLICE_INTERVAL_MS, SLICE_MEMORY_MIB,
+    TRANSACTIONS_PER_S,
 };
 use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy, Verifiers};
 use crate::failpoint::FailAt;
@@ -59,6 +60,12 @@ pub(crate) struct ConfigFlags {
     /// Memory for incomplete slices, in MiB
     #[arg(long, value_name = "MIB", value_parser = within(SLICE_MEMORY_MIB))]
     slice_memory_mib: Option<u64>,
+    /// Most of the block log, in MiB; 0 for none
+    #[arg(long, value_name = "MIB", value_parser = within(0..=*BLOCK_LOG_MIB.end()))]
+    block_log_mib: Option<u64>,
+    /// How many slots the block log reaches back
+    #[arg(long, value_name = "N", value_parser = within(BLOCK_LOG_SLOTS))]
+    block_log_slots: Option<u64>,
     /// Send no more than so many megabits a second; 0 for no limit
     #[arg(long, value_name = "MBIT", value_parser = within(EGRESS_MBIT))]
     egress_mbit: Option<u64>,
@@ -119,6 +126,8 @@ impl ConfigFlags {
         set(&mut file.verifiers, &self.verifiers);
         set(&mut file.slice_interval_ms, &self.slice_interval_ms);
         set(&mut file.slice_memory_mib, &self.slice_memory_mib);
+        set(&mut file.block_log_mib, &self.block_log_mib);
+        set(&mut file.block_log_slots, &self.block_log_slots);
         set(&mut file.egress_mbit, &self.egress_mbit);
         file.crashed_leader_timer |= self.crashed_leader_timer;
         set(&mut file.durability, &self.durability);

@@ -77,6 +77,8 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
         slice_interval_ms: 25,
         crashed_leader_timer: true,
         slice_memory_mib: 128,
+        block_log_mib: 16,
+        block_log_slots: 64,
         egress_mbit: 900,
         durability: Durability::Power,
         clients: ClientLimits { of_source_per_s: NonZero::new(70).unwrap(), total_per_s: NonZero::new(700).unwrap() },
@@ -105,6 +107,7 @@ fn a_new_config_says_every_key_and_is_read_as_it_was_meant() {
     assert_eq!((config.engine, config.kernel), (EngineKind::Syscalls, Kernel::Portable));
     assert_eq!((config.slice_interval, config.slice_memory_bytes), (Duration::from_millis(25), 128 << 20));
     assert_eq!((config.egress_mbit, config.clients), (NonZero::new(900), new.clients));
+    assert_eq!(config.block_log, Some(Limits { bytes_max: 16 << 20, slots_max: 64 }));
 }
 
 #[test]
@@ -197,6 +200,8 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("shards = 1", "shards = \"1\"", "expected u64"),
         ("slice_interval_ms = 10", "slice_interval_ms = 10001", "`slice_interval_ms` must be between 1 and 10000"),
         ("slice_memory_mib = 64", "slice_memory_mib = 1", "`slice_memory_mib` must be between 4 and 65536"),
+        ("block_log_mib = 1024", "block_log_mib = 15", "`block_log_mib` must be between 16 and 16777216"),
+        ("block_log_slots = 100000", "block_log_slots = 63", "`block_log_slots` must be between 64 and 100000000"),
         ("egress_mbit = 0", "egress_mbit = 1000001", "`egress_mbit` must be between 0 and 1000000"),
         (
             "total_transactions_per_s = 20000",

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use alpenglow_dataplane::ClientLimits;
 
-use super::file::{SLICE_INTERVAL_MS_DEFAULT, SLICE_MEMORY_MIB_DEFAULT};
+use super::file::{
+    BLOCK_LOG_MIB_DEFAULT, BLOCK_LOG_SLOTS_DEFAULT, SLICE_INTERVAL_MS_DEFAULT, SLICE_MEMORY_MIB_DEFAULT,
+};
 use super::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 
 /// What a new config file says.
@@ -33,6 +35,10 @@ pub(crate) struct NewConfig {
     pub(crate) crashed_leader_timer: bool,
     /// Memory for incomplete slices.
     pub(crate) slice_memory_mib: u64,
+    /// Most of the block log; 0 for none.
+    pub(crate) block_log_mib: u64,
+    /// Slots that it reaches back.
+    pub(crate) block_log_slots: u64,
     /// Most that is sent, in Mbit/s; 0 for no limit.
     pub(crate) egress_mbit: u32,
     /// What votes are remembered through.
@@ -65,6 +71,8 @@ impl NewConfig {
             slice_interval_ms: SLICE_INTERVAL_MS_DEFAULT,
             crashed_leader_timer: false,
             slice_memory_mib: SLICE_MEMORY_MIB_DEFAULT,
+            block_log_mib: BLOCK_LOG_MIB_DEFAULT,
+            block_log_slots: BLOCK_LOG_SLOTS_DEFAULT,
             egress_mbit: 0,
             durability: Durability::default(),
             clients: ClientLimits::default(),
@@ -113,6 +121,8 @@ impl NewConfig {
             slice_interval_ms = self.slice_interval_ms,
             crashed_leader_timer = self.crashed_leader_timer,
             slice_memory_mib = self.slice_memory_mib,
+            block_log_mib = self.block_log_mib,
+            block_log_slots = self.block_log_slots,
             egress_mbit = self.egress_mbit,
             durability = format_args!("\"{}\"", self.durability.name()),
             client_transactions_per_s = self.clients.of_source_per_s,

@@ -55,11 +55,13 @@ pub(crate) enum Stage {
     TransactionFinalized,
     /// A block became needed that did not come through Rotor → it was fetched from others.
     Repair,
+    /// A block, or that it is final, is handed to the block log's thread → written.
+    BlockLog,
 }
 
 impl Stage {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::RxQueue,
         Self::ShredVerify,
         Self::Relay,
@@ -78,6 +80,7 @@ impl Stage {
         Self::Handover,
         Self::TransactionFinalized,
         Self::Repair,
+        Self::BlockLog,
     ];
 
     /// The name in reports.
@@ -101,6 +104,7 @@ impl Stage {
             Self::Handover => "handover",
             Self::TransactionFinalized => "transaction_finalized",
             Self::Repair => "repair",
+            Self::BlockLog => "block_log",
         }
     }
 

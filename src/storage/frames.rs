@@ -86,6 +86,19 @@ pub(crate) struct Record<'b> {
     pub(crate) bytes: Option<&'b [u8]>,
 }
 
+/// A frame, or what is in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameAt<'b> {
+    /// Its record.
+    Whole(&'b [u8]),
+    /// Its record is corrupt; the frame is so long.
+    Spoilt(usize),
+    /// The bytes end within it.
+    CutShort,
+    /// No frame begins here, or its head is corrupt.
+    NoHead,
+}
+
 /// What a file holds.
 #[derive(Debug)]
 pub(crate) struct Contents<'b> {
@@ -109,6 +122,16 @@ impl Format {
     /// # Errors
     /// [`HeaderError`] if they are no file of this format.
     pub(crate) fn read<'b>(&self, bytes: &'b [u8]) -> Result<Contents<'b>, HeaderError> {
+        let cluster = self.read_header(bytes)?;
+        let (records, end) = self.frames(bytes);
+        Ok(Contents { cluster, records, end })
+    }
+
+    /// The cluster of a file that begins with these bytes.
+    ///
+    /// # Errors
+    /// [`HeaderError`] if it is no file of this format.
+    pub(crate) fn read_header(&self, bytes: &[u8]) -> Result<ClusterId, HeaderError> {
         let (header, _) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(HeaderError::Short(bytes.len()))?;
         let (checked, checksum) = header.split_at(CHECKED_HEADER_BYTES);
         if checked[..8] != self.magic {
@@ -121,9 +144,21 @@ impl Format {
         if found != self.version {
             return Err(HeaderError::Version { found, known: self.version });
         }
-        let cluster = ClusterId(checked[12..].try_into().expect("the header has 32 bytes more"));
-        let (records, end) = self.frames(bytes);
-        Ok(Contents { cluster, records, end })
+        Ok(ClusterId(checked[12..].try_into().expect("the header has 32 bytes more")))
+    }
+
+    /// The frame that these bytes begin with.
+    pub(crate) fn frame_at<'b>(&self, bytes: &'b [u8]) -> FrameAt<'b> {
+        let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return FrameAt::CutShort };
+        let length = word(head) as usize;
+        if crc32c::crc32c(&head[..8]) != word(&head[8..]) || length > self.record_bytes_max {
+            return FrameAt::NoHead;
+        }
+        match rest.get(..length) {
+            None => FrameAt::CutShort,
+            Some(record) if crc32c::crc32c(record) == word(&head[4..]) => FrameAt::Whole(record),
+            Some(_) => FrameAt::Spoilt(FRAME_HEAD_BYTES + length),
+        }
     }
 
     fn frames<'b>(&self, bytes: &'b [u8]) -> (Vec<Record<'b>>, End) {
@@ -157,13 +192,25 @@ impl Format {
     /// # Panics
     /// If it is longer than the format's bound.
     pub(crate) fn frame(&self, record: &[u8]) -> Vec<u8> {
-        assert!(record.len() <= self.record_bytes_max, "a record of {} bytes", record.len());
         let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + record.len());
-        frame.extend((record.len() as u32).to_le_bytes());
-        frame.extend(crc32c::crc32c(record).to_le_bytes());
-        frame.extend(crc32c::crc32c(&frame).to_le_bytes());
-        frame.extend(record);
+        self.append_frame(&mut frame, |to| to.extend_from_slice(record));
         frame
+    }
+
+    /// Appends the frame of the record that `write` appends.
+    ///
+    /// # Panics
+    /// If the record is longer than the format's bound.
+    pub(crate) fn append_frame(&self, to: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = to.len();
+        to.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+        write(to);
+        let (head, record) = to[start..].split_at_mut(FRAME_HEAD_BYTES);
+        assert!(record.len() <= self.record_bytes_max, "a record of {} bytes", record.len());
+        head[..4].copy_from_slice(&(record.len() as u32).to_le_bytes());
+        head[4..8].copy_from_slice(&crc32c::crc32c(record).to_le_bytes());
+        let checksum = crc32c::crc32c(&head[..8]);
+        head[8..].copy_from_slice(&checksum.to_le_bytes());
     }
 }
 

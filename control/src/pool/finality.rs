@@ -48,6 +48,11 @@ impl Finality {
         self.chained
     }
 
+    /// The chain up to this block was handed over before a restart.
+    pub(super) const fn restore(&mut self, chained: BlockId) {
+        self.chained = chained;
+    }
+
     /// A block above the highest is final by certificate.
     pub(super) fn finalize(
         &mut self,

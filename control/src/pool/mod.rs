@@ -252,6 +252,12 @@ impl Pool {
         }
     }
 
+    /// The chain goes on after this block, which is about to be finalized.
+    pub(crate) fn restore_tip(&mut self, tip: BlockId, parent: BlockId) {
+        self.finality.restore(parent);
+        self.blocks.hold(tip, parent);
+    }
+
     /// A block with an allowed parent is held. Whether it is the first one of its open slot.
     pub(crate) fn block_held(&mut self, block: BlockId, parent: BlockId) -> bool {
         if block.slot <= self.finality.chained().slot {

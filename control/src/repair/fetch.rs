@@ -65,6 +65,8 @@ pub(super) struct Fetch {
     pub(super) ancestors_asked: bool,
     /// What came of it, if it is here and not yet known to be needed.
     pub(super) kept: Option<Outcome>,
+    /// Whether the block log lacks it: its slot may be closed.
+    pub(super) for_log: bool,
     /// Whether [`Self::named_parent`] was told.
     parent_told: bool,
     slices: Vec<SliceState>,
@@ -86,6 +88,7 @@ impl Fetch {
             named_by: None,
             ancestors_asked: false,
             kept: None,
+            for_log: false,
             parent_told: false,
             slices: Vec::new(),
             missing: 0,

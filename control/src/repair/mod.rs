@@ -25,7 +25,7 @@
 //! below it ([`AskingLimits`]). Every datagram carries its sender's MAC, and answers go to the address that the receiver
 //! has for that validator, so that answers larger than requests can be turned against nobody.
 //!
-//! **From where.** Any [`BlockSource`]: the blocks in memory, for now.
+//! **From where.** Any [`BlockSource`]: the blocks in memory, and those that the block log was asked for.
 
 mod budget;
 mod fetch;
@@ -92,6 +92,8 @@ pub struct Repaired {
     pub took: Duration,
     /// Requests sent for it.
     pub requests: u32,
+    /// Whether it is for the block log, which had lost it.
+    pub for_log: bool,
 }
 
 /// What a requester did since the start.

@@ -128,8 +128,9 @@ impl Requester {
         }
     }
 
-    /// A block is needed: at once if it is `urgent`, else when Rotor has brought nothing of its slot for a while.
-    pub fn need(&mut self, now: Time, block: BlockId, urgent: bool, counters: &mut Counters) {
+    /// A block is needed: at once if it is `urgent`, else when Rotor has brought nothing of its slot for a while. Whether
+    /// that is news.
+    pub fn need(&mut self, now: Time, block: BlockId, urgent: bool, counters: &mut Counters) -> bool {
         let starts = if urgent { now } else { now.after(self.limits.grace) };
         if let Some(fetch) = self.fetches.get_mut(&block) {
             if urgent {
@@ -142,8 +143,18 @@ impl Requester {
             }
         } else if self.fetches.len() < BLOCKS_MAX {
             self.fetches.insert(block, Fetch::new(block, now, starts));
+            return true;
         } else {
             counters.count("repair_blocks_too_many");
+        }
+        false
+    }
+
+    /// The block log lacks a block, whose slot may be closed long since. When nobody has it, it is given up.
+    pub fn need_for_log(&mut self, now: Time, block: BlockId, counters: &mut Counters) {
+        self.need(now, block, true, counters);
+        if let Some(fetch) = self.fetches.get_mut(&block) {
+            fetch.for_log = true;
         }
     }
 
@@ -187,11 +198,10 @@ impl Requester {
     /// Nobody needs blocks up to this slot any more.
     pub fn forget_through(&mut self, slot: Slot) {
         self.settled_through = self.settled_through.max(slot);
-        while let Some(entry) = self.fetches.first_entry()
-            && entry.key().slot <= slot
-        {
-            let fetch = entry.remove();
-            self.release(&fetch);
+        let through = BlockId { slot, hash: Hash([0xff; 32]) };
+        let over = self.fetches.range(..=through).filter(|(_, fetch)| !fetch.for_log).map(|(id, _)| *id);
+        for block in over.collect::<Vec<_>>() {
+            self.satisfied(block);
         }
     }
 
@@ -293,6 +303,7 @@ impl Requester {
             outcome: outcome.map(Arc::new),
             took: now.since(fetch.needed),
             requests: fetch.requests,
+            for_log: fetch.for_log,
         });
     }
 
@@ -365,6 +376,11 @@ impl Requester {
             let Some(peer) = self.peers.choose(now, cost, epoch_of, |peer| fetch.lacking.contains(&peer)) else {
                 fetch.pending.push_front(pending);
                 if fetch.lacking.len() >= self.peers.others(epoch_of) {
+                    if fetch.for_log && block.slot <= self.closed_through {
+                        counters.count("repair_block_nowhere");
+                        self.satisfied(block);
+                        return;
+                    }
                     fetch.lacking.clear();
                     fetch.paused_until = now.after(2 * self.limits.answer_timeout);
                 } else {

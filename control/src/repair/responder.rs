@@ -91,11 +91,41 @@ impl Responder {
         sender: ValidatorIndex,
         source: &dyn BlockSource,
     ) -> Result<Vec<RepairAnswer>, &'static str> {
+        self.admit(now, sender)?;
+        self.answer_admitted(now, request, sender, source)
+    }
+
+    /// Whether a request of the validator that authenticated it is to be answered, by [`Self::answer_admitted`], at once
+    /// or later.
+    ///
+    /// # Errors
+    /// The reason to count why it is not.
+    pub fn admit(&mut self, now: Time, sender: ValidatorIndex) -> Result<(), &'static str> {
         let peer = self.peers.get_mut(sender.get()).ok_or("repair_request_sender")?;
         if !peer.requests.has(now, 1) {
             return Err("repair_request_over_budget");
         }
         peer.requests.spend(1);
+        Ok(())
+    }
+
+    /// A block of so many bytes had to be read for a request that was admitted.
+    pub fn charge(&mut self, sender: ValidatorIndex, bytes: usize) {
+        self.peers[sender.get()].bytes.spend(bytes as u64);
+        self.bytes.spend(bytes as u64);
+    }
+
+    /// The answers to a request that was admitted.
+    ///
+    /// # Errors
+    /// The reason to count why there are none.
+    pub fn answer_admitted(
+        &mut self,
+        now: Time,
+        request: &RepairRequest,
+        sender: ValidatorIndex,
+        source: &dyn BlockSource,
+    ) -> Result<Vec<RepairAnswer>, &'static str> {
         let contents = match source.block(request.block) {
             Some(block) => self.contents(now, request, sender, &block, source)?,
             None => {

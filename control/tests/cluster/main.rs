@@ -3,6 +3,7 @@
 //! Random runs print their seed when they fail. `ALPENGLOW_SEED=N cargo test -p alpenglow-control --test cluster`
 //! runs them with that one only, `ALPENGLOW_SEEDS=N` with the first N.
 
+mod block_log;
 mod clients;
 mod epochs;
 mod equivocation;

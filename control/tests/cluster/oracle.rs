@@ -70,9 +70,9 @@ impl Oracle {
         }
     }
 
-    /// A node starts again: it decides and hands over anew.
-    pub(crate) fn forget(&mut self, node: usize) {
-        self.nodes[node] = Seen { restarted: true, ..Seen::default() };
+    /// A node starts again: it decides anew, and hands over what follows `tip`.
+    pub(crate) fn forget(&mut self, node: usize, tip: Option<BlockId>) {
+        self.nodes[node] = Seen { restarted: true, tip, ..Seen::default() };
     }
 
     /// How to see the run again.

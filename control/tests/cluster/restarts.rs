@@ -15,6 +15,7 @@ use alpenglow_control::vote_record::{Durable, Entry, Found, FoundLog, Host, Kept
 use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
+use crate::block_log::BlockLog;
 use crate::world::{MS, Network, Random, START, Setup, World, config};
 
 const NODES: usize = 6;
@@ -37,13 +38,14 @@ pub(crate) enum Records {
 pub(crate) struct Disk {
     pub(crate) durable: Durable,
     pub(crate) log: Vec<Entry>,
+    pub(crate) blocks: BlockLog,
     boot: u8,
     spoilt: bool,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self { durable: Durable::new(), log: Vec::new(), boot: 1, spoilt: false }
+        Self { durable: Durable::new(), log: Vec::new(), blocks: BlockLog::default(), boot: 1, spoilt: false }
     }
 
     fn host(&self) -> Host {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder};
 use alpenglow_control::bls::{SecretKey, SignatureBytes};
 use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::control::{Control, ControlConfig};
@@ -29,6 +30,7 @@ use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot, Stake, Time, Valida
 use alpenglow_rotor::validators::ValidatorSet;
 use ed25519_dalek::SigningKey;
 
+use crate::block_log::BlockLog;
 use crate::oracle::Oracle;
 use crate::restarts::{Disk, Left, Records};
 
@@ -38,6 +40,8 @@ pub(crate) const START: Time = Time(7_000_000_000);
 pub(crate) const CLUSTER: ClusterId = ClusterId([42; 32]);
 /// From the order to send a slice to the report that it was sent.
 const SENDING: Duration = Duration::from_micros(100);
+/// From an order to the block log to its answer.
+const LOG_DELAY: Duration = Duration::from_millis(1);
 /// From a job to its verdict.
 const CHECKING: Duration = Duration::from_millis(1);
 
@@ -117,6 +121,8 @@ pub(crate) struct Setup {
     /// Changes to each node's configuration.
     pub(crate) configure: fn(&mut ControlConfig),
     pub(crate) records: Records,
+    /// Whether nodes keep a block log.
+    pub(crate) block_logs: bool,
     /// From the order to reserve slots to the report that it is done, at most.
     pub(crate) disk_delay: Duration,
 }
@@ -130,6 +136,7 @@ impl Default for Setup {
             real_checks: true,
             configure: |_| {},
             records: Records::None,
+            block_logs: false,
             disk_delay: Duration::from_millis(40),
         }
     }
@@ -141,8 +148,17 @@ struct Node {
 }
 
 impl Node {
-    fn new(setup: &Setup, keys: &Arc<VotingKeys>, node: usize, now: Time, restoration: Option<&Restoration>) -> Self {
+    fn new(
+        setup: &Setup,
+        keys: &Arc<VotingKeys>,
+        node: usize,
+        now: Time,
+        restoration: Option<&Restoration>,
+        blocks: &BlockLog,
+    ) -> Self {
         let mut config = config(setup.nodes, node);
+        config.keeps_blocks = setup.block_logs;
+        config.tip = blocks.tip();
         (setup.configure)(&mut config);
         let checker = Checker::new(CLUSTER, keys.clone(), config.stakes.clone());
         let control = match restoration {
@@ -243,7 +259,7 @@ impl World {
         let mut disks = vec![Disk::new(); setup.nodes];
         let nodes = (0..setup.nodes).map(|node| {
             let restoration = (setup.records != Records::None).then(|| disks[node].start(setup.records));
-            Some(Node::new(&setup, &keys, node, START, restoration.as_ref()))
+            Some(Node::new(&setup, &keys, node, START, restoration.as_ref(), &disks[node].blocks))
         });
         let nodes = nodes.collect();
         let mut world = Self {
@@ -324,8 +340,9 @@ impl World {
     /// Starts a node again that crashed; what it may do.
     pub(crate) fn restart(&mut self, node: usize) -> Restoration {
         let restoration = self.disks[node].start(self.setup.records);
-        self.oracle.forget(node);
-        self.nodes[node] = Some(Node::new(&self.setup, &self.voting_keys, node, self.now, Some(&restoration)));
+        let blocks = &self.disks[node].blocks;
+        self.oracle.forget(node, blocks.tip().map(|tip| tip.block.id));
+        self.nodes[node] = Some(Node::new(&self.setup, &self.voting_keys, node, self.now, Some(&restoration), blocks));
         self.carry_out(node);
         restoration
     }
@@ -454,9 +471,22 @@ impl World {
                     let delay = most - Duration::from_nanos(self.random.below(1 + most.as_nanos() as u64 / 40));
                     self.queue_in(delay, node, Happening::Reserved(slot));
                 }
+                Output::BlockLog(order) => self.order_log(node, order),
                 Output::Horizon(_) | Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Event(_) => {}
             }
         }
+    }
+
+    fn order_log(&mut self, node: usize, order: BlockLogOrder) {
+        if let Some(answer) = self.disks[node].blocks.carry_out(order) {
+            self.queue_in(LOG_DELAY, node, Happening::Input(Box::new(Input::BlockLog(answer))));
+        }
+    }
+
+    /// Tells a node that its block log lacks a block.
+    pub(crate) fn tell_lost(&mut self, node: usize, block: BlockId) {
+        let answer = BlockLogAnswer::Lost(block);
+        self.queue_in(LOG_DELAY, node, Happening::Input(Box::new(Input::BlockLog(answer))));
     }
 
     fn checking_jitter(&mut self) -> Duration {

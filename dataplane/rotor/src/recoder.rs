@@ -50,6 +50,12 @@ impl Recoder {
         }
     }
 
+    /// Longest payload of a slice.
+    #[must_use]
+    pub const fn slice_payload_bytes(&self) -> usize {
+        self.parameters.slice_payload_bytes()
+    }
+
     /// The root of a slice's shreds.
     ///
     /// # Panics

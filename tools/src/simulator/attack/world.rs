@@ -402,7 +402,12 @@ impl World {
                     running.horizon = horizon;
                     running.assembler.close(horizon.closed_through);
                 }
-                Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Proof(_) | Output::Event(_) => {}
+                // Nodes keep no block log here, and so order nothing of it.
+                Output::BlockLog(_)
+                | Output::Finalized(_)
+                | Output::FinalizedGap { .. }
+                | Output::Proof(_)
+                | Output::Event(_) => {}
             }
         }
         let due = self.nodes[node].as_ref().and_then(|node| node.control.next_timeout());

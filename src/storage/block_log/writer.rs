@@ -1,0 +1,352 @@
+//! The thread that writes the block log and reads from it, and control's end of its queues. Control never waits for it:
+//! what finds a queue full is dropped and counted, and fetched from others later.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use alpenglow_control::block::Block;
+use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder, LOADS_MAX};
+use alpenglow_control::certificate::Certificate;
+use alpenglow_dataplane::{ControlWaker, clock};
+use alpenglow_rotor::types::{BlockId, Time};
+use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+
+use super::log::{BlockLog, Kept};
+use crate::report::{Stage, StageHistograms};
+
+/// Orders to write that may wait: of each block two, for more slots than anything else here lags behind.
+const ORDERS_MAX: usize = 256;
+/// Bytes of final blocks that may wait.
+const FINAL_BYTES_MAX: usize = 64 << 20;
+/// How often the thread does what nobody asks for.
+const TICK: Duration = Duration::from_millis(100);
+/// Bytes that are looked at in a tick.
+const LOOK_BYTES: u64 = 4 << 20;
+/// How often what was written is synced: what a power loss costs.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// After the disk refused, so long nothing is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// When a lost block is told once more that was not found.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// One thing to write.
+enum Order {
+    Hold { block: Arc<Block>, at: Time, bytes: usize },
+    Final { block: Arc<Block>, certificates: Vec<Arc<Certificate>>, in_order: bool, at: Time, bytes: usize },
+}
+
+/// Bytes of blocks that wait.
+#[derive(Default)]
+struct Waiting {
+    /// In memory that shards need back.
+    held: AtomicUsize,
+    /// In memory of their own.
+    finals: AtomicUsize,
+}
+
+/// Control's end.
+pub(crate) struct BlockLogHandle {
+    orders: Sender<Order>,
+    loads: Sender<BlockId>,
+    answers: Receiver<BlockLogAnswer>,
+    waiting: Arc<Waiting>,
+    held_bytes_max: usize,
+    slice_memory_bytes: usize,
+    is_behind: bool,
+}
+
+/// What the thread leaves.
+#[derive(Default)]
+pub(crate) struct BlockLogReport {
+    /// Times from the order to the return of the write.
+    pub(crate) stages: StageHistograms,
+    /// What was not written or not read, by reason.
+    pub(crate) drops: Vec<(&'static str, u64)>,
+    /// Blocks written.
+    pub(crate) blocks: u64,
+    /// Bytes written.
+    pub(crate) bytes: u64,
+    /// Blocks read for others or for control.
+    pub(crate) loaded: u64,
+}
+
+/// The running thread.
+pub(crate) struct BlockLogThread(JoinHandle<BlockLogReport>);
+
+impl BlockLogThread {
+    /// Starts it. Blocks of `held_bytes_max` bytes, each slice reckoned as `slice_memory_bytes`, may wait in memory that
+    /// shards need back.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub(crate) fn start(
+        log: BlockLog,
+        held_bytes_max: usize,
+        slice_memory_bytes: usize,
+        waker: Arc<ControlWaker>,
+    ) -> io::Result<(Self, BlockLogHandle)> {
+        let (orders, work) = channel::bounded(ORDERS_MAX);
+        let (loads, wanted) = channel::bounded(LOADS_MAX);
+        // Beside the answers to loads, one block at a time is told to be lost.
+        let (answers, told) = channel::bounded(LOADS_MAX + 1);
+        let waiting = Arc::new(Waiting::default());
+        let writer = Writer::new(log, Arc::clone(&waiting), answers, waker);
+        let thread = thread::Builder::new().name("block-log".into()).spawn(move || writer.run(&work, &wanted))?;
+        let handle = BlockLogHandle {
+            orders,
+            loads,
+            answers: told,
+            waiting,
+            held_bytes_max,
+            slice_memory_bytes,
+            is_behind: false,
+        };
+        Ok((Self(thread), handle))
+    }
+
+    /// Lets it write what waits. The [`BlockLogHandle`] must have been dropped.
+    pub(crate) fn stop(self) -> BlockLogReport {
+        self.0.join().unwrap_or_else(|_| {
+            tracing::error!("the thread of the block log panicked: blocks since then are not in it");
+            BlockLogReport::default()
+        })
+    }
+}
+
+impl BlockLogHandle {
+    /// Hands over an order; on failure the reason to count.
+    pub(crate) fn push(&mut self, now: Time, order: BlockLogOrder) -> Result<(), &'static str> {
+        let (order, waiting, bytes_max) = match order {
+            BlockLogOrder::Load(id) => {
+                // Without its thread the log answers nothing any more, and control asks for nothing more.
+                return self.loads.try_send(id).map_err(|_| "block_log_load_dropped");
+            }
+            BlockLogOrder::Hold(block) => {
+                let bytes = block.slices.len() * self.slice_memory_bytes;
+                (Order::Hold { block, at: now, bytes }, &self.waiting.held, self.held_bytes_max)
+            }
+            BlockLogOrder::Final { block, certificates, in_order } => {
+                let bytes = block.payload_bytes();
+                let order = Order::Final { block, certificates, in_order, at: now, bytes };
+                (order, &self.waiting.finals, FINAL_BYTES_MAX)
+            }
+        };
+        let bytes = order.bytes();
+        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
+        // A single block that is longer than the bound may pass alone.
+        let has_room = before == 0 || before + bytes <= bytes_max;
+        let pushed = if has_room { self.orders.try_send(order) } else { Err(TrySendError::Full(order)) };
+        match pushed {
+            Ok(()) => {
+                if self.is_behind && before == 0 {
+                    self.is_behind = false;
+                    tracing::info!("the block log has caught up");
+                }
+                Ok(())
+            }
+            Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
+                waiting.fetch_sub(bytes, Ordering::Relaxed);
+                if !std::mem::replace(&mut self.is_behind, true) {
+                    tracing::warn!(
+                        "the disk is too slow for the block log: blocks are left out, and fetched from others later; voting goes on"
+                    );
+                }
+                Err(order.dropped())
+            }
+        }
+    }
+
+    /// The next answer.
+    pub(crate) fn pop(&self) -> Option<BlockLogAnswer> {
+        self.answers.try_recv().ok()
+    }
+
+    /// Whether nothing waits to be written.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.orders.is_empty() && self.waiting.held.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether no answer waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+}
+
+impl Order {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Hold { bytes, .. } | Self::Final { bytes, .. } => *bytes,
+        }
+    }
+
+    const fn dropped(&self) -> &'static str {
+        match self {
+            // It is offered once more when it is final.
+            Self::Hold { .. } => "block_log_behind_held",
+            Self::Final { .. } => "block_log_behind",
+        }
+    }
+}
+
+struct Writer {
+    log: BlockLog,
+    waiting: Arc<Waiting>,
+    answers: Sender<BlockLogAnswer>,
+    waker: Arc<ControlWaker>,
+    report: BlockLogReport,
+    /// The disk refused: nothing is written before.
+    retry_at: Option<Instant>,
+    refused: u64,
+    too_long: u64,
+    synced: Instant,
+    lost: Vec<BlockId>,
+    /// The lost block that control was told of last, and when.
+    told: Option<(BlockId, Instant)>,
+}
+
+impl Writer {
+    fn new(log: BlockLog, waiting: Arc<Waiting>, answers: Sender<BlockLogAnswer>, waker: Arc<ControlWaker>) -> Self {
+        Self {
+            log,
+            waiting,
+            answers,
+            waker,
+            report: BlockLogReport::default(),
+            retry_at: None,
+            refused: 0,
+            too_long: 0,
+            synced: Instant::now(),
+            lost: Vec::new(),
+            told: None,
+        }
+    }
+
+    fn run(mut self, orders: &Receiver<Order>, loads: &Receiver<BlockId>) -> BlockLogReport {
+        let mut ticked = Instant::now();
+        loop {
+            channel::select! {
+                recv(orders) -> order => match order {
+                    Ok(order) => self.carry_out(order),
+                    Err(_) => break,
+                },
+                // When control is gone both queues are closed, and what is left to write ends the loop.
+                recv(loads) -> id => if let Ok(id) = id { self.load(id) },
+                default(TICK.saturating_sub(ticked.elapsed())) => {}
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.tick(orders.is_empty());
+            }
+        }
+        self.finish()
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let before = self.log.bytes();
+        let (at, bytes, waiting, written) = match &order {
+            Order::Hold { block, at, bytes } => {
+                (*at, *bytes, &self.waiting.held, self.retry_at.is_none().then(|| self.log.hold(block)))
+            }
+            Order::Final { block, certificates, in_order, at, bytes } => {
+                let written = self.retry_at.is_none().then(|| self.log.finalize(block, certificates, *in_order));
+                (*at, *bytes, &self.waiting.finals, written)
+            }
+        };
+        waiting.fetch_sub(bytes, Ordering::Relaxed);
+        match written {
+            Some(Ok(Kept::Written)) => {
+                self.report.stages.record_ns(Stage::BlockLog, clock::now().0.saturating_sub(at.0));
+                self.report.blocks += u64::from(matches!(order, Order::Hold { .. }));
+                self.report.bytes += self.log.bytes().saturating_sub(before);
+            }
+            Some(Ok(Kept::Known)) => {}
+            Some(Ok(Kept::TooLong)) => self.too_long += 1,
+            Some(Err(error)) => self.refuse(&error),
+            None => self.refused += 1,
+        }
+    }
+
+    fn refuse(&mut self, error: &io::Error) {
+        self.refused += 1;
+        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+        tracing::error!(%error, "the block log cannot be written: blocks are left out, and fetched from others later; voting goes on. Make room on the disk, or lower block_log_mib");
+    }
+
+    fn load(&mut self, id: BlockId) {
+        let block = self.log.load(id).map(Arc::new);
+        self.report.loaded += u64::from(block.is_some());
+        self.answer(BlockLogAnswer::Loaded { id, block });
+    }
+
+    fn answer(&mut self, answer: BlockLogAnswer) {
+        // It is full only of what control asked for and one more; when it is closed control is gone.
+        if self.answers.try_send(answer).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    fn tick(&mut self, is_idle: bool) {
+        let now = Instant::now();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        if self.retry_at.is_none() && now - self.synced >= SYNC_AFTER {
+            self.synced = now;
+            if let Err(error) = self.log.sync() {
+                self.refuse(&error);
+            }
+        }
+        if !is_idle {
+            return;
+        }
+        let mut looked_at = 0;
+        while looked_at < LOOK_BYTES
+            && let Some(bytes) = self.log.look_at_next()
+        {
+            looked_at += bytes;
+        }
+        self.tell_lost(now);
+    }
+
+    /// One at a time: the lowest that was not told of lately.
+    fn tell_lost(&mut self, now: Instant) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        match self.log.take_lost_if_changed() {
+            Ok(Some(lost)) => self.lost = lost,
+            Ok(None) => {}
+            Err(error) => return self.refuse(&error),
+        }
+        let next = match self.told {
+            None => self.lost.first(),
+            Some((told, at)) if !self.lost.contains(&told) || now - at >= TELL_AGAIN_AFTER => {
+                self.lost.iter().find(|id| **id > told).or(self.lost.first())
+            }
+            Some(_) => None,
+        };
+        let Some(&next) = next else { return };
+        if self.told.is_none_or(|(told, _)| told != next) {
+            tracing::warn!(block = %next, "a final block is not in the block log: it is fetched from others");
+        }
+        self.told = Some((next, now));
+        self.answer(BlockLogAnswer::Lost(next));
+    }
+
+    fn finish(mut self) -> BlockLogReport {
+        if let Err(error) = self.log.sync() {
+            self.refuse(&error);
+        }
+        self.report.drops = vec![
+            ("block_log_refused", self.refused),
+            ("block_log_too_long", self.too_long),
+            ("block_log_corrupt", self.log.corrupt()),
+        ];
+        self.report.drops.retain(|(_, count)| *count > 0);
+        self.report
+    }
+}
