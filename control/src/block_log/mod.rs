@@ -1,10 +1,11 @@
 //! The block log: what a node keeps of its chain on disk, and what it asks of that.
 //!
 //! # What goes in
-//! Every complete block, before this node's vote for it leaves ([`BlockLogOrder::Hold`]), so that blocks which votes were
+//! Every complete block, given out before this node's vote for it ([`BlockLogOrder::Hold`]), so that blocks which votes were
 //! cast for outlive the process; then, as blocks are handed over in chain order, that each is final, with the certificates
 //! that say so ([`BlockLogOrder::Final`]). Nobody waits for either: a driver that cannot keep up drops orders and counts
-//! them, and what is missing then is fetched from others later.
+//! them, and what is missing then is fetched from others later. So a block is safe as soon as one node that holds it lives
+//! on, or has written it; if all are killed in the same few milliseconds after they voted for it, it is lost.
 //!
 //! # What comes out
 //! - Blocks that others ask for and that memory has let go ([`BlockLogOrder::Load`]), and those that this node itself
