@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_samples() {
+    fn defect_29_percentiles_are_samples() {
         let samples: Vec<f64> = (0..101).rev().map(f64::from).collect();
         assert_eq!(percentile(&samples, 99.0, f64::ceil), 99.0);
         assert_eq!(percentile(&samples, 100.0, f64::ceil), 100.0);

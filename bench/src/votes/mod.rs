@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn votes_go_from_datagrams_to_certificates() {
+    fn defect_29_votes_go_from_datagrams_to_certificates() {
         let report = measure_sizes(&[20], 20, 0, 1);
         assert!(report.rows.iter().all(|row| row.ours_us > 0.0 && row.floor_us.is_some_and(|floor| floor > 0.0)));
         let names: Vec<&str> = report.rows.iter().map(|row| row.name.as_str()).collect();

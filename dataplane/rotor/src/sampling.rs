@@ -231,7 +231,7 @@ mod tests {
 
     /// Nodes that sample from anything but the common seed disagree on most relays.
     #[test]
-    fn two_nodes_with_one_seed_agree_on_every_relay_and_other_seeds_or_slices_differ() {
+    fn defect_14_two_nodes_with_one_seed_agree_on_every_relay_and_other_seeds_or_slices_differ() {
         let stakes: Vec<u64> = (1..=150).collect();
         let [here, there] = [(); 2].map(|()| RelaySampler::new(&set(&stakes), EpochSeed([4; 32]), 64));
         let other = RelaySampler::new(&set(&stakes), EpochSeed([5; 32]), 64);

@@ -213,7 +213,7 @@ fn failed_checks_of_a_sender_are_bounded_in_a_slot() {
 
 /// Lesson: deduplication before authentication let an attacker burn a victim's entry.
 #[test]
-fn a_spoilt_shred_does_not_burn_the_good_ones_place() {
+fn defect_22_a_spoilt_shred_does_not_burn_the_good_ones_place() {
     let mut assembler = assembler();
     let shreds = shreds(id(7, 2), false, &payload(1));
     let mut spoilt = shreds[3].clone();
