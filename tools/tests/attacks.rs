@@ -4,7 +4,7 @@ use alpenglow_tools::simulator::attack::campaign::Campaign;
 use alpenglow_tools::simulator::attack::scenario::Scenario;
 use clap::ValueEnum;
 
-const SEEDS: std::ops::Range<u64> = 1..26;
+const SEEDS: std::ops::Range<u64> = 1..61;
 
 #[test]
 fn every_scenario_keeps_the_rules_and_does_what_it_is_for() {
