@@ -5,8 +5,8 @@
 //! kind of bar u8 | bar u64 | clean u8 | synced u8 | CRC-32C of all that u32
 //! ```
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use alpenglow_control::vote_record::{Bar, Durable, Host};
@@ -32,11 +32,14 @@ pub(crate) fn path(data: &Path) -> PathBuf {
 /// # Errors
 /// [`VoteLogError`] if it is another node's, of another cluster or of a later version, or the file system refuses.
 pub(super) fn read(path: &Path, owner: &Owner) -> Result<Option<Durable>, VoteLogError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::new();
+    // One byte more tells a longer file, of which no more is needed: the version is at its beginning.
+    let begin = File::open(path).and_then(|file| file.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes));
+    match begin {
+        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(VoteLogError::Io { path: path.to_owned(), source }),
-    };
+    }
     let durable = parse(&bytes, owner, path)?;
     if durable.is_none() {
         tracing::error!(path = %path.display(), "the reservation cannot be read; it counts as lost");
@@ -108,6 +111,8 @@ pub(super) fn write(path: &Path, durable: &Durable, owner: &Owner) -> io::Result
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -152,6 +157,15 @@ mod tests {
         let later = [&MAGIC[..], &[2, 0, 0, 0], b"in a form of which nothing is known"].concat();
         let refused = read_bytes(&later, &OWNER).unwrap_err().to_string();
         assert!(refused.contains("version 2") && refused.contains("version 1"), "{refused}");
+    }
+
+    #[test]
+    fn a_file_of_any_length_is_read_no_further_than_it_could_be_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path());
+        fs::write(&path, encode(&Durable::new(), &OWNER)).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(read(&path, &OWNER).unwrap(), None);
     }
 
     proptest! {
