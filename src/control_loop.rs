@@ -248,12 +248,7 @@ impl ControlLoop {
 
     fn carry_out_one(&mut self, now: Time, output: Output) {
         match output {
-            Output::BlockLog(order) => {
-                let pushed = self.parts.block_log.as_mut().map_or(Ok(()), |log| log.push(now, order));
-                if let Err(reason) = pushed {
-                    self.count(reason);
-                }
-            }
+            Output::BlockLog(order) => self.log_block(now, order),
             Output::Record(entry) => self.record(now, entry),
             Output::Reserve(slot) => self.reserve(slot),
             Output::Broadcast(_) if self.is_behind() => self.count("vote_log_behind"),

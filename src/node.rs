@@ -33,7 +33,7 @@ use crate::logging;
 use crate::process_guard::{self, ProcessError};
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
-use crate::storage::block_log::{BlockLog, BlockLogError, BlockLogHandle, BlockLogReport, BlockLogThread};
+use crate::storage::block_log::{BlockLog, BlockLogError, BlockLogHandle, BlockLogReport, BlockLogThread, Bounds};
 use crate::storage::data_folder::{DataFolder, DataFolderError};
 use crate::storage::host;
 use crate::storage::kept_blocks;
@@ -269,11 +269,15 @@ impl Node {
         log: BlockLog,
         waker: &Arc<ControlWaker>,
     ) -> Result<(BlockLogThread, BlockLogHandle), NodeError> {
-        let slice_bytes = self.genesis.coding.data_shreds() * self.genesis.coding.shred_bytes();
-        // Of the memory that `leave_room_to_shards` leaves to the shards, half.
-        let held_bytes_max = self.config.slice_memory_bytes / self.layout.shard_cores.len() / 8;
-        BlockLogThread::start(log, held_bytes_max, slice_bytes, Arc::clone(waker))
-            .map_err(system("start the thread of the block log"))
+        let memory_bytes = self.config.slice_memory_bytes;
+        let bounds = Bounds {
+            // Of the memory that `leave_room_to_shards` leaves to the shards, half.
+            waiting_bytes_max: memory_bytes / self.layout.shard_cores.len() / 8,
+            slice_memory_bytes: self.genesis.coding.data_shreds() * self.genesis.coding.shred_bytes(),
+            // More than can be held and not final.
+            held_bytes_max: memory_bytes as u64,
+        };
+        BlockLogThread::start(log, bounds, Arc::clone(waker)).map_err(system("start the thread of the block log"))
     }
 
     fn control_config(

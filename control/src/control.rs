@@ -253,8 +253,7 @@ impl Control {
         let result = match input {
             Input::Slice(slice) => {
                 self.requester.slice_came(now, slice.id.slot);
-                self.consensus.leader_seen(slice.id.slot);
-                self.blokstor.insert(slice).map_err(|refusal| refusal.name())
+                self.take_slice(slice)
             }
             Input::SliceSent(sent) => self.slice_sent(&sent),
             Input::LeaderSeen(slot) => {
@@ -375,8 +374,7 @@ impl Control {
 
     fn slice_sent(&mut self, sent: &SliceSent) -> Result<(), &'static str> {
         let slice = self.production.slice_sent(sent).ok_or("slice_sent_unknown")?;
-        self.consensus.leader_seen(slice.id.slot);
-        self.blokstor.insert(slice).map_err(|refusal| refusal.name())
+        self.take_slice(slice)
     }
 
     fn tick(&mut self, now: Time) {

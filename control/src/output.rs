@@ -27,7 +27,7 @@ pub enum Output {
     /// Write a reservation up to this slot, beside the vote path, then answer with
     /// [`crate::input::Input::ReservationDurable`].
     Reserve(Slot),
-    /// Something for the block log; see [`crate::block_log`]. Nothing waits for it.
+    /// Something for the block log; see [`crate::block_log`], also for what must be carried out before what follows.
     BlockLog(BlockLogOrder),
     /// Send to every other validator.
     Broadcast(Message),

@@ -1,5 +1,6 @@
 //! What is written down before anything that follows from it leaves.
 
+use alpenglow_control::block_log::BlockLogOrder;
 use alpenglow_control::input::Input;
 use alpenglow_control::vote_record::Entry;
 use alpenglow_dataplane::clock;
@@ -23,6 +24,17 @@ impl ControlLoop {
         if let Err(error) = recorded {
             self.count("vote_not_logged");
             tracing::error!(%error, "cannot write the vote log: this node follows and says nothing until it can; is the disk full?");
+        }
+    }
+
+    pub(super) fn log_block(&mut self, now: Time, order: BlockLogOrder) {
+        let Some(log) = &mut self.parts.block_log else { return };
+        let is_awaited = matches!(order, BlockLogOrder::Hold { before_vote: true, .. });
+        let begun = clock::now();
+        log.push(now, order, |reason| *self.drops.entry(reason).or_default() += 1);
+        if is_awaited {
+            let took = clock::now().since(begun);
+            self.times.stages.record_ns(Stage::BlockHeld, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) enum Stage {
     Handoff,
     /// Control is about to vote, or to begin a window → that is in the vote log.
     VoteLog,
+    /// A block is complete that this node may vote for → what was not written of it before is written.
+    BlockHeld,
     /// Slice in → its last shred submitted.
     Encode,
     /// The leader starts to encode a slice → this node has decoded it.
@@ -61,13 +63,14 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::RxQueue,
         Self::ShredVerify,
         Self::Relay,
         Self::SliceAssembly,
         Self::Handoff,
         Self::VoteLog,
+        Self::BlockHeld,
         Self::Encode,
         Self::SliceDissemination,
         Self::BlockDissemination,
@@ -92,6 +95,7 @@ impl Stage {
             Self::SliceAssembly => "slice_assembly",
             Self::Handoff => "handoff",
             Self::VoteLog => "vote_log",
+            Self::BlockHeld => "block_held",
             Self::Encode => "encode",
             Self::SliceDissemination => "slice_dissemination",
             Self::BlockDissemination => "block_dissemination",

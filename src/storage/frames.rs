@@ -7,7 +7,7 @@
 //! Integers are little-endian. The head of a frame has a checksum of its own, so that a spoilt length is not taken for the
 //! file's end, and a spoilt record does not hide those that follow it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -268,6 +268,7 @@ pub(crate) struct FrameFile {
     file: File,
     /// End of the last whole frame.
     end: u64,
+    frame: Vec<u8>,
 }
 
 impl FrameFile {
@@ -300,7 +301,7 @@ impl FrameFile {
         };
         file.set_len(end).map_err(io)?;
         bytes.truncate(end as usize);
-        Ok((Self { format, file, end }, bytes))
+        Ok((Self { format, file, end, frame: Vec::new() }, bytes))
     }
 
     /// Makes a file of these records in the place of what is at `path`. It is on disk when this returns, its name perhaps
@@ -322,7 +323,21 @@ impl FrameFile {
         let mut file = File::create(path)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        Ok(Self { format, file, end: bytes.len() as u64 })
+        Ok(Self { format, file, end: bytes.len() as u64, frame: Vec::new() })
+    }
+
+    /// Makes a file without records where there is none. Nothing of it need be on disk when this returns.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(crate) fn begin(format: Format, path: &Path, cluster: ClusterId) -> io::Result<Self> {
+        let header = format.header(cluster);
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        if let Err(error) = file.write_all(&header) {
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
+        Ok(Self { format, file, end: header.len() as u64, frame: Vec::new() })
     }
 
     /// Appends a record. It outlives the process when this returns, but perhaps not the machine's power.
@@ -334,7 +349,18 @@ impl FrameFile {
     /// # Panics
     /// If the record is longer than the format's bound.
     pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        self.write(record, |_| Ok(()))
+        self.append_with(|to| to.extend_from_slice(record))
+    }
+
+    /// Appends the record that `encode` appends to its argument.
+    ///
+    /// # Errors
+    /// As for [`Self::append`].
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub(crate) fn append_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        self.write(encode, |_| Ok(()))
     }
 
     /// Appends a record, on disk when this returns.
@@ -345,14 +371,14 @@ impl FrameFile {
     /// # Panics
     /// As [`Self::append`].
     pub(crate) fn append_synced(&mut self, record: &[u8]) -> io::Result<()> {
-        self.write(record, File::sync_data)
+        self.write(|to| to.extend_from_slice(record), File::sync_data)
     }
 
     /// A file that the file system has no room for.
     #[cfg(test)]
     pub(crate) fn on_a_full_disk(format: Format) -> Self {
         let file = OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
-        Self { format, file, end: 0 }
+        Self { format, file, end: 0, frame: Vec::new() }
     }
 
     /// Bytes of the whole frames.
@@ -368,14 +394,19 @@ impl FrameFile {
         self.file.try_clone()
     }
 
-    fn write(&mut self, record: &[u8], then: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
-        let frame = self.format.frame(record);
-        if self.end + frame.len() as u64 > self.format.file_bytes_max {
+    fn write(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>),
+        then: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.frame.clear();
+        self.format.append_frame(&mut self.frame, encode);
+        if self.end + self.frame.len() as u64 > self.format.file_bytes_max {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is full"));
         }
-        let written = self.file.write_all_at(&frame, self.end).and_then(|()| then(&self.file));
+        let written = self.file.write_all_at(&self.frame, self.end).and_then(|()| then(&self.file));
         match written {
-            Ok(()) => self.end += frame.len() as u64,
+            Ok(()) => self.end += self.frame.len() as u64,
             // What was written of it would be overwritten by the next record, but not if that is shorter.
             Err(_) => drop(self.file.set_len(self.end)),
         }
@@ -385,8 +416,6 @@ impl FrameFile {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const CLUSTER: ClusterId = ClusterId([3; 32]);

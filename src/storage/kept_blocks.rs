@@ -25,6 +25,9 @@ pub(crate) fn open(data: &Path, genesis: &Genesis, limits: Limits) -> Result<Blo
     if opened.corrupt > 0 {
         tracing::error!(places = opened.corrupt, "the block log is corrupt: what is lost is fetched from others");
     }
+    if opened.recovered > 0 {
+        tracing::info!(blocks = opened.recovered, "blocks that were written for votes are in the block log now");
+    }
     Ok(log)
 }
 

@@ -117,28 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::block::{ParentStatement, SliceBuilder, TransactionId};
-
-    fn block(slot: u64, lengths: &[usize]) -> Block {
-        let parent = BlockId { slot: Slot(slot - 1), hash: Hash([5; 32]) };
-        let mut assembly = Assembly::new(Slot(slot), 0);
-        for (at, length) in lengths.iter().enumerate() {
-            let statement = if at == 0 { ParentStatement::Parent(parent) } else { ParentStatement::Nothing };
-            let mut builder = SliceBuilder::new(statement, 4_096);
-            assert!(builder.push(&vec![at as u8; *length]));
-            let payload = builder.finish();
-            assembly.insert(Slice {
-                id: SliceId { slot: Slot(slot), index: SliceIndex::new(at).unwrap() },
-                is_last: at + 1 == lengths.len(),
-                root: Hash(TransactionId::of(&payload).0),
-                signature: SliceSignature([0; 64]),
-                leader_stamp_ns: 77 + at as u64,
-                payload: payload.into(),
-            });
-        }
-        let Some(Verdict::Complete(block)) = assembly.verdict() else { panic!("no block") };
-        block
-    }
+    use crate::block_log::tests::block;
 
     fn encoded(block: &Block) -> Vec<u8> {
         let mut bytes = Vec::new();

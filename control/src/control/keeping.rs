@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use alpenglow_rotor::types::{BlockId, Time, ValidatorIndex};
+use alpenglow_rotor::slice::Slice;
+use alpenglow_rotor::types::{BlockId, Slot, Time, ValidatorIndex};
 
 use super::Control;
 use crate::block::Block;
@@ -30,11 +31,27 @@ impl Control {
         self.blokstor.restore_tip(tip.block);
     }
 
+    /// A slice came, or was made here. Comes before the vote for its block.
+    pub(super) fn take_slice(&mut self, slice: Slice) -> Result<(), &'static str> {
+        self.consensus.leader_seen(slice.id.slot);
+        let to_hold = (self.archive.is_kept && self.may_be_voted_for(slice.id.slot)).then(|| slice.clone());
+        self.blokstor.insert(slice).map_err(|refusal| refusal.name())?;
+        if let Some(slice) = to_hold {
+            self.order_log(BlockLogOrder::HoldSlice(slice));
+        }
+        Ok(())
+    }
+
     /// A block is complete. Comes before the vote for it.
     pub(super) fn hold_in_log(&mut self, block: &Arc<Block>) {
         if self.archive.is_kept {
-            self.order_log(BlockLogOrder::Hold(Arc::clone(block)));
+            let before_vote = self.may_be_voted_for(block.id.slot);
+            self.order_log(BlockLogOrder::Hold { block: Arc::clone(block), before_vote });
         }
+    }
+
+    fn may_be_voted_for(&self, slot: Slot) -> bool {
+        slot > self.consensus.highest_finalized().slot
     }
 
     /// A block was handed over.

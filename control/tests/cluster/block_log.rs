@@ -22,7 +22,8 @@ pub(crate) struct BlockLog {
 impl BlockLog {
     pub(crate) fn carry_out(&mut self, order: BlockLogOrder) -> Option<BlockLogAnswer> {
         match order {
-            BlockLogOrder::Hold(block) => self.hold(&block),
+            BlockLogOrder::HoldSlice(_) => {}
+            BlockLogOrder::Hold { block, .. } => self.hold(&block),
             BlockLogOrder::Final { block, certificates, in_order } => {
                 self.hold(&block);
                 self.finals.entry(block.id).or_insert((certificates, in_order));

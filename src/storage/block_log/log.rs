@@ -14,6 +14,7 @@ use alpenglow_control::certificate::Certificate;
 use alpenglow_rotor::types::{BlockId, ClusterId, Slot};
 
 use super::Limits;
+use super::held::{self, HeldFile, Refusal};
 use super::index::{Index, Lost, Place};
 use super::segment::{self, Head, LogParameters, Placed, SEGMENT};
 use crate::storage::frames::{FrameAt, HEADER_BYTES, HeaderError};
@@ -56,6 +57,8 @@ pub(crate) struct Opened {
     pub(crate) corrupt: u64,
     /// Indexes made anew.
     pub(crate) reindexed: u64,
+    /// Blocks that were written for votes only, and are in a segment now.
+    pub(crate) recovered: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +96,8 @@ pub(crate) struct BlockLog {
     has_gaps: bool,
     /// The block looked at last, until all were.
     looked_at: Option<Option<BlockId>>,
+    /// Number of the next file that [`held`] writes.
+    next_held: u64,
 }
 
 /// What became of a block.
@@ -128,6 +133,7 @@ impl BlockLog {
             corrupt: 0,
             has_gaps: true,
             looked_at: Some(None),
+            next_held: 1,
         };
         let mut opened = Opened::default();
         let numbers = segment_numbers(folder).map_err(at(folder))?;
@@ -135,8 +141,44 @@ impl BlockLog {
             log.open_segment(number, position + 1 == numbers.len(), &mut opened)?;
         }
         log.corrupt = opened.corrupt;
+        opened.recovered = log.take_held()?;
         log.drop_old();
         Ok((log, opened))
+    }
+
+    /// Takes over the blocks that were written before votes for them and that a process which ended had not got to.
+    fn take_held(&mut self) -> Result<u64, BlockLogError> {
+        let found =
+            held::find(&self.folder, self.parameters.cluster).map_err(|(path, refusal)| refusal.of_file(path))?;
+        self.next_held = found.next_number;
+        let mut recovered = 0;
+        for block in &found.blocks {
+            match self.hold(block) {
+                Ok(Kept::Written) => recovered += 1,
+                Ok(Kept::Known | Kept::TooLong) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the block log cannot be written: blocks that were voted for stay where they are until the next start");
+                    return Ok(recovered);
+                }
+            }
+        }
+        found.files.iter().for_each(|path| held::remove(path));
+        Ok(recovered)
+    }
+
+    /// The next file for slices of blocks that may be voted for.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(super) fn make_held(&mut self) -> io::Result<HeldFile> {
+        let made = HeldFile::make(&self.folder, self.next_held, self.parameters.cluster)?;
+        self.next_held += 1;
+        Ok(made)
+    }
+
+    /// Removes one that is not needed any more.
+    pub(super) fn remove_held(&self, file: HeldFile) {
+        file.remove(&self.folder);
     }
 
     /// Another way to write.
@@ -463,6 +505,16 @@ const fn slot(head: &Head) -> Slot {
     }
 }
 
+impl Refusal {
+    fn of_file(self, path: PathBuf) -> BlockLogError {
+        match self {
+            Self::Io(source) => BlockLogError::Io { path, source },
+            Self::Version(reason) => BlockLogError::Version { path, reason },
+            Self::Cluster => BlockLogError::Cluster { path },
+        }
+    }
+}
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> BlockLogError {
     let path = path.to_owned();
     move |source| BlockLogError::Io { path, source }
@@ -470,10 +522,15 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BlockLogError {
 
 /// The segments in a folder, in order.
 pub(super) fn segment_numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    numbers(folder, ".segment")
+}
+
+/// The numbers that names with this suffix have, in order.
+pub(super) fn numbers(folder: &Path, suffix: &str) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".segment")?.parse::<u64>().ok());
+        let number = name.to_str().and_then(|name| name.strip_suffix(suffix)?.parse::<u64>().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();

@@ -14,11 +14,13 @@
 //!   start, and by `alpenglow blocks verify`. What a final block's child names as its parent and what is not there is
 //!   lost: it is reported to control, which fetches it from others.
 //! - **It stays small.** Whole segments go, the oldest first, as [`Limits`] say.
+//! - **A block is written before it is voted for**, by control itself, in files beside the segments ([`held`]).
 //! - **Nothing is synced before it is said.** Appends outlive the process; a power loss may cost the last second. What is
 //!   lost then is fetched from others like anything else.
 //!
-//! One thread does all of this, with plain files ([`writer`]), whatever engine moves datagrams.
+//! One thread does the rest, with plain files ([`writer`]), whatever engine moves datagrams.
 
+mod held;
 mod index;
 mod log;
 mod reader;
@@ -32,7 +34,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use self::log::{BlockLog, BlockLogError};
 pub(crate) use self::reader::{Defect, LoggedBlock, Reader, Survey, shred_again};
 pub(crate) use self::segment::LogParameters;
-pub(crate) use self::writer::{BlockLogHandle, BlockLogReport, BlockLogThread};
+pub(crate) use self::writer::{BlockLogHandle, BlockLogReport, BlockLogThread, Bounds};
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

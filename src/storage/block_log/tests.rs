@@ -20,17 +20,17 @@ use super::log::{Kept, Opened, index_path, segment_path};
 use super::*;
 use crate::storage::frames::{Format, HEADER_BYTES};
 
-const CLUSTER: ClusterId = ClusterId([3; 32]);
+pub(super) const CLUSTER: ClusterId = ClusterId([3; 32]);
 const VALIDATORS: usize = 5;
-const LIMITS: Limits = Limits { bytes_max: 64 << 20, slots_max: 100_000 };
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const LIMITS: Limits = Limits { bytes_max: 64 << 20, slots_max: 100_000 };
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 fn parameters() -> LogParameters {
     LogParameters { cluster: CLUSTER, coding: CodingParameters::default(), validators: VALIDATORS }
 }
 
 /// A block of one slice with so many bytes in it.
-fn block(slot: u64, parent: BlockId, bytes: usize) -> Block {
+pub(super) fn block(slot: u64, parent: BlockId, bytes: usize) -> Block {
     let mut builder = SliceBuilder::new(ParentStatement::Parent(parent), 28_000);
     (0..bytes.div_ceil(1_000)).for_each(|_| assert!(builder.push(&vec![slot as u8; bytes.min(1_000)])));
     let payload = builder.finish();
@@ -50,7 +50,7 @@ fn block(slot: u64, parent: BlockId, bytes: usize) -> Block {
     decode_block(&record).expect("it was made with care")
 }
 
-fn chain(count: u64, bytes: usize) -> Vec<Block> {
+pub(super) fn chain(count: u64, bytes: usize) -> Vec<Block> {
     let mut parent = BlockId::GENESIS;
     (1..=count)
         .map(|slot| {
@@ -61,7 +61,7 @@ fn chain(count: u64, bytes: usize) -> Vec<Block> {
         .collect()
 }
 
-fn fast(id: BlockId) -> Vec<Arc<Certificate>> {
+pub(super) fn fast(id: BlockId) -> Vec<Arc<Certificate>> {
     let none = Signers::none(VALIDATORS);
     let signers = Signers::of(VALIDATORS, [0, 1, 2, 3].map(ValidatorIndex));
     let signature = SignatureBytes([7; 96]);
@@ -74,7 +74,7 @@ fn bytes_of(block: &Block) -> Vec<u8> {
     bytes
 }
 
-fn open(folder: &Path, limits: Limits) -> (BlockLog, Opened) {
+pub(super) fn open(folder: &Path, limits: Limits) -> (BlockLog, Opened) {
     BlockLog::open(folder, parameters(), limits).unwrap()
 }
 
@@ -87,9 +87,9 @@ fn write(log: &mut BlockLog, chain: &[Block]) {
     }
 }
 
-fn readable(log: &mut BlockLog, chain: &[Block]) -> Vec<u64> {
+pub(super) fn readable<'b>(log: &mut BlockLog, chain: impl IntoIterator<Item = &'b Block>) -> Vec<u64> {
     let is_there = |block: &&Block| log.load(block.id).is_some_and(|read| bytes_of(&read) == bytes_of(block));
-    chain.iter().filter(is_there).map(|block| block.id.slot.0).collect()
+    chain.into_iter().filter(is_there).map(|block| block.id.slot.0).collect()
 }
 
 fn survey(folder: &Path) -> Survey {
@@ -425,7 +425,7 @@ fn a_log_is_read_while_it_is_written() {
 
 /// Writes when it is let.
 #[derive(Default)]
-struct Gate {
+pub(super) struct Gate {
     is_open: Mutex<bool>,
     opened: Condvar,
     is_full: AtomicBool,
@@ -433,13 +433,13 @@ struct Gate {
 }
 
 impl Gate {
-    fn open(&self) {
+    pub(super) fn open(&self) {
         *self.is_open.lock().unwrap() = true;
         self.opened.notify_all();
     }
 }
 
-fn gated(folder: &Path) -> (Arc<Gate>, BlockLogThread, BlockLogHandle) {
+pub(super) fn gated(folder: &Path) -> (Arc<Gate>, BlockLogThread, BlockLogHandle) {
     let gate = Arc::new(Gate::default());
     let (mut log, _) = open(folder, LIMITS);
     let at_disk = Arc::clone(&gate);
@@ -455,8 +455,19 @@ fn gated(folder: &Path) -> (Arc<Gate>, BlockLogThread, BlockLogHandle) {
     }));
     let (waker, _) = ControlWaker::pair().unwrap();
     let slice_bytes = 28_672;
-    let (thread, handle) = BlockLogThread::start(log, 10 * slice_bytes, slice_bytes, waker).unwrap();
+    let bounds =
+        Bounds { waiting_bytes_max: 10 * slice_bytes, slice_memory_bytes: slice_bytes, held_bytes_max: 64 << 20 };
+    let (thread, handle) = BlockLogThread::start(log, bounds, waker).unwrap();
     (gate, thread, handle)
+}
+
+/// Pushes an order that must not fail.
+pub(super) fn push(handle: &mut BlockLogHandle, order: BlockLogOrder) {
+    handle.push(Time(0), order, |reason| panic!("{reason}"));
+}
+
+fn hold(block: &Arc<Block>) -> BlockLogOrder {
+    BlockLogOrder::Hold { block: Arc::clone(block), before_vote: false }
 }
 
 fn answer(handle: &BlockLogHandle) -> BlockLogAnswer {
@@ -478,18 +489,16 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
     let mut left_out = [0, 0];
     for block in &chain {
         let id = block.id;
-        for order in [
-            BlockLogOrder::Hold(Arc::clone(block)),
-            BlockLogOrder::Final { block: Arc::clone(block), certificates: fast(id), in_order: true },
-        ] {
-            match handle.push(Time(0), order) {
-                Ok(()) => {}
-                Err("block_log_behind_held") => left_out[0] += 1,
-                Err(reason) => {
+        for order in
+            [hold(block), BlockLogOrder::Final { block: Arc::clone(block), certificates: fast(id), in_order: true }]
+        {
+            handle.push(Time(0), order, |reason| match reason {
+                "block_log_behind_held" => left_out[0] += 1,
+                reason => {
                     assert_eq!(reason, "block_log_behind");
                     left_out[1] += 1;
                 }
-            }
+            });
         }
     }
     // The shards get their memory back: ten slices of it may wait, and what the thread is at.
@@ -499,10 +508,14 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
     // Until the queue is worked off it stays behind, then it goes on, and misses what lies between.
     let next = Arc::new(block(301, chain[299].id, 40));
     let start = Instant::now();
-    let hold = BlockLogOrder::Hold(Arc::clone(&next));
-    let last = BlockLogOrder::Final { block: next, certificates: Vec::new(), in_order: true };
-    for order in [hold, last] {
-        while handle.push(Time(0), order.clone()).is_err() {
+    let last = BlockLogOrder::Final { block: Arc::clone(&next), certificates: Vec::new(), in_order: true };
+    for order in [hold(&next), last] {
+        loop {
+            let mut is_left_out = false;
+            handle.push(Time(0), order.clone(), |_| is_left_out = true);
+            if !is_left_out {
+                break;
+            }
             assert!(start.elapsed() < PATIENCE);
             thread::sleep(Duration::from_millis(1));
         }
@@ -510,11 +523,11 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
     let BlockLogAnswer::Lost(lost) = answer(&handle) else { panic!("nothing was asked for") };
     assert_eq!(lost, chain[299].id);
     let found = Arc::clone(&chain[299]);
-    handle.push(Time(0), BlockLogOrder::Final { block: found, certificates: Vec::new(), in_order: false }).unwrap();
+    push(&mut handle, BlockLogOrder::Final { block: found, certificates: Vec::new(), in_order: false });
     let BlockLogAnswer::Lost(lost) = answer(&handle) else { panic!("nothing was asked for") };
     assert_eq!(lost, chain[298].id);
-    handle.push(Time(0), BlockLogOrder::Load(chain[0].id)).unwrap();
-    handle.push(Time(0), BlockLogOrder::Load(chain[298].id)).unwrap();
+    push(&mut handle, BlockLogOrder::Load(chain[0].id));
+    push(&mut handle, BlockLogOrder::Load(chain[298].id));
     let answers = [answer(&handle), answer(&handle)].map(|answer| match answer {
         BlockLogAnswer::Loaded { id, block } => (id, block.is_some()),
         BlockLogAnswer::Lost(_) => panic!("one at a time"),
@@ -530,7 +543,7 @@ fn a_full_disk_is_counted_and_what_is_there_is_still_read() {
     let chain: Vec<Arc<Block>> = chain(6, 900).into_iter().map(Arc::new).collect();
     let (gate, thread, mut handle) = gated(folder.path());
     gate.open();
-    handle.push(Time(0), BlockLogOrder::Hold(Arc::clone(&chain[0]))).unwrap();
+    push(&mut handle, hold(&chain[0]));
     let start = Instant::now();
     while gate.written.load(Ordering::Relaxed) < 2 {
         assert!(start.elapsed() < PATIENCE);
@@ -538,64 +551,11 @@ fn a_full_disk_is_counted_and_what_is_there_is_still_read() {
     }
     gate.is_full.store(true, Ordering::Relaxed);
     for block in &chain[1..] {
-        handle.push(Time(0), BlockLogOrder::Hold(Arc::clone(block))).unwrap();
+        push(&mut handle, hold(block));
     }
-    handle.push(Time(0), BlockLogOrder::Load(chain[0].id)).unwrap();
+    push(&mut handle, BlockLogOrder::Load(chain[0].id));
     assert!(matches!(answer(&handle), BlockLogAnswer::Loaded { block: Some(_), .. }));
     drop(handle);
     assert_eq!(thread.stop().drops, [("block_log_refused", 5)]);
     assert_eq!(survey(folder.path()).blocks.len(), 1);
-}
-
-/// `cargo test --release -p alpenglow --lib what_the_block_log_costs -- --ignored --nocapture`
-#[test]
-#[ignore = "it measures, and asserts nothing about speed"]
-fn what_the_block_log_costs() {
-    const SLICES: usize = 40;
-    const BLOCKS: u64 = 200;
-    let folder = tempfile::tempdir().unwrap();
-    let (log, _) = open(folder.path(), Limits { bytes_max: 1 << 30, slots_max: 100_000 });
-    let (waker, _reader) = ControlWaker::pair().unwrap();
-    let (thread, mut handle) = BlockLogThread::start(log, usize::MAX, 28_672, waker).unwrap();
-    // One slice over and over is no block, but as long as one.
-    let slice = block(1, BlockId::GENESIS, LARGE).slices.remove(0);
-    let blocks = (1..=BLOCKS).map(|slot| {
-        let id = BlockId { slot: Slot(slot), hash: merkle::leaf(&slot.to_le_bytes()) };
-        let slices = vec![slice.clone(); SLICES];
-        let first_counted = slice.id.index;
-        Arc::new(Block { id, parent: BlockId::GENESIS, slices, first_counted, transaction_ids: Vec::new() })
-    });
-    let blocks: Vec<Arc<Block>> = blocks.collect();
-    let bytes = BLOCKS as usize * blocks[0].payload_bytes();
-    let mut encoding = Duration::ZERO;
-    let mut frame = Vec::new();
-    for block in &blocks {
-        let start = Instant::now();
-        frame.clear();
-        segment::frame_block(block, &mut frame);
-        encoding += start.elapsed();
-    }
-    let (start, mut pushing, mut longest) = (Instant::now(), Duration::ZERO, Duration::ZERO);
-    for block in &blocks {
-        let id = block.id;
-        let hold = BlockLogOrder::Hold(Arc::clone(block));
-        let last = BlockLogOrder::Final { block: Arc::clone(block), certificates: fast(id), in_order: true };
-        for order in [hold, last] {
-            let pushed = Instant::now();
-            handle.push(Time(0), order).unwrap();
-            let took = pushed.elapsed();
-            (pushing, longest) = (pushing + took, longest.max(took));
-        }
-        while !handle.is_idle() {
-            thread::yield_now();
-        }
-    }
-    let writing = start.elapsed();
-    drop(handle);
-    assert_eq!(thread.stop().blocks, BLOCKS);
-    let per_block = |time: Duration| time.as_nanos() as f64 / BLOCKS as f64 / 1_000.0;
-    eprintln!("blocks of {SLICES} slices, {} bytes of payload", blocks[0].payload_bytes());
-    eprintln!("control hands over a block and that it is final: {:.1} us, at most {longest:?}", per_block(pushing));
-    eprintln!("framing it, with its checksum (the thread's work): {:.1} us", per_block(encoding));
-    eprintln!("written at {:.0} MB/s", bytes as f64 / 1e6 / writing.as_secs_f64());
 }

@@ -1,5 +1,6 @@
 //! The thread that writes the block log and reads from it, and control's end of its queues. Control never waits for it:
-//! what finds a queue full is dropped and counted, and fetched from others later.
+//! what finds a queue full is dropped and counted, and fetched from others later. What must be written before a vote
+//! control writes itself ([`super::held`]).
 
 use std::io;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder, LOADS_MAX};
 use alpenglow_control::certificate::Certificate;
 use alpenglow_dataplane::{ControlWaker, clock};
 use alpenglow_rotor::types::{BlockId, Time};
-use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use crossbeam::channel::{self, Receiver, Sender};
 
+use super::held::{HeldFile, HeldSlices, SPARE_FILES};
 use super::log::{BlockLog, Kept};
 use crate::report::{Stage, StageHistograms};
 
@@ -32,10 +34,23 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// When a lost block is told once more that was not found.
 const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// One thing to write.
-enum Order {
-    Hold { block: Arc<Block>, at: Time, bytes: usize },
-    Final { block: Arc<Block>, certificates: Vec<Arc<Certificate>>, in_order: bool, at: Time, bytes: usize },
+/// One thing to do.
+pub(super) enum Order {
+    /// Write a block.
+    Write(Write),
+    /// Slices that are in segments now.
+    Remove(HeldFile),
+}
+
+/// A block to write.
+pub(super) struct Write {
+    block: Arc<Block>,
+    /// If it is final: its certificates, and whether it is the next one of the chain.
+    finality: Option<(Vec<Arc<Certificate>>, bool)>,
+    /// When that was ordered.
+    at: Time,
+    /// What it counts among what waits.
+    bytes: usize,
 }
 
 /// Bytes of blocks that wait.
@@ -49,13 +64,24 @@ struct Waiting {
 
 /// Control's end.
 pub(crate) struct BlockLogHandle {
+    held: HeldSlices,
     orders: Sender<Order>,
     loads: Sender<BlockId>,
     answers: Receiver<BlockLogAnswer>,
     waiting: Arc<Waiting>,
-    held_bytes_max: usize,
-    slice_memory_bytes: usize,
+    bounds: Bounds,
     is_behind: bool,
+}
+
+/// What may wait and be kept beside the segments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Memory of complete blocks that wait to be written, which shards need back.
+    pub(crate) waiting_bytes_max: usize,
+    /// What each of their slices takes of it.
+    pub(crate) slice_memory_bytes: usize,
+    /// Bytes of files of slices that may be voted for.
+    pub(crate) held_bytes_max: u64,
 }
 
 /// What the thread leaves.
@@ -77,33 +103,22 @@ pub(crate) struct BlockLogReport {
 pub(crate) struct BlockLogThread(JoinHandle<BlockLogReport>);
 
 impl BlockLogThread {
-    /// Starts it. Blocks of `held_bytes_max` bytes, each slice reckoned as `slice_memory_bytes`, may wait in memory that
-    /// shards need back.
+    /// Starts it.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub(crate) fn start(
-        log: BlockLog,
-        held_bytes_max: usize,
-        slice_memory_bytes: usize,
-        waker: Arc<ControlWaker>,
-    ) -> io::Result<(Self, BlockLogHandle)> {
+    pub(crate) fn start(log: BlockLog, bounds: Bounds, waker: Arc<ControlWaker>) -> io::Result<(Self, BlockLogHandle)> {
         let (orders, work) = channel::bounded(ORDERS_MAX);
         let (loads, wanted) = channel::bounded(LOADS_MAX);
         // Beside the answers to loads, one block at a time is told to be lost.
         let (answers, told) = channel::bounded(LOADS_MAX + 1);
         let waiting = Arc::new(Waiting::default());
-        let writer = Writer::new(log, Arc::clone(&waiting), answers, waker);
+        let (spares, held_files) = channel::bounded(SPARE_FILES);
+        let mut writer = Writer::new(log, Arc::clone(&waiting), answers, spares, waker);
+        writer.make_spares();
         let thread = thread::Builder::new().name("block-log".into()).spawn(move || writer.run(&work, &wanted))?;
-        let handle = BlockLogHandle {
-            orders,
-            loads,
-            answers: told,
-            waiting,
-            held_bytes_max,
-            slice_memory_bytes,
-            is_behind: false,
-        };
+        let held = HeldSlices::new(held_files, orders.clone(), bounds.held_bytes_max);
+        let handle = BlockLogHandle { held, orders, loads, answers: told, waiting, bounds, is_behind: false };
         Ok((Self(thread), handle))
     }
 
@@ -117,45 +132,55 @@ impl BlockLogThread {
 }
 
 impl BlockLogHandle {
-    /// Hands over an order; on failure the reason to count.
-    pub(crate) fn push(&mut self, now: Time, order: BlockLogOrder) -> Result<(), &'static str> {
-        let (order, waiting, bytes_max) = match order {
+    /// Carries out an order, or hands it over; `count` takes the reasons of what fails.
+    pub(crate) fn push(&mut self, now: Time, order: BlockLogOrder, mut count: impl FnMut(&'static str)) {
+        match order {
             BlockLogOrder::Load(id) => {
                 // Without its thread the log answers nothing any more, and control asks for nothing more.
-                return self.loads.try_send(id).map_err(|_| "block_log_load_dropped");
+                if self.loads.try_send(id).is_err() {
+                    count("block_log_load_dropped");
+                }
             }
-            BlockLogOrder::Hold(block) => {
-                let bytes = block.slices.len() * self.slice_memory_bytes;
-                (Order::Hold { block, at: now, bytes }, &self.waiting.held, self.held_bytes_max)
+            BlockLogOrder::HoldSlice(slice) => self.held.slice(now, &slice),
+            BlockLogOrder::Hold { block, before_vote } => {
+                if before_vote && !self.held.block(now, &block) {
+                    count("block_not_written_before_vote");
+                }
+                let bytes = block.slices.len() * self.bounds.slice_memory_bytes;
+                self.hand_over(Write { block, finality: None, at: now, bytes }, count);
             }
             BlockLogOrder::Final { block, certificates, in_order } => {
-                let bytes = block.payload_bytes();
-                let order = Order::Final { block, certificates, in_order, at: now, bytes };
-                (order, &self.waiting.finals, FINAL_BYTES_MAX)
+                let (slot, bytes) = (block.id.slot, block.payload_bytes());
+                self.hand_over(Write { block, finality: Some((certificates, in_order)), at: now, bytes }, count);
+                if in_order {
+                    self.held.finalized(slot);
+                }
             }
+        }
+    }
+
+    fn hand_over(&mut self, write: Write, mut count: impl FnMut(&'static str)) {
+        let (waiting, bytes_max, dropped) = match write.finality {
+            // It is offered once more when it is final.
+            None => (&self.waiting.held, self.bounds.waiting_bytes_max, "block_log_behind_held"),
+            Some(_) => (&self.waiting.finals, FINAL_BYTES_MAX, "block_log_behind"),
         };
-        let bytes = order.bytes();
+        let bytes = write.bytes;
         let before = waiting.fetch_add(bytes, Ordering::Relaxed);
         // A single block that is longer than the bound may pass alone.
         let has_room = before == 0 || before + bytes <= bytes_max;
-        let pushed = if has_room { self.orders.try_send(order) } else { Err(TrySendError::Full(order)) };
-        match pushed {
-            Ok(()) => {
-                if self.is_behind && before == 0 {
-                    self.is_behind = false;
-                    tracing::info!("the block log has caught up");
-                }
-                Ok(())
+        let is_pushed = has_room && self.orders.try_send(Order::Write(write)).is_ok();
+        if !is_pushed {
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
+            count(dropped);
+            if !std::mem::replace(&mut self.is_behind, true) {
+                tracing::warn!(
+                    "the disk is too slow for the block log: blocks are left out, and fetched from others later; voting goes on"
+                );
             }
-            Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
-                waiting.fetch_sub(bytes, Ordering::Relaxed);
-                if !std::mem::replace(&mut self.is_behind, true) {
-                    tracing::warn!(
-                        "the disk is too slow for the block log: blocks are left out, and fetched from others later; voting goes on"
-                    );
-                }
-                Err(order.dropped())
-            }
+        } else if self.is_behind && before == 0 {
+            self.is_behind = false;
+            tracing::info!("the block log has caught up");
         }
     }
 
@@ -164,10 +189,10 @@ impl BlockLogHandle {
         self.answers.try_recv().ok()
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether the thread has made fewer files than control may need.
     #[cfg(test)]
-    pub(super) fn is_idle(&self) -> bool {
-        self.orders.is_empty() && self.waiting.held.load(Ordering::Relaxed) == 0
+    pub(super) fn lacks_spares(&self) -> bool {
+        self.held.lacks_spares()
     }
 
     /// Whether no answer waits.
@@ -176,26 +201,12 @@ impl BlockLogHandle {
     }
 }
 
-impl Order {
-    const fn bytes(&self) -> usize {
-        match self {
-            Self::Hold { bytes, .. } | Self::Final { bytes, .. } => *bytes,
-        }
-    }
-
-    const fn dropped(&self) -> &'static str {
-        match self {
-            // It is offered once more when it is final.
-            Self::Hold { .. } => "block_log_behind_held",
-            Self::Final { .. } => "block_log_behind",
-        }
-    }
-}
-
 struct Writer {
     log: BlockLog,
     waiting: Arc<Waiting>,
     answers: Sender<BlockLogAnswer>,
+    /// Files that control takes from.
+    spares: Sender<HeldFile>,
     waker: Arc<ControlWaker>,
     report: BlockLogReport,
     /// The disk refused: nothing is written before.
@@ -209,11 +220,18 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(log: BlockLog, waiting: Arc<Waiting>, answers: Sender<BlockLogAnswer>, waker: Arc<ControlWaker>) -> Self {
+    fn new(
+        log: BlockLog,
+        waiting: Arc<Waiting>,
+        answers: Sender<BlockLogAnswer>,
+        spares: Sender<HeldFile>,
+        waker: Arc<ControlWaker>,
+    ) -> Self {
         Self {
             log,
             waiting,
             answers,
+            spares,
             waker,
             report: BlockLogReport::default(),
             retry_at: None,
@@ -230,7 +248,8 @@ impl Writer {
         loop {
             channel::select! {
                 recv(orders) -> order => match order {
-                    Ok(order) => self.carry_out(order),
+                    Ok(Order::Write(write)) => self.write(write),
+                    Ok(Order::Remove(file)) => self.log.remove_held(file),
                     Err(_) => break,
                 },
                 // When control is gone both queues are closed, and what is left to write ends the loop.
@@ -245,28 +264,40 @@ impl Writer {
         self.finish()
     }
 
-    fn carry_out(&mut self, order: Order) {
+    fn write(&mut self, Write { block, finality, at, bytes }: Write) {
         let before = self.log.bytes();
-        let (at, bytes, waiting, written) = match &order {
-            Order::Hold { block, at, bytes } => {
-                (*at, *bytes, &self.waiting.held, self.retry_at.is_none().then(|| self.log.hold(block)))
-            }
-            Order::Final { block, certificates, in_order, at, bytes } => {
-                let written = self.retry_at.is_none().then(|| self.log.finalize(block, certificates, *in_order));
-                (*at, *bytes, &self.waiting.finals, written)
-            }
-        };
+        let waiting = if finality.is_none() { &self.waiting.held } else { &self.waiting.finals };
+        let written = self.retry_at.is_none().then(|| match &finality {
+            None => self.log.hold(&block),
+            Some((certificates, in_order)) => self.log.finalize(&block, certificates, *in_order),
+        });
         waiting.fetch_sub(bytes, Ordering::Relaxed);
         match written {
             Some(Ok(Kept::Written)) => {
                 self.report.stages.record_ns(Stage::BlockLog, clock::now().0.saturating_sub(at.0));
-                self.report.blocks += u64::from(matches!(order, Order::Hold { .. }));
+                self.report.blocks += u64::from(finality.is_none());
                 self.report.bytes += self.log.bytes().saturating_sub(before);
             }
             Some(Ok(Kept::Known)) => {}
             Some(Ok(Kept::TooLong)) => self.too_long += 1,
             Some(Err(error)) => self.refuse(&error),
             None => self.refused += 1,
+        }
+        self.make_spares();
+    }
+
+    /// So that control always finds a file to go on with.
+    fn make_spares(&mut self) {
+        while self.retry_at.is_none() && !self.spares.is_full() {
+            match self.log.make_held() {
+                Ok(file) => {
+                    if let Err(gone) = self.spares.try_send(file) {
+                        // Control needs none any more.
+                        return self.log.remove_held(gone.into_inner());
+                    }
+                }
+                Err(error) => self.refuse(&error),
+            }
         }
     }
 
@@ -300,6 +331,7 @@ impl Writer {
                 self.refuse(&error);
             }
         }
+        self.make_spares();
         if !is_idle {
             return;
         }
