@@ -42,13 +42,19 @@ impl World {
             Err(Reject::Equivocation) => return node.assembler.equivocation(id).map(Input::Equivocation),
             Err(_) => return None,
         };
+        let is_first = verified.is_first();
         let relays = is_relay && node.assembler.claim_relay(&verified);
         let decoded = match node.assembler.insert(&shred, verified, now) {
             Inserted::Complete => node.assembler.decode(id),
             _ => None,
         };
+        let is_sign_of_life =
+            is_first && id.slot.is_window_first() && node.leader_seen.replace(id.slot) != Some(id.slot);
         if relays {
             self.relay(own, leader, bytes);
+        }
+        if is_sign_of_life {
+            self.handle(own, Input::LeaderSeen(id.slot));
         }
         decoded.map(|decoded| match decoded {
             Decoded::Slice(slice) => Input::Slice(slice),

@@ -45,6 +45,8 @@ pub(super) struct Node {
     pub(super) checker: Checker,
     pub(super) assembler: Assembler,
     pub(super) horizon: ShredHorizon,
+    /// First slot of the last window whose leader was reported to be alive.
+    pub(super) leader_seen: Option<Slot>,
 }
 
 impl Node {
@@ -60,11 +62,13 @@ impl Node {
         );
         config.repair.seed[0] = own as u8;
         config.standstill_interval = plan.standstill_interval;
+        config.crashed_leader_timer = plan.crashed_leader_timers.contains(own);
         Self {
             control: Control::restore(config, now, record).expect("a valid configuration"),
             checker: Checker::new(CLUSTER, Arc::clone(&cluster.keys), Arc::clone(&cluster.stakes)),
             assembler: Assembler::new(cluster.coding, CLUSTER, ASSEMBLER_BYTES),
             horizon: ShredHorizon { closed_through: Slot::GENESIS, shreds_through: Slot::GENESIS },
+            leader_seen: None,
         }
     }
 }

@@ -125,7 +125,7 @@ impl World {
         };
         let liars: BTreeSet<usize> = faults.iter().filter_map(Fault::liar).collect();
         let mut world = Self {
-            oracle: Oracle::new(plan.stakes.clone(), liars),
+            oracle: Oracle::new(plan.stakes.clone(), liars, plan.crashed_leader_timers),
             trace: None,
             shredder: Shredder::new(cluster.coding, CLUSTER),
             forger: Forger::new(cluster.coding, nodes),
@@ -247,7 +247,6 @@ impl World {
     fn happen(&mut self, node: usize, happening: Happening) {
         match happening {
             Happening::Starts if self.nodes[node].is_none() => {
-                self.oracle.restarts(node);
                 self.oracle.happened.count("restarts");
                 self.start(node);
                 return;
@@ -322,7 +321,9 @@ impl World {
         if restoration.doubt().is_some() {
             self.oracle.happened.count("logs_lost");
         }
-        let started = Node::start(&self.cluster, node, self.clock(node), &self.plan, &restoration);
+        let now = self.clock(node);
+        self.oracle.starts(node, now, self.disks[node].durable.reservation);
+        let started = Node::start(&self.cluster, node, now, &self.plan, &restoration);
         self.nodes[node] = Some(started);
         self.carry_out(node);
     }
@@ -368,19 +369,21 @@ impl World {
         }
     }
 
-    fn handle(&mut self, node: usize, input: Input) {
+    pub(super) fn handle(&mut self, node: usize, input: Input) {
         let now = self.clock(node);
         let Some(running) = &mut self.nodes[node] else { return };
+        self.oracle.hears(node, now, &input);
         running.control.handle(now, input);
         self.carry_out(node);
     }
 
     fn carry_out(&mut self, node: usize) {
+        let now = self.clock(node);
         while let Some(output) = self.nodes[node].as_mut().and_then(|node| node.control.poll_output()) {
             if self.stops(node) {
                 return;
             }
-            self.oracle.see(node, &output, &self.disks[node]);
+            self.oracle.see(node, now, &output, &self.disks[node]);
             self.write_trace(node, &output);
             match output {
                 Output::Record(entry) => self.disks[node].append(entry),

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod decisions;
+mod patience;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -9,17 +10,20 @@ mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use alpenglow_control::input::Input;
 use alpenglow_control::message::Message;
 use alpenglow_control::output::{Event, Output};
 use alpenglow_control::production::OutgoingSlice;
 use alpenglow_control::vote::VotePayload;
 use alpenglow_control::vote_record::Entry;
 use alpenglow_rotor::slice::SliceId;
-use alpenglow_rotor::types::{BlockId, Hash, Slot};
+use alpenglow_rotor::types::{BlockId, Hash, Slot, Time};
 
+use self::patience::Patience;
 use self::view::View;
 use super::cluster::StakeTable;
 use super::disk::Disk;
+use super::fault::Nodes;
 use super::happened::Happened;
 
 /// Watches what all nodes put out.
@@ -27,6 +31,8 @@ pub(super) struct Oracle {
     table: StakeTable,
     views: Vec<View>,
     liars: BTreeSet<usize>,
+    /// Who has a crashed-leader timer.
+    crashed_leader_timers: Nodes,
     /// What slots hold, by whoever said so first.
     slots: BTreeMap<Slot, Option<Hash>>,
     /// Votes that left a node, liars included.
@@ -42,11 +48,12 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(table: StakeTable, liars: BTreeSet<usize>) -> Self {
+    pub(super) fn new(table: StakeTable, liars: BTreeSet<usize>, crashed_leader_timers: Nodes) -> Self {
         Self {
             views: (0..table.nodes()).map(|_| View::default()).collect(),
             table,
             liars,
+            crashed_leader_timers,
             slots: BTreeMap::new(),
             signed: BTreeSet::new(),
             holders: BTreeMap::new(),
@@ -94,29 +101,46 @@ impl Oracle {
         self.views[node].first_vote(voter, vote);
     }
 
-    /// A node starts again.
-    pub(super) fn restarts(&mut self, node: usize) {
-        self.views[node].restarts();
+    /// A node starts, perhaps again, with slots reserved up to there.
+    pub(super) fn starts(&mut self, node: usize, now: Time, reservation: Slot) {
+        self.views[node].starts(now, reservation);
     }
 
-    /// What a node put out, before anything comes of it, and its disk.
-    pub(super) fn see(&mut self, node: usize, output: &Output, disk: &Disk) {
+    /// What a node takes in, and when by its clock.
+    pub(super) fn hears(&mut self, node: usize, now: Time, input: &Input) {
+        let slot = match input {
+            Input::LeaderSeen(slot) => *slot,
+            Input::Slice(slice) => slice.id.slot,
+            Input::SliceSent(sent) => sent.id.slot,
+            _ => return,
+        };
+        if slot.is_window_first() {
+            self.views[node].leaders_seen.entry(slot).or_insert(now);
+        }
+    }
+
+    /// What a node put out, before anything comes of it, when by its clock, and its disk.
+    pub(super) fn see(&mut self, node: usize, now: Time, output: &Output, disk: &Disk) {
         if self.is_liar(node) {
             return;
         }
         match output {
+            Output::Record(Entry::Vote(vote)) => self.decided_to_vote(node, now, *vote),
             Output::Broadcast(Message::Vote(vote)) => self.voted(node, vote.payload, disk),
             Output::Broadcast(Message::Certificate(certificate)) => self.certified(node, certificate),
             Output::SendSlice(slice) => self.sent_slice(node, slice, disk),
             Output::Finalized(block) => self.handed(node, block),
             Output::FinalizedGap { after, through } => self.passed_by(node, *after, *through),
-            Output::Event(event) => self.event(node, event, disk),
+            Output::Event(event) => self.event(node, now, event, disk),
             _ => {}
         }
     }
 
-    fn event(&mut self, node: usize, event: &Event, disk: &Disk) {
+    fn event(&mut self, node: usize, now: Time, event: &Event, disk: &Disk) {
         match event {
+            Event::ParentReady { slot, .. } => {
+                self.views[node].ready_at.entry(*slot).or_insert(now);
+            }
             Event::BlockComplete { block, .. } => self.held(node, block),
             Event::Decided { slot, decision } => self.decided(node, *slot, *decision),
             Event::Equivocation(equivocation) => {
@@ -139,6 +163,19 @@ impl Oracle {
         }
     }
 
+    /// A vote is written down, once and when it is cast.
+    fn decided_to_vote(&mut self, node: usize, now: Time, vote: VotePayload) {
+        let VotePayload::Skip(first) = vote else { return };
+        if !first.is_window_first() {
+            return;
+        }
+        match patience::of(&self.views[node], now, first, self.crashed_leader_timers.contains(node)) {
+            Patience::Ended => {}
+            Patience::CutShort => self.happened.count("windows_given_up_early"),
+            Patience::Missing(rule) => self.violated(format!("node {node} casts {vote:?}, but {rule}")),
+        }
+    }
+
     /// A vote that left before may leave again; any other must be allowed now, and written down.
     fn voted(&mut self, node: usize, vote: VotePayload, disk: &Disk) {
         let view = &self.views[node];
@@ -157,6 +194,9 @@ impl Oracle {
             self.violated(format!("node {node} casts {vote:?} after {before:?}, but {rule}"));
         }
         let view = &mut self.views[node];
+        if view.has_restarted && vote.slot() <= view.reserved_before {
+            self.happened.count("votes_within_reservation");
+        }
         view.cast.entry(vote.slot()).or_default().push(vote);
         view.first_vote(node, vote);
         self.signed.insert((node, vote));

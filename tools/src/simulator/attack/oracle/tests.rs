@@ -43,18 +43,19 @@ fn first(root: u8) -> Block {
 struct Watched {
     oracle: Oracle,
     disks: Vec<Disk>,
+    now: Time,
 }
 
 impl Watched {
     fn new() -> Self {
-        let oracle = Oracle::new(StakeTable::endless(vec![1_000; NODES]), [4].into());
+        let oracle = Oracle::new(StakeTable::endless(vec![1_000; NODES]), [4].into(), [0].into_iter().collect());
         let mut disks: Vec<Disk> = (0..NODES).map(|_| Disk::new(false)).collect();
         disks.iter_mut().for_each(|disk| disk.reserve(Slot(100)));
-        Self { oracle, disks }
+        Self { oracle, disks, now: Time(0) }
     }
 
     fn see(&mut self, node: usize, output: Output) {
-        self.oracle.see(node, &output, &self.disks[node]);
+        self.oracle.see(node, self.now, &output, &self.disks[node]);
     }
 
     fn holds(&mut self, node: usize, block: Block) {
@@ -179,6 +180,35 @@ fn a_vote_leaves_only_when_it_is_written_down_and_reserved() {
     watched.disks[0] = Disk::new(false);
     watched.votes(0, skip);
     assert!(!watched.is_fine(), "not reserved");
+}
+
+#[test]
+fn a_window_is_skipped_when_its_time_is_over_or_sooner_without_a_sign_of_its_leader() {
+    // When node 0 (which has a crashed-leader timer) or 1 casts its vote, and when it heard of the leader, in milliseconds
+    // after the window was ready.
+    let may_skip = |node: usize, cast_ms: u64, heard_ms: Option<u64>| {
+        let at = |ms: u64| Time(7_000_000_000 + ms * 1_000_000);
+        let mut watched = Watched::new();
+        watched.now = at(0);
+        watched.see(node, Output::Event(Event::ParentReady { slot: Slot(4), parent: BlockId::GENESIS }));
+        if let Some(heard_ms) = heard_ms {
+            watched.oracle.hears(node, at(heard_ms), &Input::LeaderSeen(Slot(4)));
+        }
+        watched.now = at(cast_ms);
+        watched.see(node, Output::Record(Entry::Vote(VotePayload::Skip(Slot(4)))));
+        watched.is_fine().then(|| watched.oracle.happened.times("windows_given_up_early") > 0)
+    };
+    for node in [0, 1] {
+        assert_eq!(may_skip(node, 1_600, Some(1_000)), Some(false));
+        assert_eq!(may_skip(node, 1_209, None), None);
+    }
+    assert_eq!(may_skip(1, 1_210, None), None, "it has no such timer");
+    assert_eq!(may_skip(0, 1_210, None), Some(true));
+    assert_eq!(may_skip(0, 1_300, Some(1_209)), None, "the leader was seen in time");
+    assert_eq!(may_skip(0, 1_300, Some(1_215)), Some(true), "the vote may have waited for its reservation");
+    let mut watched = Watched::new();
+    watched.see(0, Output::Record(Entry::Vote(VotePayload::Skip(Slot(4)))));
+    assert!(!watched.is_fine(), "the window never was ready");
 }
 
 #[test]

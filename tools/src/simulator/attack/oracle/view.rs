@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alpenglow_control::certificate::Statement;
 use alpenglow_control::vote::VotePayload;
-use alpenglow_rotor::types::{BlockId, Hash, Slot};
+use alpenglow_rotor::types::{BlockId, Hash, Slot, Time};
 
 /// A validator's first vote: for a block, or to skip.
 type First = Option<Hash>;
@@ -25,14 +25,25 @@ pub(super) struct View {
     pub(super) closed: Slot,
     /// The highest slot that it finalized a block of, in all its lives.
     pub(super) finalized: Slot,
+    /// When a window was ready by its clock, by the window's first slot, in this life.
+    pub(super) ready_at: BTreeMap<Slot, Time>,
+    /// When a window's leader was first heard of in the window's first slot, in this life.
+    pub(super) leaders_seen: BTreeMap<Slot, Time>,
+    /// Up to where it had reserved slots when this life began.
+    pub(super) reserved_before: Slot,
+    pub(super) has_started: bool,
     pub(super) has_restarted: bool,
     /// The last block that it handed over or passed by, in this life.
     pub(super) tip: Option<BlockId>,
 }
 
 impl View {
-    pub(super) fn restarts(&mut self) {
-        self.has_restarted = true;
+    pub(super) fn starts(&mut self, now: Time, reservation: Slot) {
+        self.reserved_before = reservation;
+        self.has_restarted = self.has_started;
+        self.has_started = true;
+        self.ready_at = [(Slot(1), now)].into();
+        self.leaders_seen.clear();
         self.equivocated.clear();
         self.closed = Slot::GENESIS;
         self.tip = None;

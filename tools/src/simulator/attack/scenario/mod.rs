@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use self::draft::Draft;
 use super::cluster::{Scheme, StakeTable};
-use super::fault::Fault;
+use super::fault::{Fault, Nodes};
 use super::happened::Happened;
 use super::network::Topology;
 
@@ -42,6 +42,8 @@ pub enum Scenario {
     Restarts,
     /// Machines lose their power, and their nodes start again without the end of their logs
     PowerLosses,
+    /// Most machines lose their power at once, and logs that were synced let their nodes go on where they were
+    PowerOutages,
     /// Clocks drift, and what is sent queues up
     Clocks,
     /// Members and stakes change with the epochs
@@ -63,6 +65,8 @@ pub(super) struct Plan {
     /// What votes are signed with.
     pub(super) scheme: Scheme,
     pub(super) standstill_interval: Duration,
+    /// Who has a crashed-leader timer.
+    pub(super) crashed_leader_timers: Nodes,
     /// Whether nobody has a reason to skip a slot if there are no faults.
     pub(super) is_calm: bool,
     /// When all faults that end have ended.
@@ -91,10 +95,14 @@ impl Scenario {
             synced_logs: false,
             scheme: self.scheme(),
             standstill_interval,
+            crashed_leader_timers: Nodes::default(),
             is_calm: self == Self::Calm,
             healed_ms: 6_400,
         };
         let faults = plans::faults(self, &mut draft, &mut plan);
+        let percents: &[u64] = if self == Self::Crashes { &[50, 100] } else { &[0, 50, 100] };
+        let percent = draft.one_of(percents);
+        plan.crashed_leader_timers = draft.share(percent);
         plan.stakes = draft.table;
         (plan, faults)
     }
@@ -104,7 +112,7 @@ impl Scenario {
     pub const fn purpose(self) -> &'static [&'static str] {
         match self {
             Self::Calm => &["fast_finalizations"],
-            Self::Crashes => &["process_crashes", "slow_finalizations", "skipped_slots"],
+            Self::Crashes => &["process_crashes", "slow_finalizations", "skipped_slots", "windows_given_up_early"],
             Self::Partitions => &[
                 "datagrams_cut_off",
                 "datagrams_lost",
@@ -141,6 +149,7 @@ impl Scenario {
             Self::Repair => &["repair_requests", "repair_lies", "repaired_blocks"],
             Self::Restarts => &["process_crashes", "restarts", "repaired_blocks"],
             Self::PowerLosses => &["power_losses", "restarts", "logs_lost"],
+            Self::PowerOutages => &["power_losses", "restarts", "votes_within_reservation"],
             Self::Clocks => &["datagrams_queued", "fast_finalizations"],
             Self::Epochs => &["process_crashes", "skipped_slots", "slow_finalizations"],
             Self::Everything => &[

@@ -12,8 +12,8 @@ pub(super) fn faults(scenario: Scenario, draft: &mut Draft, plan: &mut Plan) -> 
             Vec::new()
         }
         Scenario::Crashes => {
-            let crashing = draft.crashing(&[]);
-            crashing.into_iter().map(|node| crash(node, draft.below(2_500))).collect()
+            let crashing = draft.share(20);
+            crashing.iter().map(|node| crash(node, draft.below(2_500))).collect()
         }
         Scenario::Partitions => {
             plan.healed_ms = 8_000;
@@ -44,6 +44,7 @@ pub(super) fn faults(scenario: Scenario, draft: &mut Draft, plan: &mut Plan) -> 
             plan.synced_logs = draft.below(4) == 0;
             restarts(draft, plan, Loses::Power)
         }
+        Scenario::PowerOutages => power_outages(draft, plan),
         Scenario::Clocks => clocks(draft, plan),
         Scenario::Epochs => {
             draft.epochs(8, 4);
@@ -169,6 +170,23 @@ fn restarts(draft: &mut Draft, plan: &mut Plan, loses: Loses) -> Vec<Fault> {
     let percent = draft.one_of(&[0, 20, 40]);
     let (to, by_ms) = (draft.share(percent), draft.between(500, 2_000));
     faults.push(Fault::SlowShreds { to, by_ms, during: draft.during(6_000) });
+    faults.push(Fault::Loss { percent: draft.below(10), during: draft.during(plan.healed_ms) });
+    faults
+}
+
+/// So much of the stake is without power at once that nothing would be decided any more in slots that were reserved, if the
+/// nodes could not tell what they said in them.
+fn power_outages(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
+    plan.healed_ms = 8_000;
+    plan.transactions_per_second = 5;
+    plan.disk_us_max = draft.one_of(&[2_000, 20_000, 400_000]);
+    plan.synced_logs = true;
+    let mut faults = Vec::new();
+    for (from_ms, to_ms) in [(500, 3_000), (4_000, 6_500)] {
+        let at_ms = draft.between(from_ms, to_ms);
+        let percent = draft.one_of(&[60, 80, 100]);
+        faults.extend(draft.share(percent).iter().map(|node| stop(draft, node, Loses::Power, at_ms, at_ms + 10)));
+    }
     faults.push(Fault::Loss { percent: draft.below(10), during: draft.during(plan.healed_ms) });
     faults
 }
