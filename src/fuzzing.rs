@@ -19,6 +19,7 @@ use crate::epoch_stakes::EpochParameters;
 use crate::evidence;
 use crate::genesis::{ClusterParameters, GenesisFile, ScheduleName, cluster_id};
 use crate::keys::{self, AnyKey};
+use crate::storage::block_log;
 use crate::storage::frames::{End, FRAME_HEAD_BYTES};
 use crate::storage::vote_log::{self, Owner};
 
@@ -27,13 +28,16 @@ use crate::storage::vote_log::{self, Owner};
 pub type EntryPoint = (&'static str, fn(&[u8]) -> bool, fn() -> Vec<Vec<u8>>);
 
 /// All of them.
-pub const ENTRY_POINTS: [EntryPoint; 6] = [
+pub const ENTRY_POINTS: [EntryPoint; 9] = [
     ("genesis", genesis, geneses),
     ("config", config, configs),
     ("key_file", key_file, key_files),
     ("evidence_log", evidence_log, evidence_logs),
     ("vote_log", vote_log, vote_logs),
     ("reservation", reservation, reservations),
+    ("block_segment", block_segment, block_segments),
+    ("block_index", block_index, block_indexes),
+    ("block_record", block_record, block_records),
 ];
 
 const OWNER: Owner = Owner { cluster: ClusterId([7; 32]), identity: [4; 32] };
@@ -144,4 +148,31 @@ pub fn reservation(bytes: &[u8]) -> bool {
 
 fn reservations() -> Vec<Vec<u8>> {
     vote_log::fuzzing::reservations(&OWNER)
+}
+
+/// A segment of the block log.
+pub fn block_segment(bytes: &[u8]) -> bool {
+    block_log::fuzzing::segment(bytes)
+}
+
+fn block_segments() -> Vec<Vec<u8>> {
+    block_log::fuzzing::segments()
+}
+
+/// What the index of a segment says.
+pub fn block_index(bytes: &[u8]) -> bool {
+    block_log::fuzzing::index(bytes)
+}
+
+fn block_indexes() -> Vec<Vec<u8>> {
+    block_log::fuzzing::indexes()
+}
+
+/// A record of the block log: a block, that one is final, or what they are to be read with.
+pub fn block_record(bytes: &[u8]) -> bool {
+    block_log::fuzzing::record(bytes)
+}
+
+fn block_records() -> Vec<Vec<u8>> {
+    block_log::fuzzing::records()
 }

@@ -1,13 +1,26 @@
 //! What nodes leave in their block logs, as `alpenglow blocks` shows it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use alpenglow_control::block_log::decode_block;
 use alpenglow_control::message::decode_certificate;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longest that anything here waits: far more than it takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+const NODES: usize = 5;
 
 fn alpenglow(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_alpenglow")).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -30,6 +43,11 @@ fn bytes(value: &Value) -> Vec<u8> {
     let digits = value.as_str().unwrap().as_bytes();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
+}
+
+/// How many places are corrupt, blocks missing, and wrong.
+fn lengths(found: &Value) -> [usize; 3] {
+    ["corrupt", "missing", "wrong"].map(|key| found[key].as_array().unwrap().len())
 }
 
 /// The record of an exported block.
@@ -71,8 +89,8 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
     let data: Vec<PathBuf> = (0..5).map(|node| out.join(format!("node-{node}/data"))).collect();
     for data in &data {
         let (code, found) = verify(data, &genesis);
-        assert_eq!((code, found["corrupt"].as_array().map(Vec::len)), (Some(0), Some(0)), "{found:#}");
-        assert!(found["final_blocks"].as_u64() >= Some(SLOTS / 2) && found["missing"].as_array().unwrap().is_empty());
+        assert_eq!((code, lengths(&found)), (Some(0), [0, 0, 0]), "{found:#}");
+        assert!(found["final_blocks"].as_u64() >= Some(SLOTS / 2) && found["chain_is_whole"] == true, "{found:#}");
         assert!(found["certificates"].as_u64() >= Some(1) && found["signatures_checked"] == true, "{found:#}");
         assert!(found["incomplete_at"].is_null(), "it was stopped cleanly: {found:#}");
     }
@@ -100,12 +118,15 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
 
     let segment = data[0].join("blocks/00000001.segment");
     let whole = fs::read(&segment).unwrap();
-    for at in [60, whole.len() / 2, whole.len() / 3] {
+    // What the segment is to be read with, of which the chain has no need, and records of which it has.
+    for (at, missing) in [(60, 0), (whole.len() / 2, 1), (whole.len() / 3, 1)] {
         let mut spoilt = whole.clone();
         spoilt[at] ^= 1;
         fs::write(&segment, spoilt).unwrap();
         let (code, found) = verify(&data[0], &genesis);
-        assert_eq!((code, found["corrupt"].as_array().map(Vec::len)), (Some(1), Some(1)), "byte {at}: {found:#}");
+        assert_eq!((code, lengths(&found)), (Some(missing), [1, missing as usize, 0]), "byte {at}: {found:#}");
+        assert_eq!(found["chain_is_whole"], missing == 0);
+        assert_eq!(found["corrupt"][0]["loss"], if missing == 0 { "nothing" } else { "unknown" });
     }
     fs::write(&segment, &whole[..whole.len() - 3]).unwrap();
     let (code, found) = verify(&data[0], &genesis);
@@ -115,4 +136,220 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
     assert!(made.status.success(), "{made:?}");
     let refused = blocks(&["verify", "--genesis", other.join("genesis.json").to_str().unwrap()], &data[1]);
     assert!(refused.status.code() == Some(1) && String::from_utf8_lossy(&refused.stderr).contains("is of cluster"));
+}
+
+/// Five nodes, each a process of its own.
+struct Cluster {
+    folder: TempDir,
+    nodes: Vec<Option<Child>>,
+    /// The last slot that the first node has decided.
+    decided: Arc<AtomicU64>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_ports() -> u16 {
+    loop {
+        let first = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let Some(last) = first.checked_add(NODES as u16) else { continue };
+        if (first..last).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
+}
+
+impl Cluster {
+    /// With none of its nodes running.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, out) = (free_ports().to_string(), folder.path().join("cluster"));
+        let out = out.to_str().unwrap();
+        let timing = ["--block-ms", "50", "--start-in-ms", "500"];
+        let made =
+            alpenglow(&[&["genesis", "--validators", "5", "--base-port", &port, "--out", out], &timing[..]].concat());
+        assert!(made.status.success(), "{made:?}");
+        Self { folder, nodes: (0..NODES).map(|_| None).collect(), decided: Arc::default() }
+    }
+
+    fn path(&self, node: usize, name: &str) -> PathBuf {
+        self.folder.path().join(format!("cluster/node-{node}")).join(name)
+    }
+
+    fn log(&self, node: usize) -> String {
+        fs::read_to_string(self.path(node, "stderr.log")).unwrap()
+    }
+
+    fn start(&mut self, node: usize, flags: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+        command.args(["node", "--debuggable", "--poll", "wait", "--events", "--config"]);
+        command.arg(self.path(node, "node.toml")).args(flags).stdout(Stdio::piped());
+        let log = File::options().create(true).append(true).open(self.path(node, "stderr.log")).unwrap();
+        let mut child = command.stderr(log).spawn().unwrap();
+        let (output, decided) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&self.decided));
+        thread::spawn(move || {
+            let events = output.lines().map_while(Result::ok).map(|line| serde_json::from_str::<Value>(&line).unwrap());
+            for event in events.filter(|event| node == 0 && event["event"] == "decided") {
+                decided.fetch_max(event["slot"].as_u64().unwrap(), Ordering::Relaxed);
+            }
+        });
+        self.nodes[node] = Some(child);
+    }
+
+    fn stop(&mut self, node: usize) {
+        let mut child = self.nodes[node].take().unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success(), "node {node} ended with {status}: {}", self.log(node));
+    }
+
+    fn verify(&self, node: usize) -> (Option<i32>, Value) {
+        verify(&self.path(node, "data"), &self.folder.path().join("cluster/genesis.json"))
+    }
+
+    /// The exported final blocks of a node by slot, without their certificates, which every node collects for itself.
+    fn exported(&self, node: usize) -> BTreeMap<u64, Value> {
+        let exported = blocks(&["export"], &self.path(node, "data"));
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+        let lines = String::from_utf8(exported.stdout).unwrap();
+        let block = |line: &str| {
+            let mut block: Value = serde_json::from_str(line).unwrap();
+            block.as_object_mut().unwrap().remove("certificates");
+            (block["slot"].as_u64().unwrap(), block)
+        };
+        lines.lines().map(block).collect()
+    }
+}
+
+/// A frame of a segment: where it begins, its length, the first byte of its record, and the slot that follows it.
+#[derive(Clone, Copy)]
+struct Frame {
+    at: usize,
+    bytes: usize,
+    kind: u8,
+    slot: u64,
+}
+
+fn frames(segment: &[u8]) -> Vec<Frame> {
+    let (mut at, mut frames) = (48, Vec::new());
+    while at < segment.len() {
+        let length = u32::from_le_bytes(*segment[at..].first_chunk().unwrap()) as usize;
+        let record = &segment[at + 12..][..length];
+        let slot = u64::from_le_bytes(*record[1..].first_chunk().unwrap());
+        frames.push(Frame { at, bytes: 12 + length, kind: record[0], slot });
+        at += 12 + length;
+    }
+    frames
+}
+
+/// Spoils one thing in each of five segments in the middle of a log; the slots of the records that are lost by it.
+fn spoil(folder: &Path) -> Vec<u64> {
+    let mut names: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "segment"));
+    names.sort();
+    // That a block is final as an ancestor is said without certificates.
+    let middle = |bytes: &[u8], kind: u8, bytes_min: usize| {
+        let frames = frames(bytes);
+        let matching: Vec<Frame> =
+            frames.iter().copied().filter(|frame| frame.kind == kind && frame.bytes > bytes_min).collect();
+        matching.get(matching.len() / 2).copied()
+    };
+    let (block, is_final) = ((1, 0), (2, 60));
+    let kinds = [(block, "payload"), (block, "head"), (is_final, "certificates"), (block, "index"), (block, "cut")];
+    let mut kinds = kinds.into_iter().peekable();
+    let mut lost = Vec::new();
+    for path in &names[1..names.len() - 1] {
+        let Some(((kind, bytes_min), what)) = kinds.peek().copied() else { break };
+        let mut bytes = fs::read(path).unwrap();
+        let Some(frame) = middle(&bytes, kind, bytes_min).filter(|_| frames(&bytes).len() > 6) else { continue };
+        kinds.next();
+        match what {
+            "payload" | "certificates" => bytes[frame.at + frame.bytes * 3 / 4] ^= 1,
+            "head" => bytes[frame.at + 1] ^= 1,
+            "cut" => bytes.truncate(frame.at + frame.bytes / 2),
+            _ => {
+                let index = path.with_extension("index");
+                let mut bytes = fs::read(&index).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(index, bytes).unwrap();
+            }
+        }
+        if what != "index" {
+            lost.push(frame.slot);
+        }
+        fs::write(path, bytes).unwrap();
+    }
+    assert!(kinds.peek().is_none(), "too few segments with enough in them: {names:?}");
+    lost
+}
+
+#[test]
+fn a_node_whose_log_is_spoilt_in_the_middle_says_so_and_fetches_from_others_what_is_lost() {
+    let mut cluster = Cluster::new();
+    // A segment holds a sixteenth of the slots that are kept.
+    cluster.start(0, &["--block-log-slots", "256"]);
+    (1..NODES).for_each(|node| cluster.start(node, &[]));
+    let start = Instant::now();
+    while cluster.decided.load(Ordering::Relaxed) < 170 {
+        assert!(start.elapsed() < PATIENCE, "{}", cluster.log(0));
+        thread::sleep(Duration::from_millis(20));
+    }
+    cluster.stop(0);
+    let (code, found) = cluster.verify(0);
+    assert_eq!((code, lengths(&found)), (Some(0), [0, 0, 0]), "{found:#}");
+    let lost = spoil(&cluster.path(0, "data/blocks"));
+    let (code, found) = cluster.verify(0);
+    assert!(code == Some(1) && lengths(&found)[1] >= 4, "{found:#}");
+    assert_eq!(found["chain_is_whole"], false);
+    assert!(!cluster.log(0).contains("corrupt"), "{}", cluster.log(0));
+
+    // Now nothing that is there goes any more.
+    cluster.start(0, &[]);
+    let start = Instant::now();
+    let found = loop {
+        let (code, found) = cluster.verify(0);
+        if code == Some(0) {
+            break found;
+        }
+        assert!(start.elapsed() < PATIENCE, "{found:#}\n{}", cluster.log(0));
+        thread::sleep(Duration::from_millis(200));
+    };
+    // The spoilt index is made anew; each of the other places is named still.
+    assert_eq!(lengths(&found), [4, 0, 0], "{found:#}");
+    let healed: Vec<u64> =
+        found["corrupt"].as_array().unwrap().iter().filter_map(|place| place["slot"].as_u64()).collect();
+    assert_eq!(healed, lost[..3], "{found:#}");
+    for place in found["corrupt"].as_array().unwrap() {
+        let loss = if place["slot"].is_null() { "nothing" } else { "written-again" };
+        assert_eq!(place["loss"], loss, "{found:#}");
+    }
+    let told = cluster.log(0);
+    for part in
+        ["a record of the block log is corrupt", "the block log is corrupt: what is lost is fetched from others"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(told.contains("a final block is not in the block log: it is fetched from others"), "{told}");
+
+    (0..NODES).for_each(|node| cluster.stop(node));
+    assert_eq!(cluster.verify(0).0, Some(0));
+    let text = String::from_utf8(blocks(&["verify"], &cluster.path(0, "data")).stdout).unwrap();
+    assert!(text.contains("what it said is written again elsewhere") && text.contains("the chain is whole"), "{text}");
+    let [own, others] = [0, 1].map(|node| cluster.exported(node));
+    for (slot, block) in &own {
+        assert!(others.get(slot).is_none_or(|other| other == block), "slot {slot}");
+    }
+    for slot in &lost {
+        assert!(own.contains_key(slot) && others.contains_key(slot), "slot {slot}");
+        let show = |node| json(&blocks(&["show", &slot.to_string(), "--output", "json"], &cluster.path(node, "data")));
+        let [own, other] = [0, 1].map(show);
+        assert_eq!((&own[0]["hash"], &own[0]["slices"]), (&other[0]["hash"], &other[0]["slices"]));
+    }
 }

@@ -11,14 +11,19 @@ use alpenglow_rotor::types::ValidatorIndex;
 use super::block_log::{self, BlockLog, BlockLogError, Limits, LogParameters};
 use crate::genesis::Genesis;
 
+impl LogParameters {
+    /// Those of a cluster.
+    pub(crate) fn of_cluster(genesis: &Genesis) -> Self {
+        Self { cluster: genesis.cluster, coding: genesis.coding, validators: genesis.validators.len() }
+    }
+}
+
 /// Opens the block log in a data folder, and says what was found.
 ///
 /// # Errors
 /// [`BlockLogError`].
 pub(crate) fn open(data: &Path, genesis: &Genesis, limits: Limits) -> Result<BlockLog, BlockLogError> {
-    let parameters =
-        LogParameters { cluster: genesis.cluster, coding: genesis.coding, validators: genesis.validators.len() };
-    let (log, opened) = BlockLog::open(&block_log::folder(data), parameters, limits)?;
+    let (log, opened) = BlockLog::open(&block_log::folder(data), LogParameters::of_cluster(genesis), limits)?;
     if opened.torn_bytes > 0 {
         tracing::info!(bytes = opened.torn_bytes, "a crash left the end of the block log incomplete: it was cut off");
     }

@@ -45,7 +45,7 @@ pub(super) enum Lost {
 }
 
 impl Index {
-    /// Takes in a record. A block is only written again if it could not be read where it was.
+    /// Takes in a record. What is said already is only written again if it could not be read where it was.
     pub(super) fn add(&mut self, segment: u64, placed: &Placed) {
         let place = Place { segment, at: placed.at, frame_bytes: placed.frame_bytes };
         match placed.head {
@@ -53,10 +53,7 @@ impl Index {
                 self.0.entry(id).or_default().block = Some((place, parent));
             }
             Head::Final { id, in_order, certified } => {
-                let known = &mut self.0.entry(id).or_default().is_final;
-                if known.is_none_or(|known| certified && !known.certified) {
-                    *known = Some(FinalPlace { place, in_order, certified });
-                }
+                self.0.entry(id).or_default().is_final = Some(FinalPlace { place, in_order, certified });
             }
             Head::Parameters => {}
         }
@@ -91,10 +88,8 @@ impl Index {
     pub(super) fn forget_place(&mut self, id: BlockId, place: Place) {
         if let Some(known) = self.0.get_mut(&id) {
             known.block = known.block.filter(|(other, _)| *other != place);
-            // That it is final is still known, by whatever its child says.
-            known.is_final = known
-                .is_final
-                .map(|is_final| FinalPlace { certified: is_final.certified && is_final.place != place, ..is_final });
+            // That it is final its child still says.
+            known.is_final = known.is_final.filter(|is_final| is_final.place != place);
         }
     }
 

@@ -19,6 +19,9 @@ use super::index::{Index, Lost, Place};
 use super::segment::{self, Head, LogParameters, Placed, SEGMENT};
 use crate::storage::frames::{FrameAt, HEADER_BYTES, HeaderError};
 
+/// Corrupt places of a segment that are told one by one.
+const CORRUPT_TOLD_MAX: usize = 16;
+
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BlockLogError {
@@ -215,7 +218,7 @@ impl BlockLog {
                 let (_, found) = segment::scan(&content).expect("its header was just read");
                 let tail = u64::from(!is_last && found.end < bytes);
                 opened.corrupt += found.corrupt.len() as u64 + tail;
-                for at in &found.corrupt {
+                for at in found.corrupt.iter().take(CORRUPT_TOLD_MAX) {
                     tracing::error!(path = %path.display(), at, "the block log is corrupt there");
                 }
                 if !is_last {
@@ -266,8 +269,8 @@ impl BlockLog {
         certificates: &[Arc<Certificate>],
         in_order: bool,
     ) -> io::Result<Kept> {
-        let is_held = self.index.block(block.id).is_some();
-        if is_held && self.index.is_final(block.id) {
+        let (is_held, is_final) = (self.index.block(block.id).is_some(), self.index.is_final(block.id));
+        if is_held && is_final {
             return Ok(Kept::Known);
         }
         if !is_held && !segment::fits(block) {
@@ -280,7 +283,9 @@ impl BlockLog {
             let head = Head::Block(BlockHead { id: block.id, parent: block.parent });
             frames.push((0..self.buffer.len(), head));
         }
-        frames.push(self.frame_final(block.id, certificates, in_order));
+        if !is_final {
+            frames.push(self.frame_final(block.id, certificates, in_order));
+        }
         self.append(&frames)?;
         self.has_gaps |= !in_order || !self.index.is_final(block.parent);
         Ok(Kept::Written)

@@ -12,7 +12,8 @@
 //!   is missing or spoilt is made anew from its segment.
 //! - **Corruption costs the record it is in.** It is found when a record is read, by a look at everything once after each
 //!   start, and by `alpenglow blocks verify`. What a final block's child names as its parent and what is not there is
-//!   lost: it is reported to control, which fetches it from others.
+//!   lost: it is reported to control, which fetches it from others, and written again in the last segment. The corrupt
+//!   place stays as it is until its segment goes.
 //! - **It stays small.** Whole segments go, the oldest first, as [`Limits`] say.
 //! - **A block is written before it is voted for**, by control itself, in files beside the segments ([`held`]).
 //! - **Nothing is synced before it is said.** Appends outlive the process; a power loss may cost the last second. What is
@@ -20,10 +21,12 @@
 //!
 //! One thread does the rest, with plain files ([`writer`]), whatever engine moves datagrams.
 
+pub(crate) mod fuzzing;
 mod held;
 mod index;
 mod log;
 mod reader;
+mod samples;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::log::{BlockLog, BlockLogError};
-pub(crate) use self::reader::{Defect, LoggedBlock, Reader, Survey, shred_again};
+pub(crate) use self::reader::{Defect, LoggedBlock, Loss, Reader, Survey, shred_again};
 pub(crate) use self::segment::LogParameters;
 pub(crate) use self::writer::{BlockLogHandle, BlockLogReport, BlockLogThread, Bounds};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alpenglow_control::block::Block;
@@ -12,6 +12,7 @@ use alpenglow_control::certificate::Certificate;
 use alpenglow_rotor::merkle;
 use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot};
+use serde::Serialize;
 
 use super::index::Place;
 use super::log::{BlockLogError, index_path, read_index, read_record, segment_numbers, segment_path};
@@ -41,9 +42,10 @@ pub(crate) struct Finality {
     place: Place,
     /// Whether there are certificates; without, it is final as an ancestor.
     pub(crate) certified: bool,
+    in_order: bool,
 }
 
-/// Something that is not as it should be.
+/// Something that is not as it was written, or should be.
 #[derive(Clone, Debug)]
 pub(crate) struct Defect {
     /// In which file.
@@ -56,10 +58,26 @@ pub(crate) struct Defect {
     pub(crate) what: String,
 }
 
+/// What the chain lacks by a corrupt place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Loss {
+    /// Nothing: what was there is elsewhere too.
+    WrittenAgain,
+    /// Nothing, whatever was there.
+    Nothing,
+    /// Its block, or that it is final.
+    Missing,
+    /// The chain lacks something, perhaps by this place.
+    Unknown,
+}
+
 /// All that is in a log, but for the blocks themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// What it is to be read with; `None` for an empty log.
+    /// Its cluster; `None` for an empty log.
+    pub(crate) cluster: Option<ClusterId>,
+    /// What it is to be read with; `None` for an empty log, and if that is corrupt in every segment.
     pub(crate) parameters: Option<LogParameters>,
     /// Its segments: number and bytes.
     pub(crate) segments: Vec<(u64, u64)>,
@@ -98,7 +116,8 @@ impl Reader {
         for (position, &number) in numbers.iter().enumerate() {
             self.survey_segment(number, position + 1 == numbers.len(), &mut survey, &mut finals)?;
         }
-        let lowest = survey.blocks.keys().find(|id| finals.contains_key(*id)).map(|id| id.slot);
+        let is_in_order = |id: &&BlockId| finals.get(*id).is_some_and(|finality| finality.in_order);
+        let lowest = survey.blocks.keys().find(is_in_order).map(|id| id.slot);
         for (id, finality) in finals {
             match survey.blocks.get_mut(&id) {
                 Some(block) => block.finality = Some(finality),
@@ -137,24 +156,18 @@ impl Reader {
                 return Ok(());
             }
         };
-        if survey.parameters.is_some_and(|parameters| parameters.cluster != cluster) {
+        if *survey.cluster.get_or_insert(cluster) != cluster {
             return Err(BlockLogError::Cluster { path });
         }
         survey.parameters = survey.parameters.or(found.parameters);
-        let corrupt =
-            found.corrupt.iter().copied().chain((!is_last && found.end < bytes.len() as u64).then_some(found.end));
-        survey.defects.extend(corrupt.map(|at| Defect {
-            file: path.clone(),
-            at,
-            block: None,
-            what: "a record is corrupt".to_owned(),
-        }));
-        if is_last && found.end < bytes.len() as u64 {
-            survey.incomplete_at = Some((path, found.end));
+        let is_cut = found.end < bytes.len() as u64;
+        if is_last && is_cut {
+            survey.incomplete_at = Some((path.clone(), found.end));
         }
-        if !is_last {
-            self.check_index(number, cluster, bytes.len() as u64, &found, survey);
-        }
+        let indexed =
+            if is_last { Vec::new() } else { self.check_index(number, cluster, bytes.len() as u64, &found, survey) };
+        let corrupt = found.corrupt.iter().copied().chain((!is_last && is_cut).then_some(found.end));
+        survey.defects.extend(defects(&path, corrupt, &indexed, &found));
         for placed in &found.records {
             let place = Place { segment: number, at: placed.at, frame_bytes: placed.frame_bytes };
             match placed.head {
@@ -163,11 +176,12 @@ impl Reader {
                     let block = LoggedBlock { id, parent, segment: number, at: placed.at, bytes, finality: None };
                     survey.blocks.insert(id, block);
                 }
-                Head::Final { id, certified, .. } => {
-                    let known = finals.entry(id).or_insert(Finality { place, certified });
+                Head::Final { id, in_order, certified } => {
+                    let known = finals.entry(id).or_insert(Finality { place, certified, in_order });
                     if certified && !known.certified {
-                        *known = Finality { place, certified };
+                        *known = Finality { place, certified, in_order: known.in_order };
                     }
+                    known.in_order |= in_order;
                 }
                 Head::Parameters => {}
             }
@@ -175,21 +189,31 @@ impl Reader {
         Ok(())
     }
 
-    fn check_index(&self, number: u64, cluster: ClusterId, bytes: u64, found: &segment::Scan, survey: &mut Survey) {
+    /// What the index of a segment says, if it is that of the segment.
+    fn check_index(
+        &self,
+        number: u64,
+        cluster: ClusterId,
+        bytes: u64,
+        found: &segment::Scan,
+        survey: &mut Survey,
+    ) -> Vec<segment::Placed> {
         let file = index_path(&self.folder, number);
-        let fits = |indexed: Vec<segment::Placed>| {
+        let is_whole = found.corrupt.is_empty() && found.end == bytes;
+        let fits = |indexed: &Vec<segment::Placed>| {
             // It may have been written before a record was spoilt.
             let corrupt = indexed.len().checked_sub(found.records.len());
-            corrupt.is_some_and(|corrupt| corrupt == 0 || !found.corrupt.is_empty())
-                && found.records.iter().all(|placed| {
-                    indexed.binary_search_by_key(&placed.at, |placed| placed.at).is_ok_and(|at| indexed[at] == *placed)
-                })
+            corrupt.is_some_and(|corrupt| corrupt == 0 || !is_whole)
+                && found.records.iter().all(|placed| find(indexed, placed.at) == Some(placed))
         };
         // There is none yet of a segment that was just filled.
-        if file.exists() && !read_index(&self.folder, number, cluster, bytes).is_some_and(fits) {
+        let is_there = file.exists();
+        let indexed = read_index(&self.folder, number, cluster, bytes).filter(fits);
+        if indexed.is_none() && is_there {
             let what = "the index is not that of its segment; the node makes it anew when it starts".to_owned();
             survey.defects.push(Defect { file, at: 0, block: None, what });
         }
+        indexed.unwrap_or_default()
     }
 
     /// The path of a segment.
@@ -217,7 +241,7 @@ impl Reader {
     /// # Errors
     /// What is wrong with them.
     pub(crate) fn certificates(&self, block: &LoggedBlock, validators: usize) -> Result<Vec<Arc<Certificate>>, Defect> {
-        let Some(Finality { place, certified: true }) = block.finality else { return Ok(Vec::new()) };
+        let Some(Finality { place, certified: true, .. }) = block.finality else { return Ok(Vec::new()) };
         let defect = |what: &str| Defect {
             file: self.path(place.segment),
             at: place.at,
@@ -236,7 +260,40 @@ impl Reader {
     }
 }
 
+/// What is corrupt in a segment: each record that its index knows and that cannot be read, and other places.
+fn defects(
+    file: &Path,
+    corrupt: impl Iterator<Item = u64>,
+    indexed: &[segment::Placed],
+    found: &segment::Scan,
+) -> Vec<Defect> {
+    let defect = |at, block, what: &str| Defect { file: file.to_owned(), at, block, what: what.to_owned() };
+    let lost = indexed.iter().filter(|placed| find(&found.records, placed.at).is_none());
+    let lost = lost.map(|placed| match placed.head {
+        Head::Final { id, .. } => defect(placed.at, Some(id), "the record that a block is final is corrupt"),
+        Head::Block(BlockHead { id, .. }) => defect(placed.at, Some(id), "the record of a block is corrupt"),
+        Head::Parameters => defect(placed.at, None, "a record is corrupt"),
+    });
+    let unknown = corrupt.filter(|at| find(indexed, *at).is_none());
+    lost.chain(unknown.map(|at| defect(at, None, "a record is corrupt"))).collect()
+}
+
+/// The record at a place, of those that are in order.
+fn find(records: &[segment::Placed], at: u64) -> Option<&segment::Placed> {
+    records.binary_search_by_key(&at, |placed| placed.at).ok().map(|found| &records[found])
+}
+
 impl Survey {
+    /// What the chain lacks by one of the survey's defects.
+    pub(crate) fn loss(&self, defect: &Defect) -> Loss {
+        match defect.block {
+            Some(id) if self.missing.binary_search(&id).is_ok() => Loss::Missing,
+            Some(id) if self.blocks.get(&id).is_some_and(|block| block.finality.is_some()) => Loss::WrittenAgain,
+            None if !self.missing.is_empty() => Loss::Unknown,
+            _ => Loss::Nothing,
+        }
+    }
+
     /// Parents of final blocks that are neither there nor below all that is kept.
     fn find_missing_parents(&mut self, lowest: Option<Slot>) {
         let Some(lowest) = lowest else { return };

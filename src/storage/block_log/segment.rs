@@ -184,7 +184,7 @@ pub(super) struct Scan {
     pub(super) records: Vec<Placed>,
     /// What they are to be read with.
     pub(super) parameters: Option<LogParameters>,
-    /// Where frames are corrupt that whole ones follow.
+    /// Where corruption begins that a whole frame follows.
     pub(super) corrupt: Vec<u64>,
     /// End of the last whole frame. What lies behind it was not written to its end, or is corrupt.
     pub(super) end: u64,
@@ -197,41 +197,70 @@ pub(super) struct Scan {
 pub(super) fn scan(bytes: &[u8]) -> Result<(ClusterId, Scan), HeaderError> {
     let cluster = SEGMENT.read_header(bytes)?;
     let mut found = Scan { records: Vec::new(), parameters: None, corrupt: Vec::new(), end: HEADER_BYTES as u64 };
-    let (mut at, mut spoilt) = (HEADER_BYTES, Vec::new());
+    let mut search = Search { bytes, in_vain_bytes: IN_VAIN_FILES_MAX * bytes.len() };
+    let (mut at, mut spoilt) = (HEADER_BYTES, None);
     while at < bytes.len() {
         match SEGMENT.frame_at(&bytes[at..]) {
             FrameAt::Whole(record) => {
                 let frame_bytes = record.len() + FRAME_HEAD_BYTES;
-                found.corrupt.append(&mut spoilt);
+                let parameters = LogParameters::of(record, cluster);
                 match Head::of(record) {
-                    Some(Head::Parameters) if LogParameters::of(record, cluster).is_some() => {
-                        found.parameters = LogParameters::of(record, cluster);
-                    }
-                    Some(Head::Parameters) | None => found.corrupt.push(at as u64),
+                    None => spoilt = spoilt.or(Some(at)),
+                    Some(Head::Parameters) if parameters.is_none() => spoilt = spoilt.or(Some(at)),
                     Some(head) => {
-                        found.records.push(Placed { at: at as u64, frame_bytes: frame_bytes as u32, head });
+                        found.corrupt.extend(spoilt.take().map(|at| at as u64));
+                        found.parameters = parameters.or(found.parameters);
+                        if head != Head::Parameters {
+                            found.records.push(Placed { at: at as u64, frame_bytes: frame_bytes as u32, head });
+                        }
                     }
                 }
                 at += frame_bytes;
                 found.end = at as u64;
             }
             FrameAt::Spoilt(frame_bytes) => {
-                spoilt.push(at as u64);
+                spoilt = spoilt.or(Some(at));
                 at += frame_bytes;
             }
             FrameAt::NoHead | FrameAt::CutShort => {
-                spoilt.push(at as u64);
-                let Some(next) = next_frame(bytes, at + 1) else { break };
+                spoilt = spoilt.or(Some(at));
+                let Some(next) = search.next_frame(at + 1) else { break };
                 at = next;
             }
         }
     }
+    // A whole frame that says nothing was written all the same.
+    found.corrupt.extend(spoilt.map(|at| at as u64).filter(|at| *at < found.end));
     Ok((cluster, found))
 }
 
-/// Where the next whole frame begins that holds something. Its head's checksum tells it from what is inside a spoilt one.
-fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
-    (from..bytes.len()).find(|at| matches!(SEGMENT.frame_at(&bytes[*at..]), FrameAt::Whole([_, ..])))
+/// How many times the length of a segment is read for frames that are none.
+const IN_VAIN_FILES_MAX: usize = 8;
+
+/// Looks for frames behind a spoilt head.
+struct Search<'b> {
+    bytes: &'b [u8],
+    /// Bytes that may still be read for a checksum that turns out to be another one. Beginnings of frames that are none are
+    /// rarer than one in a segment, unless somebody made them; then what follows them is lost, rather than the time of a start.
+    in_vain_bytes: usize,
+}
+
+impl Search<'_> {
+    /// Where the next whole frame begins that holds something. Its head's checksum tells it from what is inside a spoilt one.
+    fn next_frame(&mut self, from: usize) -> Option<usize> {
+        for at in from..self.bytes.len().saturating_sub(FRAME_HEAD_BYTES) {
+            // Without the checksum for most bytes that are inside a record.
+            if !(BLOCK..=PARAMETERS).contains(&self.bytes[at + FRAME_HEAD_BYTES]) {
+                continue;
+            }
+            match SEGMENT.frame_at(&self.bytes[at..]) {
+                FrameAt::Whole([_, ..]) => return Some(at),
+                FrameAt::Spoilt(bytes) => self.in_vain_bytes = self.in_vain_bytes.checked_sub(bytes)?,
+                FrameAt::Whole([]) | FrameAt::CutShort | FrameAt::NoHead => {}
+            }
+        }
+        None
+    }
 }
 
 /// The file of an index: for a segment of `segment_bytes`.

@@ -6,49 +6,22 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use alpenglow_control::block::{Block, ParentStatement, SliceBuilder};
-use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder, decode_block, encode_block};
-use alpenglow_control::bls::SignatureBytes;
-use alpenglow_control::certificate::{Certificate, Signers, Statement};
+use alpenglow_control::block::Block;
+use alpenglow_control::block_log::{BlockHead, BlockLogAnswer, BlockLogOrder, encode_block};
 use alpenglow_dataplane::ControlWaker;
-use alpenglow_rotor::merkle;
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::recoder::Recoder;
-use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time};
 
 use super::log::{Kept, Opened, index_path, segment_path};
+pub(super) use super::samples::{CLUSTER, block, fast};
+use super::samples::{VALIDATORS, parameters};
+use super::segment::{Head, Placed};
 use super::*;
-use crate::storage::frames::{Format, HEADER_BYTES};
+use crate::storage::frames::{FRAME_HEAD_BYTES, Format, HEADER_BYTES};
 
-pub(super) const CLUSTER: ClusterId = ClusterId([3; 32]);
-const VALIDATORS: usize = 5;
 pub(super) const LIMITS: Limits = Limits { bytes_max: 64 << 20, slots_max: 100_000 };
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-
-fn parameters() -> LogParameters {
-    LogParameters { cluster: CLUSTER, coding: CodingParameters::default(), validators: VALIDATORS }
-}
-
-/// A block of one slice with so many bytes in it.
-pub(super) fn block(slot: u64, parent: BlockId, bytes: usize) -> Block {
-    let mut builder = SliceBuilder::new(ParentStatement::Parent(parent), 28_000);
-    (0..bytes.div_ceil(1_000)).for_each(|_| assert!(builder.push(&vec![slot as u8; bytes.min(1_000)])));
-    let payload = builder.finish();
-    let root = Recoder::new(CodingParameters::default(), CLUSTER).root(slot, &payload);
-    let id = BlockId { slot: Slot(slot), hash: merkle::block_hash(&[root]) };
-    // By its encoding, as nothing here can make a block otherwise.
-    let mut record = Vec::new();
-    for BlockId { slot, hash } in [id, parent] {
-        record.extend(slot.0.to_le_bytes());
-        record.extend(hash.0);
-    }
-    record.extend([1, 0]);
-    record.extend(root.0);
-    record.extend(slot.to_le_bytes());
-    record.extend((payload.len() as u32).to_le_bytes());
-    record.extend(payload);
-    decode_block(&record).expect("it was made with care")
-}
 
 pub(super) fn chain(count: u64, bytes: usize) -> Vec<Block> {
     let mut parent = BlockId::GENESIS;
@@ -59,13 +32,6 @@ pub(super) fn chain(count: u64, bytes: usize) -> Vec<Block> {
             block
         })
         .collect()
-}
-
-pub(super) fn fast(id: BlockId) -> Vec<Arc<Certificate>> {
-    let none = Signers::none(VALIDATORS);
-    let signers = Signers::of(VALIDATORS, [0, 1, 2, 3].map(ValidatorIndex));
-    let signature = SignatureBytes([7; 96]);
-    vec![Arc::new(Certificate { statement: Statement::Fast(id), signers, fallback_signers: none, signature })]
 }
 
 fn bytes_of(block: &Block) -> Vec<u8> {
@@ -216,8 +182,82 @@ fn a_whole_but_senseless_record_is_corrupt() {
     segment::SEGMENT.append_frame(&mut bytes, |to| to.extend([99, 1, 2, 3]));
     segment::SEGMENT.append_frame(&mut bytes, |_| {});
     fs::write(&path, bytes).unwrap();
-    assert_eq!(survey(folder.path()).defects.len(), 2);
-    assert_eq!(open(folder.path(), LIMITS).1.corrupt, 2);
+    assert_eq!(survey(folder.path()).defects.len(), 1, "one place");
+    assert_eq!(open(folder.path(), LIMITS).1.corrupt, 1);
+}
+
+/// Where somebody put beginnings of frames that are none into what a spoilt head leaves, the search for the next one ends.
+#[test]
+fn a_search_for_frames_in_vain_has_an_end() {
+    const DECOYS: usize = 2_000;
+    let chain = chain(2, 40);
+    let segment = |decoys: usize| {
+        let mut bytes = parameters().begin_segment();
+        segment::frame_block(&chain[0], &mut bytes);
+        bytes.extend([1; 40]);
+        let mut last = Vec::new();
+        segment::frame_block(&chain[1], &mut last);
+        let mut decoy = segment::SEGMENT.frame(&vec![1; DECOYS * 13]);
+        decoy.truncate(FRAME_HEAD_BYTES + 1);
+        decoy[4] ^= 1;
+        let checksum = crc32c::crc32c(&decoy[..8]);
+        decoy[8..12].copy_from_slice(&checksum.to_le_bytes());
+        bytes.extend(decoy.repeat(decoys));
+        bytes.extend(last);
+        bytes.extend(vec![1; DECOYS * 13]);
+        bytes
+    };
+    let found = |decoys| segment::scan(&segment(decoys)).unwrap().1;
+    assert_eq!(found(5).records.len(), 2, "few are passed over");
+    assert_eq!(found(5).corrupt.len(), 1);
+    let crafted = found(DECOYS);
+    assert_eq!((crafted.records.len(), crafted.corrupt.len()), (1, 0));
+    assert!(crafted.end < 1_000);
+}
+
+/// Which block was in a corrupt place its index tells.
+#[test]
+fn what_is_corrupt_is_told_with_what_the_chain_lacks_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = chain(100, LARGE);
+    let (mut log, _) = open(folder.path(), SMALL_LIMITS);
+    write(&mut log, &chain);
+    drop(log);
+    let path = segment_path(folder.path(), 2);
+    let mut bytes = fs::read(&path).unwrap();
+    let records = segment::scan(&bytes).unwrap().1.records;
+    let [block, is_final] = [&records[8], &records[15]];
+    let id = |placed: &Placed| match placed.head {
+        Head::Block(BlockHead { id, .. }) | Head::Final { id, .. } => id,
+        Head::Parameters => panic!("no block is in it"),
+    };
+    assert!(matches!((block.head, is_final.head), (Head::Block(_), Head::Final { .. })));
+    for placed in [block, is_final] {
+        bytes[placed.at as usize + 30] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    let losses = || {
+        let survey = survey(folder.path());
+        let loss = |defect: &Defect| (defect.at, defect.block, survey.loss(defect));
+        survey.defects.iter().map(loss).collect::<Vec<_>>()
+    };
+    let both = |loss| vec![(block.at, Some(id(block)), loss), (is_final.at, Some(id(is_final)), loss)];
+    assert_eq!(losses(), both(Loss::Missing));
+
+    let (mut log, _) = open(folder.path(), SMALL_LIMITS);
+    while log.look_at_next().is_some() {}
+    assert_eq!(log.corrupt(), 2);
+    assert_eq!(log.take_lost_if_changed().unwrap(), Some(vec![id(block)]), "that one is final is written at once");
+    let found = chain.iter().find(|known| known.id == id(block)).unwrap();
+    assert_eq!(log.finalize(found, &[], false).unwrap(), Kept::Written);
+    drop(log);
+    assert_eq!(losses(), both(Loss::WrittenAgain));
+    let (mut log, _) = open(folder.path(), SMALL_LIMITS);
+    while log.look_at_next().is_some() {}
+    assert_eq!((log.corrupt(), log.take_lost_if_changed().unwrap()), (0, Some(Vec::new())), "that is over");
+    // Without the index nobody knows what was there, but nothing is missing.
+    fs::remove_file(index_path(folder.path(), 2)).unwrap();
+    assert_eq!(losses(), [(block.at, None, Loss::Nothing), (is_final.at, None, Loss::Nothing)]);
 }
 
 /// Blocks that fill a segment of the smallest size with a few of them.

@@ -1,0 +1,89 @@
+//! `alpenglow blocks export`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use alpenglow_control::block::Block;
+use alpenglow_control::certificate::Certificate;
+use alpenglow_control::message::Message;
+use clap::Args;
+use serde::Serialize;
+
+use super::{Slots, Source, corrupt, read};
+use crate::cli::CliError;
+use crate::encoding::hex;
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    slots: Slots,
+    /// File to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// A block as it is exported.
+#[derive(Debug, Serialize)]
+struct Exported {
+    slot: u64,
+    hash: String,
+    parent_slot: u64,
+    parent_hash: String,
+    slices: Vec<ExportedSlice>,
+    /// As they travel.
+    certificates: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExportedSlice {
+    root: String,
+    leader_stamp_ns: u64,
+    payload: String,
+}
+
+impl Exported {
+    fn new(block: &Block, certificates: Vec<Arc<Certificate>>) -> Self {
+        let slices = block.slices.iter().map(|slice| ExportedSlice {
+            root: hex(&slice.root.0),
+            leader_stamp_ns: slice.leader_stamp_ns,
+            payload: hex(&slice.payload),
+        });
+        Self {
+            slot: block.id.slot.0,
+            hash: hex(&block.id.hash.0),
+            parent_slot: block.parent.slot.0,
+            parent_hash: hex(&block.parent.hash.0),
+            slices: slices.collect(),
+            certificates: certificates.into_iter().map(|held| hex(&Message::Certificate(held).encode())).collect(),
+        }
+    }
+}
+
+impl ExportArgs {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        self.slots.check()?;
+        let (reader, survey) = self.source.survey()?;
+        let output: Box<dyn Write> = match &self.out {
+            None => Box::new(io::stdout().lock()),
+            Some(path) => Box::new(File::create(path).map_err(|error| cannot_write(Some(path), &error))?),
+        };
+        let mut output = BufWriter::new(output);
+        let validators = survey.parameters.map_or(0, |parameters| parameters.validators);
+        let finals = survey.blocks.values().filter(|block| block.finality.is_some() && self.slots.contain(block));
+        for logged in finals {
+            let Some((block, certificates)) = read(&reader, logged, validators).map_err(corrupt)? else { continue };
+            let line = serde_json::to_string(&Exported::new(&block, certificates)).expect("its keys are strings");
+            writeln!(output, "{line}").map_err(|error| cannot_write(self.out.as_deref(), &error))?;
+        }
+        output.flush().map_err(|error| cannot_write(self.out.as_deref(), &error))
+    }
+}
+
+fn cannot_write(path: Option<&Path>, error: &io::Error) -> CliError {
+    let to = path.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+    CliError::Failed(format!("cannot write to {to}: {error}; check where it leads"))
+}
