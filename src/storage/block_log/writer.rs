@@ -13,7 +13,7 @@ use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder, LOADS_MAX};
 use alpenglow_control::certificate::Certificate;
 use alpenglow_dataplane::{ControlWaker, clock};
 use alpenglow_rotor::types::{BlockId, Time};
-use crossbeam::channel::{self, Receiver, Sender};
+use crossbeam::channel::{self, Receiver, Sender, TryRecvError};
 
 use super::held::{HeldFile, HeldSlices, SPARE_FILES};
 use super::log::{BlockLog, Kept};
@@ -23,6 +23,10 @@ use crate::report::{Stage, StageHistograms};
 const ORDERS_MAX: usize = 256;
 /// Bytes of final blocks that may wait.
 const FINAL_BYTES_MAX: usize = 64 << 20;
+/// How often the thread looks whether there is something to do. It sleeps in between rather than wait, so that control need
+/// not wake it: on a machine whose cores are all busy a wake-up can take the core of the one who wakes for a millisecond,
+/// and control is about to vote.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
 /// How often the thread does what nobody asks for.
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes that are looked at in a tick.
@@ -246,19 +250,28 @@ impl Writer {
     fn run(mut self, orders: &Receiver<Order>, loads: &Receiver<BlockId>) -> BlockLogReport {
         let mut ticked = Instant::now();
         loop {
-            channel::select! {
-                recv(orders) -> order => match order {
-                    Ok(Order::Write(write)) => self.write(write),
-                    Ok(Order::Remove(file)) => self.log.remove_held(file),
-                    Err(_) => break,
-                },
-                // When control is gone both queues are closed, and what is left to write ends the loop.
-                recv(loads) -> id => if let Ok(id) = id { self.load(id) },
-                default(TICK.saturating_sub(ticked.elapsed())) => {}
+            if let Ok(id) = loads.try_recv() {
+                self.load(id);
             }
+            let has_worked = match orders.try_recv() {
+                Ok(Order::Write(write)) => {
+                    self.write(write);
+                    true
+                }
+                Ok(Order::Remove(file)) => {
+                    self.log.remove_held(file);
+                    true
+                }
+                Err(TryRecvError::Empty) => false,
+                // Control is gone, and asks for nothing more.
+                Err(TryRecvError::Disconnected) => break,
+            };
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
-                self.tick(orders.is_empty());
+                self.tick(!has_worked);
+            }
+            if !has_worked && loads.is_empty() {
+                thread::sleep(LOOK_AFTER);
             }
         }
         self.finish()
