@@ -1,4 +1,5 @@
 //! The node and its command line. The program is [`run`]; it is a library so that what reads files can be fuzzed.
+#![cfg_attr(not(test), warn(clippy::print_stderr, reason = "it panics if standard error cannot be written to"))]
 
 mod application;
 mod block_times;

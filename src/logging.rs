@@ -1,7 +1,7 @@
 //! Log lines on standard error: each with its time and, in a node, with the node's index.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use alpenglow_rotor::types::ValidatorIndex;
 use tracing_subscriber::EnvFilter;
@@ -37,9 +37,17 @@ pub(crate) fn start(node: Option<ValidatorIndex>) {
         .with_timer(Prefix { node })
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // It would tell of a line that cannot be written on standard error, and panic because that cannot be written to.
+        .log_internal_errors(false)
         .finish();
     // An error says that logging was started before.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Writes a line to standard error, for a command; `eprintln!` would panic if that cannot be written to.
+pub(crate) fn tell(line: &str) {
+    // There is no other place to say it.
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 #[cfg(test)]

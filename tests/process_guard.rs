@@ -1,4 +1,4 @@
-//! What a node lets others see of its memory.
+//! What a node lets others see of its memory, and what it asks of its surroundings.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
 use std::io::{BufRead, BufReader};
@@ -11,11 +11,15 @@ struct Node(Child);
 
 impl Node {
     fn start(folder: &Path, flags: &[&str]) -> Self {
+        Self::start_logging_to(folder, flags, Stdio::inherit())
+    }
+
+    fn start_logging_to(folder: &Path, flags: &[&str], log: Stdio) -> Self {
         let config = folder.join("node-0/node.toml");
         let port = net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
         command.arg("node").arg("--config").arg(config).args(["--events", "--bind", &port.to_string()]).args(flags);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
         assert!(lines.next().unwrap().unwrap().contains("ready"));
         Self(child)
@@ -32,7 +36,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
+        // One that has ended cannot be killed.
+        let _ = self.0.kill();
         self.0.wait().unwrap();
     }
 }
@@ -59,6 +64,20 @@ fn a_debuggable_node_keeps_the_limits_that_it_was_started_with() {
     let own = fs::read_to_string("/proc/self/limits").unwrap();
     let line = own.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     assert_eq!(node.core_limits().to_vec(), line.split_whitespace().take(2).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_node_whose_log_cannot_be_written_goes_on() {
+    let folder = cluster_of_one();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut node = Node::start_logging_to(&folder.path().join("cluster"), &[], full().into());
+    let pid = node.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(node.0.wait().unwrap().code(), Some(0), "it stopped cleanly");
+    // What a command has to say on its way out is lost, its exit code is not.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+    let ended = command.args(["node", "--config", "/does/not/exist"]).stderr(full()).status().unwrap();
+    assert_eq!(ended.code(), Some(1));
 }
 
 /// What a node says that starts with a lowered limit, and ends.

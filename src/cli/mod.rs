@@ -21,6 +21,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::logging;
+
 /// An Alpenglow validator, and what is needed around it.
 ///
 /// Alpenglow is a proof-of-stake consensus protocol that finalizes a block after one round of votes if 80% of the stake
@@ -94,7 +96,7 @@ fn report(result: Result<(), CliError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(CliError::Failed(message)) => {
-            eprintln!("error: {message}");
+            logging::tell(&format!("error: {message}"));
             ExitCode::FAILURE
         }
         Err(CliError::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, message).exit(),

@@ -6,6 +6,7 @@ use alpenglow_rotor::types::Slot;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::decisions::Decisions;
+use crate::logging;
 use crate::report::How;
 
 /// Shows what happens.
@@ -31,7 +32,7 @@ impl Display {
     pub(crate) fn note(&self, text: &str) {
         match self {
             Self::Bar(bar) => bar.println(text),
-            Self::Lines => eprintln!("{text}"),
+            Self::Lines => logging::tell(text),
         }
     }
 
@@ -44,7 +45,7 @@ impl Display {
                 bar.set_position(counts.decided);
                 bar.set_message(format!("{} fast, {} slow, {} skipped", counts.fast, counts.slow, counts.skipped));
             }
-            Self::Lines => eprintln!("slot {slot} {how} ({} of the run's slots decided)", counts.decided),
+            Self::Lines => logging::tell(&format!("slot {slot} {how} ({} of the run's slots decided)", counts.decided)),
         }
     }
 
