@@ -70,6 +70,10 @@ bench-dataplane *FLAGS:
 bench-votes *FLAGS:
     cargo run --release -p alpenglow-bench -- votes {{FLAGS}}
 
+# What a node's files take, beside bare system calls; --folder says on which disk.
+bench-storage *FLAGS:
+    cargo run --release -p alpenglow-bench -- storage {{FLAGS}}
+
 # Fuzzes what bytes from outside first meet, each target for so many seconds, with AddressSanitizer. Needs cargo-fuzz
 # (`cargo install cargo-fuzz`).
 fuzz SECONDS="60":

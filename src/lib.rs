@@ -1,4 +1,5 @@
-//! The node and its command line. The program is [`run`]; it is a library so that what reads files can be fuzzed.
+//! The node and its command line. The program is [`run`]; it is a library so that what reads files can be fuzzed,
+//! and what writes them measured.
 #![cfg_attr(not(test), warn(clippy::print_stderr, reason = "it panics if standard error cannot be written to"))]
 
 mod application;
@@ -19,6 +20,8 @@ mod genesis;
 mod keys;
 mod load;
 mod logging;
+#[doc(hidden)]
+pub mod measuring;
 mod new_cluster;
 mod node;
 mod process_guard;

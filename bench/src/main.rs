@@ -4,7 +4,11 @@
 mod counting_allocator;
 mod dataplane;
 mod floors;
+mod storage;
 mod votes;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -48,6 +52,16 @@ enum Benchmark {
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// What a node writes to its disk, each kind beside the bare system calls, in turns: what the vote waits for (the vote
+    /// log, a slice that is voted for), what it does not (a block in the block log), and other ways to write a slice.
+    Storage {
+        /// Folder on the disk to measure; what is written there is removed again [default: the folder for temporary files].
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -56,7 +70,7 @@ enum Output {
     Json,
 }
 
-fn main() {
+fn main() -> ExitCode {
     match Arguments::parse().benchmark {
         Benchmark::Floors { output, filter } => {
             let floors = floors::measure_all(&filter);
@@ -79,5 +93,20 @@ fn main() {
                 Output::Json => println!("{}", report.json()),
             }
         }
+        Benchmark::Storage { folder, output } => {
+            let folder = folder.unwrap_or_else(std::env::temp_dir);
+            let report = match storage::measure(&folder) {
+                Ok(report) => report,
+                Err(error) => {
+                    eprintln!("error: cannot write to {}: {error}; give another folder (--folder)", folder.display());
+                    return ExitCode::FAILURE;
+                }
+            };
+            match output {
+                Output::Table => println!("{}\n{}", report.machine(), report.table()),
+                Output::Json => println!("{}", report.json()),
+            }
+        }
     }
+    ExitCode::SUCCESS
 }

@@ -31,7 +31,7 @@ use super::writer::Order;
 use crate::storage::frames::{Format, FrameFile, HeaderError, Tail};
 
 /// A file. The longest record is a slice, or the roots of all slices of a block; both are shorter.
-const HELD: Format =
+pub(super) const HELD: Format =
     Format { magic: *b"agslices", version: 1, record_bytes_max: 4 << 20, file_bytes_max: 32 << 20, tail: Tail::Spoilt };
 /// The next file is begun when one is longer than this, …
 const FILE_BYTES: u64 = 8 << 20;

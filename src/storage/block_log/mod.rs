@@ -25,6 +25,7 @@ pub(crate) mod fuzzing;
 mod held;
 mod index;
 mod log;
+pub(crate) mod measuring;
 mod reader;
 mod samples;
 mod segment;

@@ -12,7 +12,7 @@ use crate::storage::frames::{End, Format, FrameFile, HeaderError, Tail};
 
 /// The file's format. The longest record is a finalization: two certificates, each of which fits a datagram. A log is far
 /// shorter than the longest file, if the disk lets it be replaced.
-pub(super) const FORMAT: Format =
+pub(crate) const FORMAT: Format =
     Format { magic: *b"agvotelg", version: 1, record_bytes_max: 4_096, file_bytes_max: 64 << 20, tail: Tail::CutShort };
 
 /// The file in a node's data folder.

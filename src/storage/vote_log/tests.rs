@@ -273,7 +273,7 @@ fn a_full_disk_costs_nothing_that_was_said_and_is_caught_up_with() {
     let disk = Disk::new();
     let mut running = Running::start(&disk, HERE);
     running.record(notar(1));
-    let log = running.recorder.replace_log(FrameFile::on_a_full_disk(file::FORMAT));
+    let log = running.recorder.replace_log(FrameFile::on_a_full_disk(FORMAT));
     running.recorder.record(NOW, notar(2)).unwrap_err();
     assert!(running.recorder.is_behind());
     running.recorder.record(NOW, notar(3)).unwrap();
