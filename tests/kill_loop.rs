@@ -1,10 +1,13 @@
 //! A cluster of real processes under load whose nodes are killed at random instants, or kill themselves right before or after
-//! they write down or send something, and start again, some from a disk as a power loss leaves it: nobody ever signs twice, all
-//! agree, and all catch up.
+//! they write down or send something, and start again, some from a disk as a power loss leaves it: nobody ever signs twice, what
+//! was voted for was written before, all agree, and all catch up.
 //!
 //! `ALPENGLOW_KILLS=500 cargo test --test kill_loop` (`just kill-loop`) kills more often. A run prints its seed, which says whom
 //! it kills when; `ALPENGLOW_SEED=N` does the same once more. The instants are real ones, so what happens is not quite the same.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
+
+#[path = "kill_loop/kept_blocks.rs"]
+mod kept_blocks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -93,6 +96,8 @@ struct Cluster {
     id: ClusterId,
     sent: u64,
     kills: usize,
+    /// Blocks that were looked for since they were voted for, at each kill.
+    voted_blocks: usize,
     power_losses: usize,
     /// No power is lost before this slot.
     power_until: u64,
@@ -140,6 +145,7 @@ impl Cluster {
             id,
             sent: 0,
             kills: 0,
+            voted_blocks: 0,
             power_losses: 0,
             power_until: 0,
         };
@@ -177,6 +183,9 @@ impl Cluster {
             child.wait().unwrap();
             self.kills += 1;
             self.read_log(node);
+            if !self.flags.contains(&"--block-log-mib") {
+                self.look_for_voted_blocks(node);
+            }
         }
     }
 
@@ -213,15 +222,8 @@ impl Cluster {
     /// Takes note of all that the vote log of a node that does not run says.
     fn read_log(&mut self, node: usize) {
         let Ok(bytes) = fs::read(self.path(node, "data/vote.log")) else { return };
-        let mut rest = &bytes[HEADER_BYTES..];
-        let mut records = Vec::new();
-        while let Some((head, after)) = rest.split_first_chunk::<FRAME_HEAD_BYTES>() {
-            let length = u32::from_le_bytes(*head.first_chunk().unwrap()) as usize;
-            let Some((record, after)) = after.split_at_checked(length) else { break };
-            records.push(record);
-            rest = after;
-        }
-        for record in &records[1..] {
+        let records = kept_blocks::records(&bytes);
+        for record in records.into_iter().skip(1) {
             match Entry::decode(record, NODES).unwrap() {
                 Entry::Vote(payload) => self.take_vote(node, payload),
                 Entry::Finalized(certificates) => {
@@ -232,6 +234,24 @@ impl Cluster {
                     }
                 }
                 Entry::Window(_) | Entry::Barred(_) => {}
+            }
+        }
+    }
+
+    /// Every block that was voted for must have been written before.
+    fn look_for_voted_blocks(&mut self, node: usize) {
+        let log = fs::read_to_string(self.path(node, "stderr.log")).unwrap();
+        // A disk that stalls, or a machine that does, keeps no node from voting.
+        if log.contains("the disk holds up votes") {
+            return;
+        }
+        let kept = kept_blocks::kept_blocks(&self.path(node, "data"));
+        for payload in &self.nodes[node].logged {
+            if let VotePayload::Notar(block) | VotePayload::NotarFallback(block) = payload {
+                self.voted_blocks += 1;
+                if !kept.contains(block) {
+                    self.violations.push(format!("node {node} voted for {block}, which it has not written"));
+                }
             }
         }
     }
@@ -399,16 +419,17 @@ fn nodes_killed_at_any_moment_never_sign_twice_agree_and_catch_up() {
     cluster.assert_all_go_on();
     cluster.stop();
     eprintln!(
-        "{} kills, {} power losses, {} transactions, {} slots up to {}, {} votes logged",
+        "{} kills, {} power losses, {} voted blocks found, {} transactions, {} slots up to {}, {} votes logged",
         cluster.kills,
         cluster.power_losses,
+        cluster.voted_blocks,
         cluster.sent,
         cluster.outcomes.len(),
         cluster.highest(),
         cluster.nodes.iter().map(|node| node.logged.len()).sum::<usize>()
     );
     assert_eq!(cluster.violations, [""; 0]);
-    assert!(cluster.nodes.iter().all(|node| !node.logged.is_empty()));
+    assert!(cluster.nodes.iter().all(|node| !node.logged.is_empty()) && cluster.voted_blocks > kills);
 }
 
 /// Three of five hold 60% of the stake: when they have forgotten what they signed, and what is final, they finalize another
