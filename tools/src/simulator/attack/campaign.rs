@@ -251,7 +251,8 @@ mod tests {
         let keys = campaign.scenario.scheme().voting_keys(3);
         let (plan, _) = campaign.planned(1);
         let crash = |node| {
-            let crash = Fault::Crash { node, at_ms: 500, outputs: 0, loses: Loses::Process, back_ms: None };
+            let crash =
+                Fault::Crash { node, at_ms: 500, outputs: 0, within_ms: None, loses: Loses::Process, back_ms: None };
             (node, crash)
         };
         assert_eq!(run(&keys, 1, &plan, &[crash(0)]).1, None);

@@ -1,11 +1,13 @@
-//! What a node keeps through crashes: the log of what it said and the durable part beside it.
+//! What a node keeps through crashes: the log of what it said, the durable part beside it, and its blocks.
 
 use std::mem;
 
 use alpenglow_control::vote_record::{Durable, Entry, Found, FoundLog, Host, Kept, Restoration};
-use alpenglow_rotor::types::Slot;
+use alpenglow_rotor::types::{Slot, Time};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
+
+use super::block_log::BlockLog;
 
 /// How often a log that lost its end cannot be read.
 const SPOILT_PERCENT: u64 = 20;
@@ -18,12 +20,23 @@ pub(super) struct Disk {
     synced: bool,
     boot: u8,
     spoilt: bool,
+    pub(super) blocks: BlockLog,
+    /// When the block log's thread has done what it was given.
+    pub(super) idle_at: Time,
 }
 
 impl Disk {
     /// Of a node that never started. `synced`: its log outlives a power loss.
-    pub(super) const fn new(synced: bool) -> Self {
-        Self { durable: Durable::new(), log: Vec::new(), synced, boot: 1, spoilt: false }
+    pub(super) fn new(synced: bool) -> Self {
+        Self {
+            durable: Durable::new(),
+            log: Vec::new(),
+            synced,
+            boot: 1,
+            spoilt: false,
+            blocks: BlockLog::default(),
+            idle_at: Time(0),
+        }
     }
 
     /// What a node may do that starts now; the disk then holds what a start writes.
@@ -54,9 +67,11 @@ impl Disk {
         self.log.contains(entry)
     }
 
-    /// The power fails: unless it was synced, a part of the log at its end is gone, and the rest may be spoilt.
+    /// The power fails: unless it was synced, a part of the log at its end is gone, and the rest may be spoilt. Blocks are
+    /// never synced.
     pub(super) fn lose_power(&mut self, random: &mut ChaCha8Rng) {
         self.boot += 1;
+        self.blocks.lose_power(random);
         if !self.synced {
             self.log.truncate((random.next_u64() % (self.log.len() as u64 + 1)) as usize);
             self.spoilt = random.next_u64() % 100 < SPOILT_PERCENT;

@@ -78,6 +78,8 @@ pub enum RepairLie {
     WrongCount,
     /// Shreds with other bytes.
     WrongShreds,
+    /// Lists of ancestors that are not the block's, leave some out, or go upwards.
+    WrongAncestors,
 }
 
 /// One thing that goes wrong. Nodes are validator indices.
@@ -90,12 +92,21 @@ pub enum Fault {
         node: usize,
         /// When, in milliseconds since the start.
         at_ms: u64,
-        /// So many outputs are carried out from then on.
+        /// So many outputs are carried out from then on, …
         outputs: u64,
+        /// … unless it stops before that, so much later.
+        within_ms: Option<u64>,
         /// With what.
         loses: Loses,
         /// When it starts again; never if `None`.
         back_ms: Option<u64>,
+    },
+    /// The node's block log notices that it cannot read one of its final blocks any more.
+    SpoilBlock {
+        /// Who.
+        node: usize,
+        /// When, in milliseconds since the start.
+        at_ms: u64,
     },
     /// The two sides do not hear each other.
     Partition {
@@ -242,6 +253,7 @@ impl Fault {
     pub(super) const fn liar(&self) -> Option<usize> {
         match *self {
             Self::Crash { .. }
+            | Self::SpoilBlock { .. }
             | Self::Partition { .. }
             | Self::Pause { .. }
             | Self::Loss { .. }

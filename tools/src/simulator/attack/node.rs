@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alpenglow_control::block_log::ChainTip;
 use alpenglow_control::checker::Checker;
 use alpenglow_control::control::{Control, ControlConfig};
 use alpenglow_control::output::ShredHorizon;
@@ -51,7 +52,14 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts now, by its own clock.
-    pub(super) fn start(cluster: &Cluster, own: usize, now: Time, plan: &Plan, record: &Restoration) -> Self {
+    pub(super) fn start(
+        cluster: &Cluster,
+        own: usize,
+        now: Time,
+        plan: &Plan,
+        record: &Restoration,
+        tip: Option<ChainTip>,
+    ) -> Self {
         let mut config = ControlConfig::new(
             ValidatorIndex(own as u16),
             cluster.scheme.secret(own),
@@ -62,6 +70,7 @@ impl Node {
         );
         config.repair.seed[0] = own as u8;
         config.standstill_interval = plan.standstill_interval;
+        (config.keeps_blocks, config.tip) = (plan.keeps_blocks, tip);
         config.crashed_leader_timer = plan.crashed_leader_timers.contains(own);
         Self {
             control: Control::restore(config, now, record).expect("a valid configuration"),

@@ -14,11 +14,12 @@ use alpenglow_control::voting_keys::VotingKeys;
 use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::shredder::Shredder;
 use alpenglow_rotor::slice::{SliceId, SliceSignature};
-use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, Slot, Time, ValidatorIndex};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::adversary::Forger;
+use super::block_log::Record;
 use super::cluster::{CLUSTER, Cluster};
 use super::disk::Disk;
 use super::fault::{Fault, Loses};
@@ -69,12 +70,21 @@ pub(super) enum Happening {
     Submitted,
     /// Its reservation is on disk.
     Reserved(Slot),
+    /// Its block log's thread writes this, …
+    Writes(Record),
+    /// … reads this block, …
+    Reads(BlockId),
+    /// … and finds that one cannot be read.
+    Spoils,
     /// It stops after so many outputs more, and perhaps comes back.
     Stops {
         outputs: u64,
+        within_ms: Option<u64>,
         loses: Loses,
         back_ms: Option<u64>,
     },
+    /// It stops now, if it is about to.
+    StopsAnyway,
     Starts,
 }
 
@@ -96,12 +106,14 @@ pub(super) struct World {
     /// Of slices that were signed twice, the second signature.
     pub(super) second_versions: BTreeMap<SliceId, SliceSignature>,
     pub(super) nodes: Vec<Option<Node>>,
-    plan: Plan,
+    pub(super) plan: Plan,
     /// Since the beginning.
-    now: Time,
+    pub(super) now: Time,
     clocks: Vec<Clock>,
-    disks: Vec<Disk>,
+    pub(super) disks: Vec<Disk>,
     network: Network,
+    /// Blocks that logs of nodes which still run have lost.
+    pub(super) lost_blocks: BTreeSet<(usize, BlockId)>,
     stopping: BTreeMap<usize, Stopping>,
     /// When a node is to be woken.
     wakes: Vec<Option<Time>>,
@@ -125,7 +137,7 @@ impl World {
         };
         let liars: BTreeSet<usize> = faults.iter().filter_map(Fault::liar).collect();
         let mut world = Self {
-            oracle: Oracle::new(plan.stakes.clone(), liars, plan.crashed_leader_timers),
+            oracle: Oracle::new(plan.stakes.clone(), liars, plan.crashed_leader_timers, plan.keeps_blocks),
             trace: None,
             shredder: Shredder::new(cluster.coding, CLUSTER),
             forger: Forger::new(cluster.coding, nodes),
@@ -134,6 +146,7 @@ impl World {
             now: Time(0),
             clocks: (0..nodes).map(|node| Clock { start_ns: CLOCK_START_NS, per_million: drift(node) }).collect(),
             disks: (0..nodes).map(|_| Disk::new(plan.synced_logs)).collect(),
+            lost_blocks: BTreeSet::new(),
             network: Network::new(plan.topology, nodes, &mut random),
             stopping: BTreeMap::new(),
             wakes: vec![None; nodes],
@@ -152,8 +165,12 @@ impl World {
 
     fn plan_stops(&mut self) {
         for index in 0..self.faults.len() {
-            if let Fault::Crash { node, at_ms, outputs, loses, back_ms } = self.faults[index] {
-                self.queue_at(Time(at_ms * MS), node, Happening::Stops { outputs, loses, back_ms });
+            match self.faults[index] {
+                Fault::Crash { node, at_ms, outputs, within_ms, loses, back_ms } => {
+                    self.queue_at(Time(at_ms * MS), node, Happening::Stops { outputs, within_ms, loses, back_ms });
+                }
+                Fault::SpoilBlock { node, at_ms } => self.queue_at(Time(at_ms * MS), node, Happening::Spoils),
+                _ => {}
             }
         }
     }
@@ -166,35 +183,50 @@ impl World {
         }
     }
 
-    /// Runs until everything that ends has ended and every correct node has finalized a later slot, or a rule is broken.
+    /// Runs until everything that ends has ended and every correct node finalized a later slot, or a rule is broken.
     pub(super) fn run(&mut self) {
         self.run_until(self.plan.healed_ms);
         let alive: Vec<_> = (0..self.nodes.len()).filter(|&node| self.nodes[node].is_some()).collect();
         let highest = alive.iter().map(|&node| self.oracle.finalized(node)).max().unwrap_or(Slot::GENESIS);
         let correct: Vec<_> = alive.into_iter().filter(|node| !self.oracle.is_liar(*node)).collect();
-        let lags = |world: &Self| {
-            let oracle = &world.oracle;
-            // Who starts again asks for blocks from genesis on, which perhaps nobody has kept.
-            let of = |node| if oracle.has_restarted(node) { oracle.finalized(node) } else { oracle.handed_over(node) };
-            correct.iter().find(|&&node| of(node) <= highest).copied()
-        };
         for window in 1..=RECOVERY_WINDOWS {
-            if lags(self).is_none() || self.oracle.violation.is_some() {
+            if self.lacks(&correct, highest).is_none() || self.oracle.violation.is_some() {
                 break;
             }
             self.run_until(self.plan.healed_ms + window * WINDOW_MS);
         }
-        if let Some(node) = lags(self) {
-            let (finalized, handed_over) = (self.oracle.finalized(node), self.oracle.handed_over(node));
-            let what = format!(
-                "{RECOVERY_WINDOWS} windows after the end of all faults node {node} has finalized {finalized} and handed over {handed_over}, and slot {highest} was final before"
-            );
+        if let Some(what) = self.lacks(&correct, highest) {
+            let what = format!("{RECOVERY_WINDOWS} windows after the end of all faults {what}");
             self.oracle.violated(what);
         }
-        self.oracle.check_availability();
+        for node in self.nodes.iter().flatten() {
+            let seen = node.control.counters().get("repair_ancestors_wrong");
+            self.oracle.happened.add("false_ancestors_seen", seen);
+        }
+        self.oracle.check_availability(self.plan.keeps_blocks.then_some(&self.disks));
         if self.plan.is_calm && self.oracle.happened.times("skip_votes") > 0 {
             self.oracle.violated("somebody votes to skip though nothing goes wrong".to_owned());
         }
+    }
+
+    /// What is not well yet with one of these nodes, when `highest` was final before.
+    fn lacks(&self, nodes: &[usize], highest: Slot) -> Option<String> {
+        // Who starts again without a block log asks for blocks from genesis on, and after power losses that many had at
+        // once for some, which perhaps nobody has.
+        let lost_power = self.oracle.happened.times("power_losses") > 0;
+        let may_lack = !self.plan.keeps_blocks || lost_power && self.plan.synced_logs;
+        let lags = nodes.iter().find_map(|&node| {
+            let (finalized, handed_over) = (self.oracle.finalized(node), self.oracle.handed_over(node));
+            let has = if may_lack && self.oracle.has_restarted(node) { finalized } else { handed_over };
+            (has <= highest).then(|| {
+                format!("node {node} has finalized {finalized} and handed over {handed_over}, and slot {highest} was final before")
+            })
+        });
+        let lost = |(node, block): &&(usize, BlockId)| nodes.contains(node) && !self.disks[*node].blocks.holds(*block);
+        let lost = || self.lost_blocks.iter().find(lost);
+        lags.or_else(|| {
+            lost().map(|(node, block)| format!("node {node} still has not got back {block}, which its log lost"))
+        })
     }
 
     fn run_until(&mut self, end_ms: u64) {
@@ -251,11 +283,16 @@ impl World {
                 self.start(node);
                 return;
             }
-            Happening::Stops { outputs, loses, back_ms } if self.nodes[node].is_some() => {
+            Happening::Stops { outputs, within_ms, loses, back_ms } if self.nodes[node].is_some() => {
                 self.stopping.entry(node).or_insert(Stopping { outputs, loses, back_ms });
+                if let Some(within_ms) = within_ms {
+                    self.queue_in(Duration::from_millis(within_ms), node, Happening::StopsAnyway);
+                }
                 return;
             }
+            Happening::StopsAnyway => return self.stop(node),
             _ if self.nodes[node].is_none() => return,
+            Happening::Writes(record) => return self.disks[node].blocks.write(record),
             Happening::Reserved(through) => {
                 self.disks[node].reserve(through);
                 self.handle(node, Input::ReservationDurable(through));
@@ -272,7 +309,13 @@ impl World {
             Happening::Input(input) => Some(*input),
             Happening::Arrives { from, datagram } => self.arrives(node, from, &datagram),
             Happening::Submitted => Some(self.transaction()),
-            Happening::Reserved(_) | Happening::Stops { .. } | Happening::Starts => None,
+            Happening::Reads(block) => Some(self.read_from_log(node, block)),
+            Happening::Spoils => self.lose_from_log(node),
+            Happening::Reserved(_)
+            | Happening::Writes(_)
+            | Happening::Stops { .. }
+            | Happening::StopsAnyway
+            | Happening::Starts => None,
         };
         self.oracle.happened.count("events");
         if let Some(input) = input {
@@ -321,9 +364,13 @@ impl World {
         if restoration.doubt().is_some() {
             self.oracle.happened.count("logs_lost");
         }
+        let (found, tip) = self.disks[node].blocks.start();
+        self.oracle.happened.add("held_blocks_found", found);
         let now = self.clock(node);
-        self.oracle.starts(node, now, self.disks[node].durable.reservation);
-        let started = Node::start(&self.cluster, node, now, &self.plan, &restoration);
+        let tip_id = tip.as_ref().map(|tip| tip.block.id);
+        self.note(node, &format!("starts after {}", tip_id.unwrap_or(BlockId::GENESIS)));
+        self.oracle.starts(node, now, self.disks[node].durable.reservation, tip_id);
+        let started = Node::start(&self.cluster, node, now, &self.plan, &restoration, tip);
         self.nodes[node] = Some(started);
         self.carry_out(node);
     }
@@ -331,9 +378,14 @@ impl World {
     /// The node stops; what is under way to its disk is done or not.
     fn stop(&mut self, node: usize) {
         let Some(Stopping { loses, back_ms, .. }) = self.stopping.remove(&node) else { return };
+        self.disks[node].idle_at = self.now;
+        self.lost_blocks.retain(|(of, _)| *of != node);
         self.nodes[node] = None;
         self.wakes[node] = None;
-        let inside = |happening: &Happening| matches!(happening, Happening::Input(_) | Happening::Reserved(_));
+        let inside = |happening: &Happening| {
+            use Happening::{Input, Reads, Reserved, Writes};
+            matches!(happening, Input(_) | Reserved(_) | Writes(_) | Reads(_))
+        };
         let lost: Vec<_> = self.queue.extract_if(.., |_, (of, happening)| *of == node && inside(happening)).collect();
         for (_, (_, happening)) in lost {
             if let Happening::Reserved(through) = happening
@@ -342,10 +394,12 @@ impl World {
                 self.disks[node].reserve(through);
             }
         }
+        self.note(node, &format!("stops, loses {loses:?}"));
         match loses {
             Loses::Process => self.oracle.happened.count("process_crashes"),
             Loses::Power => {
                 self.disks[node].lose_power(&mut self.random);
+                self.oracle.loses_power(node);
                 self.oracle.happened.count("power_losses");
             }
         }
@@ -388,7 +442,7 @@ impl World {
             match output {
                 Output::Record(entry) => self.disks[node].append(entry),
                 Output::Reserve(through) => {
-                    let takes = Duration::from_micros(100 + self.random.next_u64() % self.plan.disk_us_max);
+                    let takes = self.disk_takes();
                     self.queue_in(takes, node, Happening::Reserved(through));
                 }
                 Output::Broadcast(Message::Vote(vote)) => self.send_vote(node, &vote),
@@ -405,12 +459,8 @@ impl World {
                     running.horizon = horizon;
                     running.assembler.close(horizon.closed_through);
                 }
-                // Nodes keep no block log here, and so order nothing of it.
-                Output::BlockLog(_)
-                | Output::Finalized(_)
-                | Output::FinalizedGap { .. }
-                | Output::Proof(_)
-                | Output::Event(_) => {}
+                Output::BlockLog(order) => self.order_log(node, order),
+                Output::Finalized(_) | Output::FinalizedGap { .. } | Output::Proof(_) | Output::Event(_) => {}
             }
         }
         let due = self.nodes[node].as_ref().and_then(|node| node.control.next_timeout());
@@ -418,8 +468,9 @@ impl World {
     }
 
     fn write_trace(&mut self, node: usize, output: &Output) {
-        let now_ms = self.now.0 as f64 / MS as f64;
-        let Some(trace) = &mut self.trace else { return };
+        if self.trace.is_none() {
+            return;
+        }
         let line = match output {
             Output::Broadcast(Message::Vote(vote)) => format!("vote {:?}", vote.payload),
             Output::Broadcast(Message::Certificate(certificate)) => format!("certificate {:?}", certificate.statement),
@@ -434,7 +485,15 @@ impl World {
             Output::Reserve(through) => format!("reserves up to {through}"),
             _ => return,
         };
-        writeln!(trace, "{now_ms:10.3} node {node}: {line}").expect("a string takes all");
+        self.note(node, &line);
+    }
+
+    /// A line of the trace.
+    fn note(&mut self, node: usize, line: &str) {
+        let now_ms = self.now.0 as f64 / MS as f64;
+        if let Some(trace) = &mut self.trace {
+            writeln!(trace, "{now_ms:10.3} node {node}: {line}").expect("a string takes all");
+        }
     }
 
     /// Sends a datagram, perhaps in vain, perhaps twice.
@@ -451,7 +510,7 @@ impl World {
         self.queue_at(self.now.after(delay), node, happening);
     }
 
-    fn queue_at(&mut self, time: Time, node: usize, happening: Happening) {
+    pub(super) fn queue_at(&mut self, time: Time, node: usize, happening: Happening) {
         self.queued += 1;
         self.queue.insert((time, self.queued), (node, happening));
     }

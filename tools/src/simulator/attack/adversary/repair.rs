@@ -58,16 +58,17 @@ impl Forger {
 }
 
 impl World {
-    fn repair_lie(&self, of: usize) -> Option<RepairLie> {
-        self.faults.iter().find_map(|fault| match *fault {
+    fn repair_lies(&self, of: usize) -> Vec<RepairLie> {
+        let lies = self.faults.iter().filter_map(|fault| match *fault {
             Fault::LieInRepair { node, lie } if node == of => Some(lie),
             _ => None,
-        })
+        });
+        lies.collect()
     }
 
     /// Answers a request with another block, if the node does that.
     pub(in super::super) fn forges_answers(&mut self, node: usize, asker: usize, request: &RepairRequest) -> bool {
-        if self.repair_lie(node) != Some(RepairLie::OtherBlock) {
+        if !self.repair_lies(node).contains(&RepairLie::OtherBlock) {
             return false;
         }
         let (now, sender) = (self.clock(node), ValidatorIndex(asker as u16));
@@ -88,12 +89,15 @@ impl World {
                 self.send(from, to, 0, Datagram::RepairRequest(message.encode().into()));
             }
             RepairMessage::Answer(mut answer) => {
-                if let Some(lie) = self.repair_lie(from) {
-                    self.oracle.happened.count("repair_lies");
+                let is_list = matches!(answer.content, AnswerContent::Ancestors { .. });
+                self.oracle.happened.add("ancestors_named", u64::from(is_list));
+                for lie in self.repair_lies(from) {
+                    let is_told = lie == RepairLie::Silence || falsify(&mut answer, lie);
+                    self.oracle.happened.add("repair_lies", u64::from(is_told));
                     if lie == RepairLie::Silence {
                         return;
                     }
-                    falsify(&mut answer, lie);
+                    self.oracle.happened.add("ancestors_falsified", u64::from(is_told && is_list));
                 }
                 let body = RepairMessage::Answer(answer).encode().into();
                 self.send(from, to, 0, Datagram::RepairAnswer(body));
@@ -102,7 +106,8 @@ impl World {
     }
 }
 
-fn falsify(answer: &mut RepairAnswer, lie: RepairLie) {
+/// Whether there is anything in it to lie about.
+fn falsify(answer: &mut RepairAnswer, lie: RepairLie) -> bool {
     match (&mut answer.content, lie) {
         (AnswerContent::Roots { roots, .. }, RepairLie::WrongRoots) => {
             roots.iter_mut().for_each(|root| root.0[0] ^= 1);
@@ -113,6 +118,15 @@ fn falsify(answer: &mut RepairAnswer, lie: RepairLie) {
             path.push(Hash([0; 32]));
         }
         (AnswerContent::Shred(part), RepairLie::WrongShreds) => part.data[0] ^= 1,
-        _ => {}
+        (AnswerContent::Ancestors { blocks }, RepairLie::WrongAncestors) => match blocks.len() % 3 {
+            0 => blocks.reverse(),
+            1 => {
+                let right = blocks.len() / 2;
+                blocks[right..].iter_mut().for_each(|block| block.hash.0[0] ^= 1);
+            }
+            _ => blocks.retain(|block| block.slot.0.is_multiple_of(2)),
+        },
+        _ => return false,
     }
+    true
 }

@@ -1,13 +1,15 @@
 //! What becomes final: the same everywhere, by certificates, held by many, and handed over as a chain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alpenglow_control::block::Block;
 use alpenglow_control::consensus::Finalization;
 use alpenglow_control::output::Decision;
+use alpenglow_control::vote::VotePayload;
 use alpenglow_rotor::merkle;
 use alpenglow_rotor::types::{BlockId, Hash, Slot};
 
+use super::super::disk::Disk;
 use super::Oracle;
 
 impl Oracle {
@@ -93,12 +95,54 @@ impl Oracle {
         }
     }
 
-    /// Final blocks that no correct node ever held: none, at the end of a run.
-    pub(in super::super) fn check_availability(&mut self) {
-        let known: BTreeSet<BlockId> = self.holders.keys().copied().collect();
-        let finals = self.slots.iter().filter_map(|(&slot, hash)| hash.map(|hash| BlockId { slot, hash }));
-        if let Some(lost) = finals.into_iter().find(|block| !known.contains(block)) {
-            self.violated(format!("{lost} is final, and no correct node ever held it"));
+    /// At the end of a run: what is final, or would be if all votes that left had arrived, is not lost, and nothing else was
+    /// decided in its slot. `disks`: those of nodes that keep block logs.
+    pub(in super::super) fn check_availability(&mut self, disks: Option<&Vec<Disk>>) {
+        let decided = self.slots.iter().filter_map(|(&slot, hash)| hash.map(|hash| BlockId { slot, hash }));
+        let mut finals: BTreeSet<BlockId> = decided.collect();
+        for block in self.finalizable() {
+            if self.slots.get(&block.slot).is_some_and(|hash| *hash != Some(block.hash)) {
+                self.violated(format!(
+                    "votes that left make {block} final, and slot {} was decided without it",
+                    block.slot
+                ));
+            }
+            self.happened.add("finalizable_only", u64::from(finals.insert(block)));
         }
+        for block in finals {
+            let Some(holders) = self.holders.get(&block) else {
+                self.violated(format!("{block} is final, and no correct node ever held it"));
+                return;
+            };
+            let mut keepers = holders.iter().filter(|&&holder| !self.views[holder].lost_power).peekable();
+            if let Some(disks) = disks
+                && keepers.peek().is_some()
+                && !keepers.any(|&keeper| disks[keeper].blocks.holds(block))
+            {
+                self.violated(format!("{block} is final, and those who held it have lost it"));
+            }
+        }
+    }
+
+    /// Blocks that enough of the votes which left are for.
+    fn finalizable(&self) -> Vec<BlockId> {
+        let mut signers: BTreeMap<VotePayload, BTreeSet<usize>> = BTreeMap::new();
+        for &(signer, vote) in &self.signed {
+            signers.entry(vote).or_default().insert(signer);
+        }
+        let is_signed = |vote: VotePayload, fifths: u64| {
+            let stakes = self.table.at(vote.slot());
+            let signed: u64 = signers.get(&vote).into_iter().flatten().map(|&signer| stakes[signer]).sum();
+            5 * signed >= fifths * stakes.iter().sum::<u64>()
+        };
+        let blocks = signers.keys().filter_map(|vote| match vote {
+            VotePayload::Notar(block) => Some(*block),
+            _ => None,
+        });
+        let is_final = |block: &BlockId| {
+            let notar = VotePayload::Notar(*block);
+            is_signed(notar, 4) || is_signed(notar, 3) && is_signed(VotePayload::Final(block.slot), 3)
+        };
+        blocks.filter(is_final).collect()
     }
 }

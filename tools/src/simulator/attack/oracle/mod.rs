@@ -33,6 +33,7 @@ pub(super) struct Oracle {
     liars: BTreeSet<usize>,
     /// Who has a crashed-leader timer.
     crashed_leader_timers: Nodes,
+    keeps_blocks: bool,
     /// What slots hold, by whoever said so first.
     slots: BTreeMap<Slot, Option<Hash>>,
     /// Votes that left a node, liars included.
@@ -48,12 +49,18 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(table: StakeTable, liars: BTreeSet<usize>, crashed_leader_timers: Nodes) -> Self {
+    pub(super) fn new(
+        table: StakeTable,
+        liars: BTreeSet<usize>,
+        crashed_leader_timers: Nodes,
+        keeps_blocks: bool,
+    ) -> Self {
         Self {
             views: (0..table.nodes()).map(|_| View::default()).collect(),
             table,
             liars,
             crashed_leader_timers,
+            keeps_blocks,
             slots: BTreeMap::new(),
             signed: BTreeSet::new(),
             holders: BTreeMap::new(),
@@ -101,9 +108,20 @@ impl Oracle {
         self.views[node].first_vote(voter, vote);
     }
 
-    /// A node starts, perhaps again, with slots reserved up to there.
-    pub(super) fn starts(&mut self, node: usize, now: Time, reservation: Slot) {
-        self.views[node].starts(now, reservation);
+    /// A node starts, perhaps again, with slots reserved up to there and the chain in its log up to this block.
+    pub(super) fn starts(&mut self, node: usize, now: Time, reservation: Slot, tip: Option<BlockId>) {
+        self.views[node].starts(now, reservation, tip);
+        if let Some(tip) = tip
+            && !self.is_liar(node)
+            && self.slots.get(&tip.slot) != Some(&Some(tip.hash))
+        {
+            self.violated(format!("node {node} goes on from {tip}, which nobody said is final"));
+        }
+    }
+
+    /// A node loses what it had not synced.
+    pub(super) fn loses_power(&mut self, node: usize) {
+        self.views[node].lost_power = true;
     }
 
     /// What a node takes in, and when by its clock.
@@ -125,7 +143,7 @@ impl Oracle {
             return;
         }
         match output {
-            Output::Record(Entry::Vote(vote)) => self.decided_to_vote(node, now, *vote),
+            Output::Record(Entry::Vote(vote)) => self.decided_to_vote(node, now, *vote, disk),
             Output::Broadcast(Message::Vote(vote)) => self.voted(node, vote.payload, disk),
             Output::Broadcast(Message::Certificate(certificate)) => self.certified(node, certificate),
             Output::SendSlice(slice) => self.sent_slice(node, slice, disk),
@@ -164,15 +182,23 @@ impl Oracle {
     }
 
     /// A vote is written down, once and when it is cast.
-    fn decided_to_vote(&mut self, node: usize, now: Time, vote: VotePayload) {
-        let VotePayload::Skip(first) = vote else { return };
-        if !first.is_window_first() {
-            return;
+    fn decided_to_vote(&mut self, node: usize, now: Time, vote: VotePayload, disk: &Disk) {
+        match vote {
+            VotePayload::Notar(block) | VotePayload::NotarFallback(block)
+                if self.keeps_blocks && !disk.blocks.holds(block) =>
+            {
+                self.violated(format!("node {node} casts {vote:?}, but the block is not written down"));
+            }
+            VotePayload::Skip(first) if first.is_window_first() => self.gives_up(node, now, first),
+            _ => {}
         }
+    }
+
+    fn gives_up(&mut self, node: usize, now: Time, first: Slot) {
         match patience::of(&self.views[node], now, first, self.crashed_leader_timers.contains(node)) {
             Patience::Ended => {}
             Patience::CutShort => self.happened.count("windows_given_up_early"),
-            Patience::Missing(rule) => self.violated(format!("node {node} casts {vote:?}, but {rule}")),
+            Patience::Missing(rule) => self.violated(format!("node {node} skips slot {first}, but {rule}")),
         }
     }
 

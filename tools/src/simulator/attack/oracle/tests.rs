@@ -10,6 +10,7 @@ use alpenglow_rotor::merkle;
 use alpenglow_rotor::slice::{Slice, SliceSignature};
 use alpenglow_rotor::types::{SliceIndex, ValidatorIndex};
 
+use super::super::block_log::Record;
 use super::*;
 
 const NODES: usize = 5;
@@ -48,7 +49,7 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        let oracle = Oracle::new(StakeTable::endless(vec![1_000; NODES]), [4].into(), [0].into_iter().collect());
+        let oracle = Oracle::new(StakeTable::endless(vec![1_000; NODES]), [4].into(), [0].into_iter().collect(), true);
         let mut disks: Vec<Disk> = (0..NODES).map(|_| Disk::new(false)).collect();
         disks.iter_mut().for_each(|disk| disk.reserve(Slot(100)));
         Self { oracle, disks, now: Time(0) }
@@ -209,6 +210,41 @@ fn a_window_is_skipped_when_its_time_is_over_or_sooner_without_a_sign_of_its_lea
     let mut watched = Watched::new();
     watched.see(0, Output::Record(Entry::Vote(VotePayload::Skip(Slot(4)))));
     assert!(!watched.is_fine(), "the window never was ready");
+}
+
+#[test]
+fn a_block_is_written_down_before_the_vote_for_it() {
+    let block = first(1);
+    for vote in [VotePayload::Notar(block.id), VotePayload::NotarFallback(block.id)] {
+        let mut watched = Watched::new();
+        watched.see(0, Output::Record(Entry::Vote(vote)));
+        assert!(!watched.is_fine());
+        let mut watched = Watched::new();
+        watched.disks[0].blocks.write(Record::block(&block));
+        watched.see(0, Output::Record(Entry::Vote(vote)));
+        assert!(watched.is_fine());
+    }
+}
+
+#[test]
+fn what_votes_that_left_make_final_is_not_lost_nor_decided_otherwise() {
+    let block = first(1);
+    let ends_well = |voters: usize, is_kept: bool, decision: Option<Decision>| {
+        let mut watched = Watched::new();
+        watched.holds(0, first(1));
+        (0..voters).for_each(|node| watched.oracle.liar_voted(node, VotePayload::Notar(block.id)));
+        if is_kept {
+            watched.disks[0].blocks.write(Record::block(&block));
+        }
+        if let Some(decision) = decision {
+            watched.see(1, Output::Event(Event::Decided { slot: Slot(4), decision }));
+        }
+        watched.oracle.check_availability(Some(&watched.disks));
+        watched.is_fine()
+    };
+    assert!(ends_well(4, true, None) && ends_well(3, false, None));
+    assert!(!ends_well(4, false, None), "lost");
+    assert!(!ends_well(4, true, Some(Decision::Skipped)) && ends_well(3, true, Some(Decision::Skipped)));
 }
 
 #[test]

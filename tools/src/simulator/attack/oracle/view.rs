@@ -31,14 +31,15 @@ pub(super) struct View {
     pub(super) leaders_seen: BTreeMap<Slot, Time>,
     /// Up to where it had reserved slots when this life began.
     pub(super) reserved_before: Slot,
+    pub(super) lost_power: bool,
     pub(super) has_started: bool,
     pub(super) has_restarted: bool,
-    /// The last block that it handed over or passed by, in this life.
+    /// The last block that it handed over or passed by, in this life, or that its log ended with.
     pub(super) tip: Option<BlockId>,
 }
 
 impl View {
-    pub(super) fn starts(&mut self, now: Time, reservation: Slot) {
+    pub(super) fn starts(&mut self, now: Time, reservation: Slot, tip: Option<BlockId>) {
         self.reserved_before = reservation;
         self.has_restarted = self.has_started;
         self.has_started = true;
@@ -46,7 +47,7 @@ impl View {
         self.leaders_seen.clear();
         self.equivocated.clear();
         self.closed = Slot::GENESIS;
-        self.tip = None;
+        self.tip = tip;
     }
 
     pub(super) fn first_vote(&mut self, voter: usize, vote: VotePayload) {

@@ -40,6 +40,8 @@ pub enum Scenario {
     Repair,
     /// Nodes crash at any moment and start again
     Restarts,
+    /// All nodes crash at once, in the midst of what they say, and start again
+    MassCrashes,
     /// Machines lose their power, and their nodes start again without the end of their logs
     PowerLosses,
     /// Most machines lose their power at once, and logs that were synced let their nodes go on where they were
@@ -60,11 +62,13 @@ pub(super) struct Plan {
     pub(super) transactions_per_second: u64,
     /// Longest time for a reservation to be on disk.
     pub(super) disk_us_max: u64,
-    /// Whether logs outlive a power loss.
+    /// Whether votes' logs outlive a power loss.
     pub(super) synced_logs: bool,
     /// What votes are signed with.
     pub(super) scheme: Scheme,
     pub(super) standstill_interval: Duration,
+    /// Whether nodes keep block logs.
+    pub(super) keeps_blocks: bool,
     /// Who has a crashed-leader timer.
     pub(super) crashed_leader_timers: Nodes,
     /// Whether nobody has a reason to skip a slot if there are no faults.
@@ -95,6 +99,7 @@ impl Scenario {
             synced_logs: false,
             scheme: self.scheme(),
             standstill_interval,
+            keeps_blocks: false,
             crashed_leader_timers: Nodes::default(),
             is_calm: self == Self::Calm,
             healed_ms: 6_400,
@@ -103,6 +108,7 @@ impl Scenario {
         let percents: &[u64] = if self == Self::Crashes { &[50, 100] } else { &[0, 50, 100] };
         let percent = draft.one_of(percents);
         plan.crashed_leader_timers = draft.share(percent);
+        plan.keeps_blocks = self == Self::MassCrashes || draft.below(4) > 0;
         plan.stakes = draft.table;
         (plan, faults)
     }
@@ -146,8 +152,24 @@ impl Scenario {
                 "slow_finalizations",
                 "skipped_slots",
             ],
-            Self::Repair => &["repair_requests", "repair_lies", "repaired_blocks"],
+            Self::Repair => &[
+                "repair_requests",
+                "repair_lies",
+                "repaired_blocks",
+                "ancestors_named",
+                "ancestors_falsified",
+                "logged_blocks_lost",
+                "lost_blocks_found",
+            ],
             Self::Restarts => &["process_crashes", "restarts", "repaired_blocks"],
+            Self::MassCrashes => &[
+                "process_crashes",
+                "restarts",
+                "held_blocks_found",
+                "blocks_read",
+                "logged_blocks_lost",
+                "lost_blocks_found",
+            ],
             Self::PowerLosses => &["power_losses", "restarts", "logs_lost"],
             Self::PowerOutages => &["power_losses", "restarts", "votes_within_reservation"],
             Self::Clocks => &["datagrams_queued", "fast_finalizations"],

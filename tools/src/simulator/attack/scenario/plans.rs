@@ -40,6 +40,7 @@ pub(super) fn faults(scenario: Scenario, draft: &mut Draft, plan: &mut Plan) -> 
         Scenario::Split => split(draft, plan),
         Scenario::Repair => repair(draft, plan),
         Scenario::Restarts => restarts(draft, plan, Loses::Process),
+        Scenario::MassCrashes => mass_crashes(draft, plan),
         Scenario::PowerLosses => {
             plan.synced_logs = draft.below(4) == 0;
             restarts(draft, plan, Loses::Power)
@@ -59,7 +60,7 @@ pub(super) fn faults(scenario: Scenario, draft: &mut Draft, plan: &mut Plan) -> 
 }
 
 const fn crash(node: usize, at_ms: u64) -> Fault {
-    Fault::Crash { node, at_ms, outputs: 0, loses: Loses::Process, back_ms: None }
+    Fault::Crash { node, at_ms, outputs: 0, within_ms: None, loses: Loses::Process, back_ms: None }
 }
 
 fn partitions(draft: &mut Draft, healed_ms: u64) -> Vec<Fault> {
@@ -141,9 +142,17 @@ fn repair(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
         RepairLie::WrongShreds,
     ];
     let mut faults = Vec::new();
-    for node in draft.liars() {
-        faults.push(Fault::LieInRepair { node, lie: draft.one_of(&lies) });
+    let liars = draft.liars();
+    for node in draft.crashing(&liars) {
+        let at_ms = draft.between(200, 2_000);
+        let back_ms = Some(at_ms + draft.between(3_000, 5_500));
+        faults.push(Fault::Crash { node, at_ms, outputs: 0, within_ms: None, loses: Loses::Process, back_ms });
     }
+    for node in liars {
+        faults.push(Fault::LieInRepair { node, lie: draft.one_of(&lies) });
+        faults.push(Fault::LieInRepair { node, lie: RepairLie::WrongAncestors });
+    }
+    faults.extend(spoilt_blocks(draft, plan.healed_ms));
     let percent = draft.one_of(&[15, 25, 35]);
     faults.push(Fault::SlowShreds { to: draft.share(percent), by_ms: 4_000, during: draft.during(7_000) });
     faults.push(Fault::Loss { percent: draft.between(5, 30), during: draft.during(plan.healed_ms) });
@@ -174,6 +183,32 @@ fn restarts(draft: &mut Draft, plan: &mut Plan, loses: Loses) -> Vec<Fault> {
     faults
 }
 
+/// Nobody is left who could give what others have lost.
+fn mass_crashes(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
+    plan.healed_ms = 8_000;
+    plan.transactions_per_second = 10;
+    plan.disk_us_max = draft.one_of(&[2_000, 20_000, 400_000]);
+    let mut faults = Vec::new();
+    for (from_ms, to_ms) in [(400, 3_000), (4_000, 6_500)] {
+        let at_ms = draft.between(from_ms, to_ms);
+        let within_ms = draft.between(1, 50);
+        for node in draft.share(100).iter() {
+            let back_ms = Some(at_ms + draft.between(100, 1_000));
+            let (outputs, within_ms) = (draft.below(20), Some(within_ms));
+            faults.push(Fault::Crash { node, at_ms, outputs, within_ms, loses: Loses::Process, back_ms });
+        }
+    }
+    faults.extend(spoilt_blocks(draft, 8_000));
+    faults.push(Fault::Loss { percent: draft.below(10), during: draft.during(plan.healed_ms) });
+    faults
+}
+
+/// Of a few nodes' logs.
+fn spoilt_blocks(draft: &mut Draft, to_ms: u64) -> Vec<Fault> {
+    let nodes = draft.share(25);
+    nodes.iter().map(|node| Fault::SpoilBlock { node, at_ms: draft.between(2_000, to_ms) }).collect()
+}
+
 /// So much of the stake is without power at once that nothing would be decided any more in slots that were reserved, if the
 /// nodes could not tell what they said in them.
 fn power_outages(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
@@ -194,7 +229,7 @@ fn power_outages(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
 fn stop(draft: &mut Draft, node: usize, loses: Loses, from_ms: u64, to_ms: u64) -> Fault {
     let at_ms = draft.between(from_ms, to_ms);
     let back_ms = Some(at_ms + draft.below(900));
-    Fault::Crash { node, at_ms, outputs: draft.below(20), loses, back_ms }
+    Fault::Crash { node, at_ms, outputs: draft.below(20), within_ms: None, loses, back_ms }
 }
 
 fn clocks(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
@@ -220,7 +255,13 @@ fn everything(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
     for node in liars {
         faults.push(leader_lie(draft, node));
         faults.push(voter_lie(draft, node));
-        let lies = [RepairLie::Silence, RepairLie::OtherBlock, RepairLie::WrongRoots, RepairLie::WrongShreds];
+        let lies = [
+            RepairLie::Silence,
+            RepairLie::OtherBlock,
+            RepairLie::WrongRoots,
+            RepairLie::WrongShreds,
+            RepairLie::WrongAncestors,
+        ];
         faults.push(Fault::LieInRepair { node, lie: draft.one_of(&lies) });
     }
     for percent in [20, 40] {
