@@ -577,6 +577,33 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
     assert!(thread.stop().drops.is_empty());
 }
 
+/// The niceness of the threads of this process that are named so.
+fn niceness(thread_name: &str) -> Vec<i32> {
+    let threads = fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.join("stat")).ok());
+    let niceness = |stat: String| {
+        let (head, fields) = stat.rsplit_once(") ")?;
+        let is_named = head.ends_with(&format!("({thread_name}"));
+        is_named.then(|| fields.split(' ').nth(16).unwrap().parse().unwrap())
+    };
+    stats.filter_map(niceness).collect()
+}
+
+#[test]
+fn the_thread_lets_others_go_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_gate, thread, handle) = gated(folder.path());
+    let own = rustix::process::nice(0).unwrap();
+    let start = Instant::now();
+    // Other tests' threads are there too, and may not have come so far.
+    while !niceness("block-log").contains(&(own + 10).min(19)) {
+        assert!(start.elapsed() < PATIENCE, "{:?}", niceness("block-log"));
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(handle);
+    thread.stop();
+}
+
 #[test]
 fn a_full_disk_is_counted_and_what_is_there_is_still_read() {
     let folder = tempfile::tempdir().unwrap();

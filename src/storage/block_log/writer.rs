@@ -27,6 +27,9 @@ const FINAL_BYTES_MAX: usize = 64 << 20;
 /// not wake it: on a machine whose cores are all busy a wake-up can take the core of the one who wakes for a millisecond,
 /// and control is about to vote.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
+/// How much nicer the thread is than the others of the node. It wakes when the disk has done something, and must not take
+/// a core away then from one whose vote others wait for.
+const NICENESS: i32 = 10;
 /// How often the thread does what nobody asks for.
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes that are looked at in a tick.
@@ -248,6 +251,9 @@ impl Writer {
     }
 
     fn run(mut self, orders: &Receiver<Order>, loads: &Receiver<BlockId>) -> BlockLogReport {
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            tracing::warn!(%error, "the thread of the block log is as urgent as the others");
+        }
         let mut ticked = Instant::now();
         loop {
             if let Ok(id) = loads.try_recv() {
