@@ -128,6 +128,9 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
         assert_eq!(found["chain_is_whole"], missing == 0);
         assert_eq!(found["corrupt"][0]["loss"], if missing == 0 { "nothing" } else { "unknown" });
     }
+    fs::write(&segment, [&[0; 48], &whole[48..]].concat()).unwrap();
+    let (code, found) = verify(&data[0], &genesis);
+    assert_eq!((code, lengths(&found), &found["chain_is_whole"]), (Some(1), [1, 0, 0], &false.into()), "{found:#}");
     fs::write(&segment, &whole[..whole.len() - 3]).unwrap();
     let (code, found) = verify(&data[0], &genesis);
     assert!(code == Some(0) && found["incomplete_at"].is_u64(), "{found:#}");

@@ -81,7 +81,10 @@ impl VerifyArgs {
             OutputForm::Json => json(&verification),
         })?;
         match (verification.missing.len(), verification.wrong.len()) {
-            (0, 0) => Ok(()),
+            (0, 0) if verification.chain_is_whole => Ok(()),
+            (0, 0) => Err(CliError::Failed(
+                "no segment of the block log can be read; a node that runs with it begins another one".to_owned(),
+            )),
             (missing, 0) => Err(CliError::Failed(format!(
                 "the block log lacks {missing} final blocks; a node that runs with it fetches them from others"
             ))),
@@ -106,7 +109,7 @@ impl VerifyArgs {
         Ok(Verification {
             folder: self.source.folder(),
             cluster: survey.cluster.map(|cluster| hex(&cluster.0)),
-            chain_is_whole: survey.missing.is_empty() && wrong.is_empty(),
+            chain_is_whole: survey.missing.is_empty() && wrong.is_empty() && !survey.is_unreadable(),
             signatures_checked: genesis.is_some(),
             blocks: survey.blocks.len(),
             final_blocks: survey.blocks.values().filter(|block| block.finality.is_some()).count(),

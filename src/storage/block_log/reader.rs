@@ -284,12 +284,17 @@ fn find(records: &[segment::Placed], at: u64) -> Option<&segment::Placed> {
 }
 
 impl Survey {
+    /// Whether there is something, none of which can be read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.cluster.is_none() && !self.defects.is_empty()
+    }
+
     /// What the chain lacks by one of the survey's defects.
     pub(crate) fn loss(&self, defect: &Defect) -> Loss {
         match defect.block {
             Some(id) if self.missing.binary_search(&id).is_ok() => Loss::Missing,
             Some(id) if self.blocks.get(&id).is_some_and(|block| block.finality.is_some()) => Loss::WrittenAgain,
-            None if !self.missing.is_empty() => Loss::Unknown,
+            None if !self.missing.is_empty() || self.is_unreadable() => Loss::Unknown,
             _ => Loss::Nothing,
         }
     }
