@@ -25,7 +25,13 @@ pub(crate) fn open(address: SocketAddr, buffer_bytes: usize) -> Result<Socket, (
     set(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).map_err(step("join received datagrams (UDP_GRO)"))?;
     set(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1).map_err(step("get receive times (SO_TIMESTAMPNS)"))?;
     never_fragment(&socket, address).map_err(step("forbid fragmentation (IP_MTU_DISCOVER)"))?;
-    enlarge_buffers(&socket, buffer_bytes);
+    for (granted, sysctl) in enlarge_buffers(&socket, buffer_bytes) {
+        tracing::warn!(
+            wanted_bytes = buffer_bytes,
+            granted_bytes = granted,
+            "small socket buffer, bursts may be lost: raise sysctl {sysctl} or grant CAP_NET_ADMIN"
+        );
+    }
     socket.bind(&address.into()).map_err(step("bind the port"))?;
     Ok(socket)
 }
@@ -40,8 +46,8 @@ fn never_fragment(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 }
 
 /// Asks for socket buffers beyond the system's limit, which takes CAP_NET_ADMIN, then within it. Smaller buffers lose
-/// datagrams in bursts and break nothing, so they are reported and no error.
-fn enlarge_buffers(socket: &Socket, bytes: usize) {
+/// datagrams in bursts and break nothing, so they are no error: gives their sizes, each with the sysctl that limits it.
+fn enlarge_buffers(socket: &Socket, bytes: usize) -> impl Iterator<Item = (usize, &'static str)> {
     let wanted = i32::try_from(bytes).unwrap_or(i32::MAX);
     if set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, wanted).is_err() {
         let _ = socket.set_recv_buffer_size(bytes);
@@ -51,15 +57,7 @@ fn enlarge_buffers(socket: &Socket, bytes: usize) {
     }
     // The kernel reports twice what it was asked for: it counts its own bookkeeping.
     let granted = [socket.recv_buffer_size(), socket.send_buffer_size()].map(|size| size.unwrap_or(0) / 2);
-    for (granted, sysctl) in granted.into_iter().zip(["net.core.rmem_max", "net.core.wmem_max"]) {
-        if granted < bytes {
-            tracing::warn!(
-                wanted_bytes = bytes,
-                granted_bytes = granted,
-                "small socket buffer, bursts may be lost: raise sysctl {sysctl} or grant CAP_NET_ADMIN"
-            );
-        }
-    }
+    granted.into_iter().zip(["net.core.rmem_max", "net.core.wmem_max"]).filter(move |(granted, _)| *granted < bytes)
 }
 
 fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
@@ -138,6 +136,16 @@ mod tests {
         let expected = ControlMessages { segment_bytes: Some(1_232), stamp_ns: Some(7_000_000_009) };
         assert_eq!(ControlMessages::parse(&[time.clone(), size.clone()].concat()), expected);
         assert_eq!(ControlMessages::parse(&[size, time].concat()), expected);
+    }
+
+    #[test]
+    fn defect_21_socket_buffers_that_are_smaller_than_wanted_are_told() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+        // Less than any system's limit, and more than even CAP_NET_ADMIN is given.
+        assert_eq!(enlarge_buffers(&socket, 4_096).collect::<Vec<_>>(), []);
+        let small: Vec<_> = enlarge_buffers(&socket, i32::MAX as usize).collect();
+        let actual = [socket.recv_buffer_size().unwrap() / 2, socket.send_buffer_size().unwrap() / 2];
+        assert_eq!(small, [(actual[0], "net.core.rmem_max"), (actual[1], "net.core.wmem_max")]);
     }
 
     proptest! {

@@ -25,7 +25,7 @@ for_each_engine! {
     one_silent_relay_of_five_stops_nothing,
     silent_relays_stop_everything,
     messages_reach_those_they_are_for_in_their_order,
-    a_full_slice_queue_stops_reading_and_loses_no_slice,
+    defect_21_a_full_slice_queue_stops_reading_and_loses_no_slice,
 }
 
 const SIZES: [usize; 6] = [0, 1, 500, 5_000, 20_001, usize::MAX];
@@ -223,7 +223,7 @@ fn messages_reach_those_they_are_for_in_their_order(engine: EngineKind) {
 
 /// While control takes nothing a shard stops reading, and goes on when there is room, without having lost a slice. What it
 /// leaves unread meanwhile fits its receive buffers.
-fn a_full_slice_queue_stops_reading_and_loses_no_slice(engine: EngineKind) {
+fn defect_21_a_full_slice_queue_stops_reading_and_loses_no_slice(engine: EngineKind) {
     let roomy = |config| start(DataplaneConfig { slice_memory_bytes: 64 << 20, ..config });
     let mut nodes: Vec<Node> = configs(engine, 2, 1).into_iter().map(roomy).collect();
     // That the leader is alive takes a place too.

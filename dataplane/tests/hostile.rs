@@ -21,6 +21,7 @@ for_each_engine! {
     a_shred_is_relayed_once_however_often_it_comes,
     shreds_that_their_leader_did_not_sign_or_that_were_spoilt_are_dropped_and_not_relayed,
     transactions_do_not_crowd_out_votes,
+    defect_18_votes_that_nobody_takes_keep_no_shred_from_being_relayed,
     a_client_that_sends_too_much_loses_what_is_over_its_rate_and_no_other_does,
     an_equivocating_leader_is_reported,
 }
@@ -231,6 +232,35 @@ fn transactions_do_not_crowd_out_votes(engine: EngineKind) {
     assert!(counter(&nodes, Counter::TransactionQueueFull) > 0);
     peer.send(&peer.sealed(Kind::Vote, 2, b"a vote"));
     run_until(&mut nodes, "the vote", |nodes| nodes[0].messages.iter().any(|message| message.kind == Kind::Vote));
+}
+
+/// While control is at votes, or at nothing, shards relay.
+fn defect_18_votes_that_nobody_takes_keep_no_shred_from_being_relayed(engine: EngineKind) {
+    let (nodes, config) = victim(engine);
+    let (peer, leader) = (Attacker::new(&config, 3), Attacker::new(&config, 2));
+    let vote = peer.sealed(Kind::Vote, 2, b"a vote");
+    let counter = |counter| nodes[0].counter(counter);
+    let wait_for = |what: &str, done: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + common::PATIENCE;
+        while !done() {
+            assert!(Instant::now() < deadline, "{what}: {}", common::describe(&nodes));
+            std::thread::yield_now();
+        }
+    };
+    for sent in 1..=3_000_u64 {
+        peer.send(&vote);
+        // In portions, for the socket's buffer is not what is tested.
+        if sent.is_multiple_of(100) {
+            wait_for("the votes", &|| counter(Counter::DatagramsReceived) == sent);
+        }
+    }
+    let id = slice_id(8, 0);
+    let ours = (0..64).find(|&index| leader.relays(id)[index] == VICTIM).unwrap();
+    leader.send(&leader.shreds(id, 2, 100)[ours]);
+    wait_for("the shred", &|| counter(Counter::ShredsRelayed) == 1);
+    let left = counter(Counter::MessagesReceived);
+    assert!(left > 0 && counter(Counter::DatagramsReceived) == 3_001, "{left}");
+    wait_for("the copies", &|| counter(Counter::DatagramsSent) == NODES as u64 - 2);
 }
 
 fn a_client_that_sends_too_much_loses_what_is_over_its_rate_and_no_other_does(engine: EngineKind) {

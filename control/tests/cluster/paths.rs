@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use alpenglow_control::output::Event;
-use alpenglow_rotor::types::Slot;
+use alpenglow_control::vote::VotePayload;
+use alpenglow_rotor::types::{Slot, Time};
 
 use crate::oracle::How;
 use crate::world::{MS, Setup, World};
@@ -84,6 +85,22 @@ fn nodes_that_die_in_the_middle_of_a_slot_end_the_fast_path_only() {
         assert!(!how.contains(&How::Fast) && how.contains(&How::Slow), "{how:?}");
         assert_eq!(how.iter().filter(|how| **how == How::Skipped).count(), led_by(&world, &[3, 4], 14, 35).len());
     }
+}
+
+#[test]
+fn defect_18_checks_that_never_end_delay_no_block_and_no_vote() {
+    let votes = |checks_hang| {
+        let mut world = World::new(Setup { checks_hang, ..Setup::default() });
+        world.run_until(World::at_ms(1_300));
+        let notar = |(node, at, event): &(usize, Time, Event)| match event {
+            Event::VoteCast(VotePayload::Notar(block)) => Some((*node, *at, *block)),
+            _ => None,
+        };
+        world.oracle.events.iter().filter_map(notar).collect::<Vec<_>>()
+    };
+    let hanging = votes(true);
+    assert_eq!(hanging.len(), 3 * 5, "every block of the first window has every vote");
+    assert_eq!(hanging, votes(false), "at the same time as with checks that end");
 }
 
 #[test]

@@ -118,6 +118,8 @@ pub(crate) struct Setup {
     pub(crate) network: Network,
     /// Check real signatures; otherwise they are taken for good.
     pub(crate) real_checks: bool,
+    /// Whether checks never end.
+    pub(crate) checks_hang: bool,
     /// Changes to each node's configuration.
     pub(crate) configure: fn(&mut ControlConfig),
     pub(crate) records: Records,
@@ -134,6 +136,7 @@ impl Default for Setup {
             seed: 1,
             network: Network::default(),
             real_checks: true,
+            checks_hang: false,
             configure: |_| {},
             records: Records::None,
             block_logs: false,
@@ -458,6 +461,7 @@ impl World {
                 Output::Broadcast(message) => self.broadcast(node, &message),
                 Output::SendTransaction { to, bytes } => self.forward(node, to.get(), bytes),
                 Output::SendSlice(slice) => self.send_slice(node, slice),
+                Output::Check { .. } if self.setup.checks_hang => {}
                 Output::Check { id, job } => {
                     let verdict = self.check(node, job);
                     let delay = CHECKING + self.checking_jitter();
