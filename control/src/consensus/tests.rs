@@ -1,5 +1,7 @@
 //! Situations in which other implementations failed, each a test named after what went wrong there.
 
+mod restoring;
+
 use alpenglow_rotor::epochs::Epochs;
 use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::types::{Hash, Stake};
