@@ -117,22 +117,24 @@ impl Attacker {
         self.number += 1;
         let (number, others) = (self.number, self.others.len() as u64);
         let Some(&to) = self.others.get((number % others.max(1)) as usize) else { return false };
-        let Some((kind, lane, body)) = self.message(number / others) else { return false };
+        let Some((kind, lane, body)) = self.message(number / others, to) else { return false };
         let prefix = Header::prefix(kind, lane, self.plan.keys.own(), self.plan.cluster);
         let tag = self.plan.keys.tag_to(to, &[&prefix, covered(kind, &body)]);
         let datagram = [&prefix[..], &tag, &body].concat();
         self.socket.send_to(&datagram, self.plan.addresses[to.get()]).is_ok()
     }
 
-    /// The message of this number: its kind, lane and body. `None` if there is no place for it.
-    fn message(&self, number: u64) -> Option<(Kind, u8, Vec<u8>)> {
+    /// The message of this number to `to`: its kind, lane and body. `None` if there is no place for it.
+    ///
+    /// Each receiver gets votes or certificates: whichever of the two it finds wrong first, it looks at no more of either.
+    fn message(&self, number: u64, to: ValidatorIndex) -> Option<(Kind, u8, Vec<u8>)> {
         let round = number / 5;
         let closed_through = self.plan.horizon.closed_through.load(Ordering::Relaxed);
         let block = BlockId { slot: Slot(closed_through + 1 + round % SLOTS_AHEAD), hash: hash(round) };
         let lane = round as u8;
         Some(match number % 5 {
-            0 => (Kind::Vote, lane, self.vote(block)),
-            1 => (Kind::Certificate, lane, self.certificate(block)),
+            0 | 1 if to.get().is_multiple_of(2) => (Kind::Vote, lane, self.vote(block)),
+            0 | 1 => (Kind::Certificate, lane, self.certificate(block)),
             2 => {
                 let (lane, shred) = self.shred(round)?;
                 (Kind::Shred, lane, shred)

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use alpenglow_rotor::schedule::LeaderSchedule;
 use alpenglow_rotor::types::{ClusterId, Stake, ValidatorIndex};
 
 use crate::config::NewConfig;
@@ -105,6 +106,14 @@ impl NewCluster {
     /// SHA-256 of the genesis file.
     pub(crate) const fn id(&self) -> ClusterId {
         self.id
+    }
+
+    /// Who leads which slot.
+    ///
+    /// # Errors
+    /// [`NewClusterError::Parameters`], never after [`Self::create`].
+    pub(crate) fn leader_schedule(&self) -> Result<LeaderSchedule, NewClusterError> {
+        Ok(self.genesis.check(self.id)?.leader_schedule())
     }
 
     /// A validator's config file.

@@ -18,6 +18,7 @@ use crate::block_log::{Archive, ChainTip};
 use crate::blokstor::{Blokstor, BlokstorConfig, BlokstorEvent};
 use crate::bls::SecretKey;
 use crate::certificate::{Certificate, Statement};
+use crate::checker::CheckVerdict;
 use crate::checking::{Checking, CheckingLimits};
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusEvent, Finalization, Horizon};
 use crate::counters::Counters;
@@ -278,6 +279,7 @@ impl Control {
                 self.transactions.add(now, bytes, source).map(drop).map_err(|refusal| refusal.name())
             }
             Input::Checked { id, verdict } => {
+                self.count_wrong(&verdict);
                 let barred = self.checking.verdict(now, id, verdict, &mut self.consensus);
                 if let Some([first, second]) = self.checking.take_proven() {
                     self.keep_proof(Proof::votes(first, second));
@@ -590,6 +592,14 @@ impl Control {
             self.production.stop();
         }
         self.observe(Event::Decided { slot: block.slot, decision: Decision::Finalized { block, how } });
+    }
+
+    fn count_wrong(&mut self, verdict: &CheckVerdict) {
+        match verdict {
+            CheckVerdict::Votes { rejected, .. } => self.counters.add("vote_wrong_signature", rejected.len() as u64),
+            CheckVerdict::CertificateRejected { .. } => self.counters.count("certificate_wrong_signature"),
+            CheckVerdict::Certificate { .. } => {}
+        }
     }
 
     fn report_barred(&mut self, barred: &[ValidatorIndex]) {

@@ -109,7 +109,8 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_name = "I")]
     equivocate: Vec<u16>,
     /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; they check no more of
-    /// what it sends, so that its own windows are skipped; repeatable
+    /// what it sends, so that its own windows may be skipped, and the run is invalid if others' are, or if nothing of a kind
+    /// got as far as the check that costs most; repeatable
     #[arg(long, value_name = "I")]
     flood: Vec<u16>,
     /// No node keeps a vote log: shows what that costs. None that was killed can be started again

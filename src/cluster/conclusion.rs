@@ -1,6 +1,7 @@
 //! The outcome of a run, from what was seen of it and what its nodes left behind.
 
 use super::decisions::Decisions;
+use super::flooded::{Counted, FloodOutcome};
 use super::folder::RunFolder;
 use super::merge::{Merged, merge};
 use super::outcome::{Outcome, Resources, StageSummaries, Transactions, Verdict};
@@ -29,11 +30,38 @@ pub(super) fn conclude(plan: &Plan, folder: &RunFolder, mut seen: Seen, load: &L
         finalized: merged.finalized.count_below(load.due),
         missing: merged.finalized.first_hole_below(load.due),
     };
-    let evidence =
-        Evidence { decisions: &seen.decisions, survivors: &seen.survivors, deaths: &seen.deaths, transactions };
+    let flood = flood(plan, &mut seen, &reports, &merged);
+    let evidence = Evidence {
+        decisions: &seen.decisions,
+        survivors: &seen.survivors,
+        deaths: &seen.deaths,
+        transactions,
+        flood: flood.as_ref(),
+    };
     let reasons = verdict::reasons(&evidence);
     let head = head(plan, folder, &seen, load, &merged);
-    Finished { outcome: outcome(plan, &seen, load, merged, reasons), head }
+    Finished { outcome: Outcome { flood, ..outcome(plan, &seen, load, merged, reasons) }, head }
+}
+
+fn flood(plan: &Plan, seen: &mut Seen, reports: &[NodeReport], merged: &Merged) -> Option<FloodOutcome> {
+    if plan.floods.is_empty() {
+        return None;
+    }
+    let schedule = match seen.cluster.leader_schedule() {
+        Ok(schedule) => schedule,
+        Err(error) => {
+            seen.deaths.push(format!("nobody can say which slots were whose: {error}"));
+            return None;
+        }
+    };
+    let counted = Counted {
+        floods: &plan.floods,
+        decisions: &seen.decisions,
+        reports,
+        last: Slot(plan.slots),
+        load_finalized: merged.finalized.count_below(u64::MAX) + merged.duplicates,
+    };
+    Some(FloodOutcome::of(counted, &schedule))
 }
 
 fn outcome(plan: &Plan, seen: &Seen, load: &LoadEnd, merged: Merged, reasons: Vec<String>) -> Outcome {
@@ -52,6 +80,7 @@ fn outcome(plan: &Plan, seen: &Seen, load: &LoadEnd, merged: Merged, reasons: Ve
             finalized,
             finalized_bytes_per_s: if seconds > 0.0 { bytes / seconds } else { 0.0 },
         },
+        flood: None,
         shreds: merged.shreds,
         stages: StageSummaries::of(&merged.stages),
         drops: merged.drops,

@@ -27,6 +27,8 @@ pub(crate) struct Decisions {
     votes_through: Vec<Slot>,
     /// Windows in which one of these slots was skipped.
     skipped_windows: BTreeSet<u64>,
+    /// In the blocks of the slots 1 to `last` that were applied, each block counted once.
+    transactions: u64,
     disagreements: Vec<String>,
 }
 
@@ -74,6 +76,7 @@ impl Decisions {
             voted: vec![Slot::GENESIS; nodes],
             votes_through: vec![last; nodes],
             skipped_windows: BTreeSet::new(),
+            transactions: 0,
             disagreements: Vec::new(),
         }
     }
@@ -92,8 +95,10 @@ impl Decisions {
                 None
             }
             NodeEvent::Decided { slot, how, hash } => self.record_decided(node, slot, how, hash),
-            NodeEvent::Applied { slot, hash, recomputed, .. } => {
-                self.record_applied(node, slot, hash, recomputed);
+            NodeEvent::Applied { slot, hash, recomputed, transactions, .. } => {
+                if self.record_applied(node, slot, hash, recomputed) {
+                    self.transactions += transactions;
+                }
                 None
             }
         }
@@ -118,19 +123,22 @@ impl Decisions {
         first.then_some(slot)
     }
 
-    fn record_applied(&mut self, node: ValidatorIndex, slot: Slot, hash: Hash, recomputed: Hash) {
+    /// Returns whether a wanted slot's block was applied for the first time at any node.
+    fn record_applied(&mut self, node: ValidatorIndex, slot: Slot, hash: Hash, recomputed: Hash) -> bool {
         if recomputed != hash {
             let node = node.0;
             self.disagreements.push(format!("node {node} finalized {slot}:{hash} but holds {slot}:{recomputed}"));
         }
         let life = self.lives[node.get()];
         let record = self.compare(node, slot, Some(hash));
+        let is_first = !record.applied.contains(&true);
         let is_new = !std::mem::replace(&mut record.applied[node.get()], true);
         if std::mem::replace(&mut record.applied_in[node.get()], life) == life {
             self.disagreements.push(format!("node {} applied slot {slot} twice", node.0));
         } else if is_new && self.is_wanted(slot) {
             self.applied[node.get()] += u64::from(slot > self.joined[node.get()]);
         }
+        is_first && self.is_wanted(slot)
     }
 
     /// `node` is started now that the slots up to `slot` are being decided: only those after it are wanted from it.
@@ -281,6 +289,16 @@ impl Decisions {
     pub(crate) fn how(&self, slot: Slot) -> Option<How> {
         let decided = &self.slots.get(&slot)?.decided;
         [How::Skipped, How::Fast, How::Slow, How::Ancestor].into_iter().find(|how| decided.contains(&Some(*how)))
+    }
+
+    /// The wanted slots that were decided, each with [`Self::how`].
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (Slot, How)> {
+        self.wanted().filter_map(|(slot, _)| Some((slot, self.how(slot)?)))
+    }
+
+    /// Transactions in the blocks of the wanted slots that any node has applied.
+    pub(crate) const fn transactions(&self) -> u64 {
+        self.transactions
     }
 
     /// The latest slot that any node has decided.

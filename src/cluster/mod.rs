@@ -6,6 +6,7 @@
 mod conclusion;
 mod decisions;
 mod display;
+mod flooded;
 mod folder;
 mod merge;
 mod outcome;

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::decisions::SlotCounts;
+use super::flooded::FloodOutcome;
 use crate::report::{ShredCounts, Stage, StageHistograms};
 
 /// Name and version of the format.
@@ -24,6 +25,9 @@ pub(crate) struct Outcome {
     /// Whether all nodes decided the same, and every block they hold has the hash it was finalized by.
     pub(crate) agreement: bool,
     pub(crate) transactions: Transactions,
+    /// Only if somebody floods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) flood: Option<FloodOutcome>,
     pub(crate) shreds: ShredCounts,
     pub(crate) stages: StageSummaries,
     /// Dropped datagrams, shreds and messages by reason, all nodes.
@@ -105,7 +109,8 @@ impl Serialize for StageSummaries {
 }
 
 impl StageSummary {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    /// Of one stage's samples, in nanoseconds.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let quantile = |quantile| microseconds(histogram.value_at_quantile(quantile));
         Self {
             count: histogram.len(),
@@ -139,6 +144,7 @@ pub(crate) mod tests {
             slots: SlotCounts { decided: 40, finalized: 40, fast: 39, slow: 1, skipped: 0 },
             agreement: true,
             transactions: Transactions { sent: 10, finalized: 9, finalized_bytes_per_s: 512.5 },
+            flood: None,
             shreds: ShredCounts { from_leader: 1, from_relays: 2, decoded_slices: 3 },
             stages: StageSummaries::of(&stages),
             drops: BTreeMap::from([("late".to_owned(), 4)]),

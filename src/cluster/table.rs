@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::flooded::FloodOutcome;
 use super::outcome::{Outcome, StageSummary, Verdict};
 use crate::report::Stage;
 
@@ -69,6 +70,9 @@ fn facts(head: &TableHead, outcome: &Outcome) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if let Some(flood) = &outcome.flood {
+        facts.extend(flood_facts(flood));
+    }
     let drops: Vec<String> = outcome
         .drops
         .iter()
@@ -106,6 +110,32 @@ fn transactions(head: &TableHead, outcome: &Outcome) -> String {
         thousands(per_s.round() as u64),
         load.finalized_bytes_per_s / 1e6
     )
+}
+
+fn flood_facts(flood: &FloodOutcome) -> [(&'static str, String); 3] {
+    let checked = flood.checked.each().map(|(kind, count)| format!("{kind} {}", thousands(count)));
+    [
+        (
+            "flood",
+            format!(
+                "of its own {} slots {} skipped; of the others' {} slots {} skipped, {} not finalized fast",
+                flood.own_slots,
+                flood.own_skipped,
+                flood.other_slots,
+                flood.other_skipped.len(),
+                flood.other_slow
+            ),
+        ),
+        ("", format!("checked of it: {}", checked.join(", "))),
+        (
+            "",
+            format!(
+                "others' blocks finalized at the others: p50 {}, p99 {}",
+                duration(flood.finalized.p50_us),
+                duration(flood.finalized.p99_us)
+            ),
+        ),
+    ]
 }
 
 fn stages(outcome: &Outcome) -> String {

@@ -3,6 +3,7 @@
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
 use super::decisions::Decisions;
+use super::flooded::FloodOutcome;
 
 /// Most contradictions that are spelled out.
 const DISAGREEMENTS_TOLD_MAX: usize = 8;
@@ -19,6 +20,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) deaths: &'a [String],
     /// The load, judged.
     pub(crate) transactions: DueTransactions,
+    /// What came of it that somebody flooded, if anybody did.
+    pub(crate) flood: Option<&'a FloodOutcome>,
 }
 
 /// Transactions that should be finalized: those sent more than two slots before the end.
@@ -50,6 +53,7 @@ pub(crate) fn reasons(evidence: &Evidence<'_>) -> Vec<String> {
     reasons.extend(undecided(evidence));
     reasons.extend(never_voted(evidence));
     reasons.extend(lost_transactions(evidence.transactions));
+    reasons.extend(evidence.flood.into_iter().flat_map(FloodOutcome::reasons));
     reasons
 }
 
@@ -130,7 +134,7 @@ mod tests {
 
     fn judge(decisions: &Decisions, survivors: &[ValidatorIndex], deaths: &[String], due: (u64, u64)) -> Vec<String> {
         let transactions = DueTransactions { due: due.0, finalized: due.1, missing: Some((7, 9)) };
-        reasons(&Evidence { decisions, survivors, deaths, transactions })
+        reasons(&Evidence { decisions, survivors, deaths, transactions, flood: None })
     }
 
     #[test]
