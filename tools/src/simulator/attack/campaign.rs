@@ -252,7 +252,7 @@ mod tests {
         let (plan, _) = campaign.planned(1);
         let crash = |node| {
             let crash =
-                Fault::Crash { node, at_ms: 500, outputs: 0, within_ms: None, loses: Loses::Process, back_ms: None };
+                Fault::Crash { node, at_ms: 500, outputs: 0, within_ms: 100, loses: Loses::Process, back_ms: None };
             (node, crash)
         };
         assert_eq!(run(&keys, 1, &plan, &[crash(0)]).1, None);

@@ -94,8 +94,8 @@ pub enum Fault {
         at_ms: u64,
         /// So many outputs are carried out from then on, …
         outputs: u64,
-        /// … unless it stops before that, so much later.
-        within_ms: Option<u64>,
+        /// … but it stops at the latest so much later.
+        within_ms: u64,
         /// With what.
         loses: Loses,
         /// When it starts again; never if `None`.

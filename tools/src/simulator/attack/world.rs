@@ -79,7 +79,7 @@ pub(super) enum Happening {
     /// It stops after so many outputs more, and perhaps comes back.
     Stops {
         outputs: u64,
-        within_ms: Option<u64>,
+        within_ms: u64,
         loses: Loses,
         back_ms: Option<u64>,
     },
@@ -199,6 +199,9 @@ impl World {
             let what = format!("{RECOVERY_WINDOWS} windows after the end of all faults {what}");
             self.oracle.violated(what);
         }
+        if let Some(slots) = self.plan.stakes.epoch_slots {
+            self.oracle.happened.add("epochs_passed", highest.0 / slots);
+        }
         for node in self.nodes.iter().flatten() {
             let seen = node.control.counters().get("repair_ancestors_wrong");
             self.oracle.happened.add("false_ancestors_seen", seen);
@@ -285,9 +288,7 @@ impl World {
             }
             Happening::Stops { outputs, within_ms, loses, back_ms } if self.nodes[node].is_some() => {
                 self.stopping.entry(node).or_insert(Stopping { outputs, loses, back_ms });
-                if let Some(within_ms) = within_ms {
-                    self.queue_in(Duration::from_millis(within_ms), node, Happening::StopsAnyway);
-                }
+                self.queue_in(Duration::from_millis(within_ms), node, Happening::StopsAnyway);
                 return;
             }
             Happening::StopsAnyway => return self.stop(node),

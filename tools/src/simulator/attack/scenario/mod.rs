@@ -91,6 +91,9 @@ impl Scenario {
         if !matches!(self, Self::Calm | Self::Crashes) {
             draft.uneven();
         }
+        if self.may_change_epochs() && draft.below(4) == 0 {
+            draft.epochs(12, 3);
+        }
         let mut plan = Plan {
             stakes: draft.table.clone(),
             topology,
@@ -111,6 +114,20 @@ impl Scenario {
         plan.keeps_blocks = self == Self::MassCrashes || draft.below(4) > 0;
         plan.stakes = draft.table;
         (plan, faults)
+    }
+
+    /// Whether members and stakes change in some of the runs.
+    const fn may_change_epochs(self) -> bool {
+        matches!(
+            self,
+            Self::Voters
+                | Self::Split
+                | Self::Repair
+                | Self::Restarts
+                | Self::MassCrashes
+                | Self::PowerLosses
+                | Self::Everything
+        )
     }
 
     /// What a run of this kind is for: none of it may never have happened.
@@ -173,8 +190,11 @@ impl Scenario {
             Self::PowerLosses => &["power_losses", "restarts", "logs_lost"],
             Self::PowerOutages => &["power_losses", "restarts", "votes_within_reservation"],
             Self::Clocks => &["datagrams_queued", "fast_finalizations"],
-            Self::Epochs => &["process_crashes", "skipped_slots", "slow_finalizations"],
+            Self::Epochs => &["epochs_passed", "process_crashes", "skipped_slots", "slow_finalizations"],
             Self::Everything => &[
+                "datagrams_cut_off",
+                "restarts",
+                "epochs_passed",
                 "process_crashes",
                 "notar_fallback_votes",
                 "skip_fallback_votes",

@@ -60,7 +60,7 @@ pub(super) fn faults(scenario: Scenario, draft: &mut Draft, plan: &mut Plan) -> 
 }
 
 const fn crash(node: usize, at_ms: u64) -> Fault {
-    Fault::Crash { node, at_ms, outputs: 0, within_ms: None, loses: Loses::Process, back_ms: None }
+    Fault::Crash { node, at_ms, outputs: 0, within_ms: 100, loses: Loses::Process, back_ms: None }
 }
 
 fn partitions(draft: &mut Draft, healed_ms: u64) -> Vec<Fault> {
@@ -146,7 +146,7 @@ fn repair(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
     for node in draft.crashing(&liars) {
         let at_ms = draft.between(200, 2_000);
         let back_ms = Some(at_ms + draft.between(3_000, 5_500));
-        faults.push(Fault::Crash { node, at_ms, outputs: 0, within_ms: None, loses: Loses::Process, back_ms });
+        faults.push(Fault::Crash { node, at_ms, outputs: 0, within_ms: 100, loses: Loses::Process, back_ms });
     }
     for node in liars {
         faults.push(Fault::LieInRepair { node, lie: draft.one_of(&lies) });
@@ -194,7 +194,7 @@ fn mass_crashes(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
         let within_ms = draft.between(1, 50);
         for node in draft.share(100).iter() {
             let back_ms = Some(at_ms + draft.between(100, 1_000));
-            let (outputs, within_ms) = (draft.below(20), Some(within_ms));
+            let outputs = draft.below(20);
             faults.push(Fault::Crash { node, at_ms, outputs, within_ms, loses: Loses::Process, back_ms });
         }
     }
@@ -229,7 +229,7 @@ fn power_outages(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
 fn stop(draft: &mut Draft, node: usize, loses: Loses, from_ms: u64, to_ms: u64) -> Fault {
     let at_ms = draft.between(from_ms, to_ms);
     let back_ms = Some(at_ms + draft.below(900));
-    Fault::Crash { node, at_ms, outputs: draft.below(20), within_ms: None, loses, back_ms }
+    Fault::Crash { node, at_ms, outputs: draft.below(20), within_ms: 2_000, loses, back_ms }
 }
 
 fn clocks(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
@@ -267,6 +267,15 @@ fn everything(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
     for percent in [20, 40] {
         let (to, by_ms) = (draft.share(percent), draft.between(500, 2_200));
         faults.push(Fault::SlowShreds { to, by_ms, during: draft.during(6_000) });
+    }
+    if draft.below(2) == 0 {
+        let percent = draft.one_of(&[10, 19, 35, 50]);
+        faults.push(Fault::Partition { side: draft.share(percent), during: draft.during(6_000) });
+    }
+    if draft.below(2) == 0 {
+        for node in draft.share(30).iter() {
+            faults.push(stop(draft, node, Loses::Process, 200, 6_000));
+        }
     }
     let (from, to): (Nodes, Nodes) = (draft.share(60), draft.share(40));
     faults.push(Fault::SlowVotes { from, to, by_ms: draft.between(50, 800), during: draft.during(6_000) });
