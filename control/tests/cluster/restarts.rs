@@ -1,7 +1,7 @@
 //! Nodes that crash at any moment, with their process or with their machine's power, and start again from what is left
 //! on their disks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use alpenglow_control::message::Message;
 use alpenglow_control::output::Output;
 use alpenglow_control::production::OutgoingSlice;
 use alpenglow_control::vote::VotePayload;
-use alpenglow_control::vote_record::{Durable, Entry, Found, FoundLog, Host, Kept, Restoration};
+use alpenglow_control::vote_record::{Doubt, Durable, Entry, Found, FoundLog, Host, Kept, Restoration};
 use alpenglow_rotor::slice::SliceId;
-use alpenglow_rotor::types::{Slot, ValidatorIndex};
+use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
 
 use crate::block_log::BlockLog;
 use crate::world::{MS, Network, Random, START, Setup, World, config};
@@ -39,17 +39,19 @@ pub(crate) struct Disk {
     pub(crate) durable: Durable,
     pub(crate) log: Vec<Entry>,
     pub(crate) blocks: BlockLog,
+    machine: u8,
     boot: u8,
     spoilt: bool,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self { durable: Durable::new(), log: Vec::new(), blocks: BlockLog::default(), boot: 1, spoilt: false }
+        let (durable, blocks) = (Durable::new(), BlockLog::default());
+        Self { durable, log: Vec::new(), blocks, machine: 7, boot: 1, spoilt: false }
     }
 
     fn host(&self) -> Host {
-        Host { machine: [7; 16], boot: [self.boot; 16] }
+        Host { machine: [self.machine; 16], boot: [self.boot; 16] }
     }
 
     /// What a node may do that starts now; it finds the durable part and then the log as a start writes them.
@@ -247,6 +249,34 @@ fn all_nodes_at_once_lose_their_processes_and_the_chain_goes_on() {
         let finalized = world.control(node).highest_finalized().slot;
         assert!(finalized >= Slot(40), "node {node}: {finalized} after {} ms", (world.now.0 - from.0) / MS);
     }
+    assert_eq!(world.left.conflicts, [""; 0]);
+}
+
+/// What it said since its data folder was copied, nobody knows.
+#[test]
+fn a_node_on_another_machine_neither_votes_nor_leads_up_to_the_horizon_of_what_it_sees_first() {
+    let setup = Setup { nodes: NODES, real_checks: false, records: Records::Kept, ..Setup::default() };
+    let mut world = World::new(setup);
+    assert!(world.run_until_decided(6, World::at_ms(6_000)));
+    let moved = 2;
+    world.crash(moved);
+    world.disk(moved).machine += 1;
+    let said = |world: &World| -> BTreeSet<Slot> {
+        let votes = world.left.votes.keys().filter(|(node, _)| *node == moved).map(|(_, slot)| *slot);
+        let led = |slot: &Slot| world.schedule.leader(*slot).get() == moved;
+        votes.chain(world.left.slices.keys().map(|id| id.slot).filter(led)).collect()
+    };
+    let before = said(&world);
+    assert_eq!(world.restart(moved).doubt(), Some(Doubt::OtherMachine));
+    let restored = world.control(moved).highest_finalized().slot;
+    world.run_until(Time(world.now.0 + 40_000 * MS));
+    let after: Vec<Slot> = said(&world).difference(&before).copied().collect();
+    let (first, horizon) = (after[0], restored.0 + 40);
+    assert!(first.0 > horizon && first.0 <= horizon + 10, "{first}, {restored} was known at the start");
+    let leads = |slot: u64| world.schedule.leader(Slot(slot)).get() == moved;
+    assert!((restored.0 + 1..=horizon).any(leads), "it would have led meanwhile");
+    let led = |slot: &&Slot| world.left.slices.keys().any(|id| id.slot == **slot) && leads(slot.0);
+    assert!(after.iter().filter(led).count() >= 4, "it leads again");
     assert_eq!(world.left.conflicts, [""; 0]);
 }
 
