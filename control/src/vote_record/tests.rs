@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use alpenglow_rotor::types::{BlockId, Hash, Slot, ValidatorIndex};
@@ -5,6 +6,7 @@ use alpenglow_rotor::types::{BlockId, Hash, Slot, ValidatorIndex};
 use super::*;
 use crate::bls::SignatureBytes;
 use crate::certificate::{Certificate, Signers, Statement};
+use crate::output::Output;
 use crate::vote::VotePayload;
 
 const HERE: Host = Host { machine: [1; 16], boot: [1; 16] };
@@ -132,5 +134,23 @@ fn a_folder_made_for_a_node_is_taken_wherever_it_starts_first() {
         let restoration = of(Some(Durable::new()), FoundLog::Missing, host);
         assert_eq!((restoration.doubt(), restoration.bar()), (None, Bar::Through(Slot(0))));
         assert_eq!(restoration.durable().host, Some(host));
+    }
+}
+
+#[test]
+fn a_reservation_is_ahead_of_the_highest_vote_and_never_more_than_eight_slots() {
+    let mut live = Live::restored(&Restoration::fresh());
+    let mut reserved = Slot::GENESIS;
+    for voted in 0..100 {
+        let mut outputs = VecDeque::new();
+        live.renew(Slot(voted), &mut outputs);
+        live.renew(Slot(voted), &mut outputs);
+        assert!(outputs.len() <= 1, "asked for once");
+        for output in outputs {
+            let Output::Reserve(slot) = output else { panic!("{output:?}") };
+            assert!(slot > reserved && slot.0 <= voted + 8, "{slot} after a vote in slot {voted}");
+            reserved = slot;
+        }
+        assert!(reserved.0 >= voted + 4, "{reserved} after a vote in slot {voted}: the next vote would wait");
     }
 }

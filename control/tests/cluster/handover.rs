@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use alpenglow_control::block::SliceContent;
-use alpenglow_control::control::ControlConfig;
-use alpenglow_control::output::Event;
+use alpenglow_control::bls::SignatureBytes;
+use alpenglow_control::certificate::{Certificate, Signers, Statement, UnverifiedCertificate};
+use alpenglow_control::control::{Control, ControlConfig};
+use alpenglow_control::input::Input;
+use alpenglow_control::output::{Event, Output};
 use alpenglow_control::production::OutgoingSlice;
 use alpenglow_rotor::parameters::{Code, CodingParameters};
 use alpenglow_rotor::slice::Slice;
-use alpenglow_rotor::types::{BlockId, Slot, Time};
+use alpenglow_rotor::types::{BlockId, Hash, Slot, Time, ValidatorIndex};
 
 use crate::clients::{assert_each_once, submit};
 use crate::oracle::How;
 use crate::seeds;
-use crate::world::{MS, Random, Setup, World};
+use crate::world::{MS, Random, START, Setup, World, config};
 
 /// Slot and time of each slice that left, those of `slot` only.
 fn sent(world: &World, slot: u64) -> Vec<(bool, Time)> {
@@ -142,4 +145,36 @@ fn late_and_withheld_last_blocks_harm_nobody() {
         assert_each_once(&world, 1_500);
     }
     assert!(switched > 0, "no leader had to change its parent");
+}
+
+#[test]
+fn a_leader_stops_when_its_slot_is_closed() {
+    let mut control = Control::new(config(5, 0), START).expect("a valid configuration");
+    let slices = |control: &mut Control, at, input| {
+        control.handle(at, input);
+        let (mut slices, mut checks) = (0, Vec::new());
+        while let Some(output) = control.poll_output() {
+            match output {
+                Output::SendSlice(_) => slices += 1,
+                Output::Check { id, job } => checks.push(Input::Checked { id, verdict: job.assume_checked() }),
+                _ => {}
+            }
+        }
+        (slices, checks)
+    };
+    assert_eq!(slices(&mut control, START, Input::Tick).0, 1, "it leads window 0");
+    // A block inside the next window, so that no later one is ready.
+    let certificate = UnverifiedCertificate(Certificate {
+        statement: Statement::Fast(BlockId { slot: Slot(5), hash: Hash([5; 32]) }),
+        signers: Signers::of(5, (0..5).map(ValidatorIndex)),
+        fallback_signers: Signers::none(5),
+        signature: SignatureBytes([0; 96]),
+    });
+    let input = Input::Certificate { certificate, sender: ValidatorIndex(1) };
+    let (_, checks) = slices(&mut control, World::at_ms(100), input);
+    for verdict in checks {
+        slices(&mut control, World::at_ms(101), verdict);
+    }
+    assert_eq!(control.highest_finalized().slot, Slot(5));
+    assert_eq!(slices(&mut control, World::at_ms(2_000), Input::Tick).0, 0);
 }

@@ -125,3 +125,13 @@ fn votes_above_the_reservation_wait_in_their_order() {
     node.consensus.reserved(node.now, Slot(3));
     assert_eq!(node.cast(), [Skip(Slot(3)), Final(Slot(2))]);
 }
+
+#[test]
+fn votes_that_waited_until_their_slot_was_closed_are_never_cast() {
+    let mut node = restarted(1, Vec::new(), HERE);
+    node.hold(block(1, 1), BlockId::GENESIS).hold(block(2, 1), block(1, 1));
+    assert_eq!(node.cast(), [Notar(block(1, 1))]);
+    node.certificate(Statement::Fast(block(3, 1)));
+    node.consensus.reserved(node.now, Slot(100));
+    assert_eq!(node.cast(), []);
+}
