@@ -74,8 +74,7 @@ bench-votes *FLAGS:
 bench-storage *FLAGS:
     cargo run --release -p alpenglow-bench -- storage {{FLAGS}}
 
-# Fuzzes what bytes from outside first meet, each target for so many seconds, with AddressSanitizer. Needs cargo-fuzz
-# (`cargo install cargo-fuzz`).
+# Fuzzes what bytes from outside first meet, each target for so many seconds, with AddressSanitizer. Needs a C++ compiler.
 fuzz SECONDS="60":
     bash .ci/fuzz {{SECONDS}}
 

@@ -1,7 +1,7 @@
 //! The files that a node reads, each as a function that any bytes may be given to. None may panic, and what is read must mean
 //! the same when it is written again. Messages, and the records in logs, are in `alpenglow_tools::fuzzing`.
 //!
-//! The fuzz targets in `fuzz/` are these functions, one each; `tests/fuzzing.rs` gives them mutated seeds with every run of
+//! Each of these functions is a fuzz target of the program in `fuzz/`; `tests/fuzzing.rs` gives them mutated seeds with every run of
 //! the tests.
 
 use std::net::SocketAddr;

@@ -1,5 +1,0 @@
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    alpenglow_tools::fuzzing::repair_answer(bytes);
-});
