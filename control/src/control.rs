@@ -27,7 +27,9 @@ use crate::input::Input;
 use crate::message::Message;
 use crate::output::{Decision, Event, Output, ShredHorizon};
 use crate::production::{Production, ProductionConfig, SliceSent};
-use crate::repair::{RepairConfig, RepairMessage, RepairStatistics, Repaired, RequestLimits, Requester, Responder};
+use crate::repair::{
+    Need, RepairConfig, RepairMessage, RepairStatistics, Repaired, RequestLimits, Requester, Responder,
+};
 use crate::stakes::Stakes;
 use crate::standstill::Standstill;
 use crate::transactions::{TransactionLimits, Transactions};
@@ -432,7 +434,7 @@ impl Control {
     fn advance_repair(&mut self, now: Time) {
         let missing: Vec<BlockId> = self.blokstor.missing().collect();
         for block in missing {
-            if self.requester.need(now, block, true, &mut self.counters) {
+            if self.requester.need(now, block, Need::Final, &mut self.counters) {
                 self.look_in_log(block);
             }
         }
@@ -535,9 +537,9 @@ impl Control {
             }
             ConsensusEvent::RepairNeeded(block) => {
                 // Votes are cast when a slot's first block is there, or when its time is over.
-                let urgent =
+                let is_late =
                     block.slot <= self.consensus.highest_finalized().slot || self.consensus.has_voted(block.slot);
-                self.requester.need(now, block, urgent, &mut self.counters);
+                self.requester.need(now, block, if is_late { Need::Now } else { Need::Soon }, &mut self.counters);
                 self.look_in_log(block);
                 self.observe(Event::RepairNeeded(block));
             }

@@ -59,6 +59,8 @@ pub(super) struct Fetch {
     pub(super) requests: u32,
     /// Memory set aside for its slices.
     pub(super) reserved_bytes: usize,
+    /// Whether it is known to be final.
+    pub(super) is_final: bool,
     /// Who named it as an ancestor of a final block, until it is known to be one.
     pub(super) named_by: Option<ValidatorIndex>,
     /// Whether its ancestors were asked for, or named by the same answer.
@@ -85,6 +87,7 @@ impl Fetch {
             open: 0,
             requests: 0,
             reserved_bytes: 0,
+            is_final: false,
             named_by: None,
             ancestors_asked: false,
             kept: None,

@@ -97,6 +97,17 @@ pub struct Requester {
     statistics: RepairStatistics,
 }
 
+/// How much a block is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// When Rotor has brought nothing of its slot for a while.
+    Soon,
+    /// At once.
+    Now,
+    /// At once: it is final, and so are its ancestors.
+    Final,
+}
+
 impl Requester {
     /// For validator `own`. `seed` decides whom it asks.
     #[must_use]
@@ -128,21 +139,21 @@ impl Requester {
         }
     }
 
-    /// A block is needed: at once if it is `urgent`, else when Rotor has brought nothing of its slot for a while. Whether
-    /// that is news.
-    pub fn need(&mut self, now: Time, block: BlockId, urgent: bool, counters: &mut Counters) -> bool {
-        let starts = if urgent { now } else { now.after(self.limits.grace) };
+    /// A block is needed. Whether that is news.
+    pub fn need(&mut self, now: Time, block: BlockId, need: Need, counters: &mut Counters) -> bool {
+        let starts = if need == Need::Soon { now.after(self.limits.grace) } else { now };
         if let Some(fetch) = self.fetches.get_mut(&block) {
-            if urgent {
-                fetch.starts = fetch.starts.min(now);
-            }
+            fetch.starts = fetch.starts.min(starts);
+            fetch.is_final |= need == Need::Final;
             if fetch.named_by.take().is_some()
                 && let Some(outcome) = fetch.kept.take()
             {
                 self.finish(now, block, outcome, counters);
             }
         } else if self.fetches.len() < BLOCKS_MAX {
-            self.fetches.insert(block, Fetch::new(block, now, starts));
+            let mut fetch = Fetch::new(block, now, starts);
+            fetch.is_final = need == Need::Final;
+            self.fetches.insert(block, fetch);
             return true;
         } else {
             counters.count("repair_blocks_too_many");
@@ -152,7 +163,7 @@ impl Requester {
 
     /// The block log lacks a block, whose slot may be closed long since. When nobody has it, it is given up.
     pub fn need_for_log(&mut self, now: Time, block: BlockId, counters: &mut Counters) {
-        self.need(now, block, true, counters);
+        self.need(now, block, Need::Now, counters);
         if let Some(fetch) = self.fetches.get_mut(&block) {
             fetch.for_log = true;
         }
@@ -245,7 +256,8 @@ impl Requester {
         let fetch = self.fetches.get_mut(&block).expect("requests end with their block");
         let answered = take(open, fetch, answer.content, &self.coding, &mut self.recoder, held);
         let pending = open.pending;
-        let parent = fetch.named_parent().filter(|_| fetch.named_by.is_none());
+        // The ancestors of a final block are final: theirs is fetched beside its own slices, not after them.
+        let parent = fetch.named_parent().filter(|_| fetch.is_final);
         let outcome = fetch.outcome();
         match answered {
             Ok(Answered::InPart) => {}
@@ -276,10 +288,8 @@ impl Requester {
         if let Some(outcome) = outcome {
             self.finish(now, block, outcome, counters);
         }
-        // The ancestors of a final block are final: theirs is fetched beside its own slices, not after them.
-        let wanted = |parent: &BlockId| block.slot <= self.closed_through && !held.is_settled(*parent);
-        if let Some(parent) = parent.filter(|parent| wanted(parent) && !self.fetches.contains_key(parent)) {
-            self.need(now, parent, true, counters);
+        if let Some(parent) = parent.filter(|parent| !held.is_settled(*parent) && !self.fetches.contains_key(parent)) {
+            self.need(now, parent, Need::Final, counters);
         }
         Ok(())
     }
@@ -294,7 +304,9 @@ impl Requester {
         }
         let fetch = self.fetches.remove(&block).expect("it was just seen");
         self.release(&fetch);
-        if let Ok(block) = &outcome {
+        if let Ok(block) = &outcome
+            && fetch.is_final
+        {
             self.compare_named(now, block.id, block.parent, counters);
         }
         self.statistics.blocks += u64::from(outcome.is_ok());

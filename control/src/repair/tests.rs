@@ -168,8 +168,8 @@ impl Net {
         }
     }
 
-    fn need(&mut self, block: BlockId, urgent: bool) {
-        self.requester.need(self.now, block, urgent, &mut self.counters);
+    fn need(&mut self, block: BlockId, need: Need) {
+        self.requester.need(self.now, block, need, &mut self.counters);
     }
 
     fn deliver(&mut self, peer: ValidatorIndex, message: RepairMessage) {
@@ -225,7 +225,7 @@ impl Net {
     }
 
     fn repair(&mut self, wanted: &Arc<Block>, most_ms: u64) -> Repaired {
-        self.need(wanted.id, true);
+        self.need(wanted.id, Need::Now);
         let repaired = self.run(most_ms).unwrap_or_else(|| panic!("no block, {}", self.replay()));
         let block = repaired.outcome.clone().expect("it is a block");
         assert_eq!((block.id, block.parent, block.slices.len()), (wanted.id, wanted.parent, wanted.slices.len()));
@@ -278,7 +278,7 @@ fn the_ancestors_of_a_final_block_are_fetched_as_soon_as_its_first_slice_names_t
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
     net.requester.close(net.now, Slot(8));
     let began = net.now;
-    net.need(chain[5].id, true);
+    net.need(chain[5].id, Need::Final);
     let mut slots: Vec<u64> = (0..6).map(|_| net.run(10_000).expect("an ancestor").id.slot.0).collect();
     slots.sort_unstable();
     assert_eq!(slots, [3, 4, 5, 6, 7, 8]);
@@ -314,12 +314,12 @@ fn descend(net: &mut Net, chain: &[Arc<Block>], most_ms: u64) -> Duration {
     let began = net.now;
     let tip = chain.last().unwrap();
     net.requester.close(net.now, tip.id.slot);
-    net.need(tip.id, true);
+    net.need(tip.id, Need::Final);
     for expected in chain.iter().rev() {
         let repaired = net.run(most_ms).unwrap_or_else(|| panic!("no block {}, {}", expected.id, net.replay()));
         assert_eq!(repaired.id, expected.id, "from above, and nothing that is not known to be needed");
         if expected.parent.slot > Slot(2) {
-            net.need(repaired.outcome.unwrap().parent, true);
+            net.need(repaired.outcome.unwrap().parent, Need::Final);
         }
     }
     net.now.since(began)
@@ -346,7 +346,7 @@ fn what_was_only_named_is_not_given_out() {
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
     net.requester.forget_through(Slot(2));
     net.requester.close(net.now, Slot(62));
-    net.need(chain[59].id, true);
+    net.need(chain[59].id, Need::Final);
     assert_eq!(net.run(10_000).expect("the block").id, chain[59].id);
     assert!(net.run(10_000).is_none());
     net.requester.forget_through(Slot(62));
@@ -396,6 +396,24 @@ fn who_names_wrong_ancestors_is_asked_less_and_the_chain_is_fetched_all_the_same
 }
 
 #[test]
+fn a_fork_that_is_needed_too_makes_no_liar_of_who_names_the_ancestors_of_the_chain() {
+    let chain = long_chain(62);
+    let fork = child(coding(), 1, Slot(44), chain[17].id);
+    let held: Vec<_> = chain.iter().chain([&fork]).collect();
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &held);
+    net.requester.forget_through(Slot(2));
+    net.requester.close(net.now, Slot(62));
+    net.need(chain[59].id, Need::Final);
+    assert_eq!(net.run(10_000).expect("the block").id, chain[59].id);
+    net.need(fork.id, Need::Now);
+    assert_eq!(net.run(10_000).expect("the fork").id, fork.id);
+    let asked = net.asked.len();
+    descend(&mut net, &chain[..59], 10_000);
+    assert_eq!(net.counters.iter().count(), 0, "{:?}", net.counters);
+    assert!(net.asked.len() <= asked + 60, "what was named is still there: {} more requests", net.asked.len() - asked);
+}
+
+#[test]
 fn memory_goes_to_what_is_needed_before_what_was_only_named() {
     let chain = long_chain(62);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
@@ -428,7 +446,7 @@ fn memory_set_aside_for_a_block_is_free_again_when_the_block_is_here() {
 fn the_parent_of_a_block_that_is_not_final_is_not_fetched_for_it() {
     let chain = chain();
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
-    net.need(chain[5].id, true);
+    net.need(chain[5].id, Need::Now);
     assert_eq!(net.run(10_000).expect("the block").id, chain[5].id);
     assert!(net.run(10_000).is_none());
 }
@@ -438,7 +456,7 @@ fn defect_16_a_block_needed_for_many_reasons_is_asked_for_once() {
     let block = block(coding(), 3);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&block]);
     for _ in 0..1_000 {
-        net.need(block.id, true);
+        net.need(block.id, Need::Now);
         net.pump();
     }
     assert_eq!(net.asked.len(), 1);
@@ -452,13 +470,13 @@ fn defect_16_a_block_needed_for_many_reasons_is_asked_for_once() {
 fn defect_16_answers_to_what_is_satisfied_are_dropped_and_counted() {
     let block = block(coding(), 3);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&block]);
-    net.need(block.id, true);
+    net.need(block.id, Need::Now);
     net.pump();
     net.requester.satisfied(block.id);
     assert!(net.run(5_000).is_none());
     assert_eq!((net.asked.len(), net.count("repair_answer_not_awaited")), (1, 2));
     let stranger = RepairAnswer { id: net.asked[0].1.id, content: AnswerContent::NotHeld };
-    net.need(block.id, true);
+    net.need(block.id, Need::Now);
     net.pump();
     net.deliver(ValidatorIndex(3), RepairMessage::Answer(stranger));
     assert_eq!(net.count("repair_answer_not_awaited"), 3);
@@ -481,7 +499,7 @@ fn slices_that_rotor_brought_are_not_asked_for() {
 fn requests_wait_while_rotor_still_brings_slices() {
     let block = block(coding(), 1);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&block]);
-    net.need(block.id, false);
+    net.need(block.id, Need::Soon);
     for _ in 0..10 {
         assert!(net.run(60).is_none() && net.asked.is_empty());
         net.requester.slice_came(net.now, Slot(8));
@@ -492,11 +510,11 @@ fn requests_wait_while_rotor_still_brings_slices() {
     let hurry: [fn(&mut Net, BlockId); 3] = [
         |net, _| net.requester.hurry(net.now, Slot(8)),
         |net, _| net.requester.close(net.now, Slot(9)),
-        |net, block| net.need(block, true),
+        |net, block| net.need(block, Need::Now),
     ];
     for hurry in hurry {
         let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&block]);
-        net.need(block.id, false);
+        net.need(block.id, Need::Soon);
         hurry(&mut net, block.id);
         net.pump();
         assert_eq!(net.asked.len(), 1);
@@ -558,7 +576,7 @@ fn defect_16_proofs_that_are_empty_or_too_short_and_other_lies_are_refused_and_c
         assert!(wrong > 0, "lie {number} was told");
         let mut honest = 0;
         net.asked.clear();
-        net.requester.need(net.now, BlockId { slot: Slot(8), hash: Hash([1; 32]) }, true, &mut net.counters);
+        net.requester.need(net.now, BlockId { slot: Slot(8), hash: Hash([1; 32]) }, Need::Now, &mut net.counters);
         net.run(3_000);
         for (peer, _) in &net.asked {
             honest += usize::from(peer.get() == 4);
@@ -584,7 +602,7 @@ fn peers_that_are_silent_or_lack_the_block_do_not_stop_repair() {
 fn a_block_that_nobody_holds_is_asked_for_at_a_low_rate() {
     let block = block(coding(), 5);
     let mut net = Net::new(coding(), &[Behaviour::Lacking; 20], &[]);
-    net.need(block.id, true);
+    net.need(block.id, Need::Now);
     assert!(net.run(10_000).is_none());
     // Everybody once, one after the other in 10 ms each; then a pause of 400 ms.
     assert!((20 * 16..=20 * 18).contains(&net.asked.len()), "{}", net.asked.len());
@@ -607,7 +625,7 @@ fn shreds_under_a_root_that_are_no_slice_kill_the_block() {
     let root = Hash(nodes[1]);
     let id = BlockId { slot: Slot(8), hash: merkle::block_hash(&[root]) };
     let mut net = Net::new(coding, &[Behaviour::Silent; 4], &[]);
-    net.need(id, true);
+    net.need(id, Need::Now);
     net.pump();
     let (peer, request) = net.asked[0];
     let answer = |content| RepairMessage::Answer(RepairAnswer { id: request.id, content });
@@ -667,7 +685,7 @@ fn a_block_longer_than_the_memory_for_repair_is_left() {
     let limits = RequestLimits { bytes_max: 39 * 32 * 896, ..LIMITS };
     net.requester =
         Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
-    net.need(block.id, true);
+    net.need(block.id, Need::Now);
     assert!(net.run(10_000).is_none());
     assert_eq!((net.count("repair_block_too_long"), net.asked.len()), (1, 1));
     assert_eq!(net.requester.next_timeout(), None);
@@ -683,10 +701,10 @@ fn blocks_of_open_slots_come_first_and_memory_bounds_how_many_at_a_time() {
         Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
     let others: Vec<BlockId> = (1..=6).map(|slot| BlockId { slot: Slot(slot), hash: wanted.id.hash }).collect();
     for &other in &others {
-        net.need(other, true);
+        net.need(other, Need::Now);
     }
     net.requester.close(net.now, Slot(7));
-    net.need(wanted.id, true);
+    net.need(wanted.id, Need::Now);
     net.pump();
     assert_eq!(net.asked[0].1.block, wanted.id, "of an open slot");
     assert_eq!(net.asked[1].1.block, others[0]);

@@ -27,7 +27,9 @@ impl Requester {
         let far = Slot(self.settled_through.0.saturating_add(FAR_BEHIND_SLOTS).saturating_add(1));
         if far <= self.closed_through {
             let range = first_of(far)..first_of(self.closed_through.next());
-            for (_, fetch) in self.fetches.range_mut(range).filter(|(_, fetch)| !fetch.ancestors_asked) {
+            for (_, fetch) in
+                self.fetches.range_mut(range).filter(|(_, fetch)| fetch.is_final && !fetch.ancestors_asked)
+            {
                 fetch.ask_for_ancestors();
             }
         }
@@ -57,10 +59,10 @@ impl Requester {
         }
     }
 
-    /// A needed block is here, and has this parent. If it is final, so is the parent, and what was named for the slots from
-    /// the parent's up to its own must be the parent.
+    /// A final block is here, and has this parent, which is final too: what was named for the slots from the parent's up to
+    /// its own must be the parent.
     pub(super) fn compare_named(&mut self, now: Time, block: BlockId, parent: BlockId, counters: &mut Counters) {
-        if block.slot > self.closed_through || parent.slot >= block.slot {
+        if parent.slot >= block.slot {
             return;
         }
         let mut between = self.fetches.range(first_of(parent.slot)..first_of(block.slot)).rev();
