@@ -84,7 +84,7 @@ loom:
 
 # Licences, bans and sources of all dependencies.
 deny:
-    cargo deny check bans licenses sources
+    cargo deny --workspace check bans licenses sources
 
 # The documentation of all crates.
 doc:
