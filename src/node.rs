@@ -125,7 +125,7 @@ struct Node {
 pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     process_guard::allow_files(config.shards.get())?;
     if config.engine == EngineKind::IoUring {
-        process_guard::allow_locked_memory()?;
+        process_guard::allow_locked_memory(config.shards.get())?;
     }
     if !config.debuggable {
         process_guard::close_memory()?;

@@ -11,7 +11,11 @@ const FILES: u64 = 32;
 const FILES_PER_SHARD: u64 = 8;
 
 /// Memory that glommio wants to be able to lock, whatever it locks.
-const LOCKED_BYTES: u64 = 512 << 10;
+const LOCKED_BYTES_MIN: u64 = 512 << 10;
+/// What control's rings lock, and what each shard's ring and that of its buffers do (found on Linux 6.18 by lowering the
+/// limit until a node did not start).
+const LOCKED_BYTES: u64 = 120 << 10;
+const LOCKED_BYTES_PER_SHARD: u64 = 56 << 10;
 
 /// Why the process cannot be what it has to be.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +32,7 @@ pub(crate) enum ProcessError {
     },
     /// The limit on locked memory is too low, and may not be raised.
     #[error(
-        "this process may lock {allowed} KiB of memory and io_uring on the control thread needs {needed}: raise the limit (ulimit -l {needed}), or set `engine = \"syscalls\"`"
+        "this process may lock {allowed} KiB of memory and io_uring needs {needed}: raise the limit (ulimit -l {needed}), or set `engine = \"syscalls\"`"
     )]
     LockedMemory {
         /// Limit, in KiB.
@@ -63,13 +67,14 @@ pub(crate) fn allow_files(shards: usize) -> Result<(), ProcessError> {
     raise(Resource::Nofile, needed).map_err(|allowed| ProcessError::Files { allowed, needed })
 }
 
-/// Raises the limit on locked memory to what control's executor demands, if it is lower.
+/// Raises the limit on locked memory to what the rings of a node with so many shards need, if it is lower.
 ///
 /// # Errors
 /// [`ProcessError::LockedMemory`] if that is not allowed.
-pub(crate) fn allow_locked_memory() -> Result<(), ProcessError> {
-    raise(Resource::Memlock, LOCKED_BYTES)
-        .map_err(|allowed| ProcessError::LockedMemory { allowed: allowed >> 10, needed: LOCKED_BYTES >> 10 })
+pub(crate) fn allow_locked_memory(shards: usize) -> Result<(), ProcessError> {
+    let needed = LOCKED_BYTES_MIN.max(LOCKED_BYTES + LOCKED_BYTES_PER_SHARD * shards as u64);
+    raise(Resource::Memlock, needed)
+        .map_err(|allowed| ProcessError::LockedMemory { allowed: allowed >> 10, needed: needed >> 10 })
 }
 
 /// Raises a limit that is below `needed`, or says what it is.

@@ -81,10 +81,10 @@ fn a_node_whose_log_cannot_be_written_goes_on() {
 }
 
 /// What a node says that starts with a lowered limit, and ends.
-fn said_below(limit: &str) -> String {
+fn said_below(limit: &str, shards: u8) -> String {
     let folder = cluster_of_one();
     let config = folder.path().join("cluster/node-0/node.toml");
-    let line = format!("ulimit {limit} && exec \"$0\" node --config {}", config.display());
+    let line = format!("ulimit {limit} && exec \"$0\" node --shards {shards} --config {}", config.display());
     let ended = Command::new("sh").args(["-c", &line, env!("CARGO_BIN_EXE_alpenglow")]).output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
     String::from_utf8_lossy(&ended.stderr).into_owned()
@@ -92,12 +92,14 @@ fn said_below(limit: &str) -> String {
 
 #[test]
 fn too_little_memory_to_lock_is_refused_with_what_is_needed() {
-    let said = said_below("-l 64");
-    assert!(said.contains("may lock 64 KiB") && said.contains("ulimit -l 512"), "{said}");
+    for (shards, needed) in [(1, "ulimit -l 512"), (16, "ulimit -l 1016")] {
+        let said = said_below("-l 64", shards);
+        assert!(said.contains("may lock 64 KiB") && said.contains(needed), "{said}");
+    }
 }
 
 #[test]
 fn too_few_open_files_are_refused_with_the_number_that_is_needed() {
-    let said = said_below("-n 30");
+    let said = said_below("-n 30", 1);
     assert!(said.contains("may open 30 files") && said.contains("ulimit -n 40"), "{said}");
 }
