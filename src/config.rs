@@ -24,7 +24,7 @@ use crate::failpoint::FailAt;
 use crate::files::{self, Access, ReadError};
 use crate::storage::block_log::Limits;
 
-pub(crate) use self::file::BLOCK_LOG_MIB;
+pub(crate) use self::file::{BLOCK_LOG_MIB, BLOCK_LOG_MIB_DEFAULT};
 pub(crate) use self::flags::ConfigFlags;
 pub(crate) use self::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 pub(crate) use self::text::NewConfig;

@@ -16,7 +16,7 @@ use alpenglow_rotor::slice::SliceId;
 use alpenglow_rotor::types::{ClusterId, Hash, SliceIndex, Slot, Time, ValidatorIndex};
 use ed25519_dalek::SigningKey;
 
-use crate::dataplane::fixture::noise;
+use crate::fixture::noise;
 
 const CLUSTER: ClusterId = ClusterId([1; 32]);
 /// Samples of which the median is taken.

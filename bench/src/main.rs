@@ -1,9 +1,13 @@
 //! Benchmarks that measure what they name.
 #![allow(clippy::print_stdout, reason = "reports go to standard output")]
 
+mod cores;
 mod counting_allocator;
 mod dataplane;
+mod fixture;
 mod floors;
+mod report;
+mod rounds;
 mod storage;
 mod votes;
 
@@ -71,42 +75,31 @@ enum Output {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().benchmark {
+    let (report, output) = match Arguments::parse().benchmark {
         Benchmark::Floors { output, filter } => {
             let floors = floors::measure_all(&filter);
             match output {
                 Output::Table => println!("{}", floors::table(&floors)),
                 Output::Json => println!("{}", floors::json(&floors)),
             }
+            return ExitCode::SUCCESS;
         }
-        Benchmark::Dataplane { output, steps } => {
-            let report = dataplane::measure(&steps);
-            match output {
-                Output::Table => println!("{}\n{}", report.machine(), report.table()),
-                Output::Json => println!("{}", report.json()),
-            }
-        }
-        Benchmark::Votes { validators, invalid, output } => {
-            let report = votes::measure(validators.into(), invalid.into());
-            match output {
-                Output::Table => println!("{}\n{}\nmemory {}", report.machine(), report.table(), report.memory()),
-                Output::Json => println!("{}", report.json()),
-            }
-        }
+        Benchmark::Dataplane { output, steps } => (dataplane::measure(&steps), output),
+        Benchmark::Votes { validators, invalid, output } => (votes::measure(validators.into(), invalid.into()), output),
         Benchmark::Storage { folder, output } => {
             let folder = folder.unwrap_or_else(std::env::temp_dir);
-            let report = match storage::measure(&folder) {
-                Ok(report) => report,
+            match storage::measure(&folder) {
+                Ok(report) => (report, output),
                 Err(error) => {
                     eprintln!("error: cannot write to {}: {error}; give another folder (--folder)", folder.display());
                     return ExitCode::FAILURE;
                 }
-            };
-            match output {
-                Output::Table => println!("{}\n{}", report.machine(), report.table()),
-                Output::Json => println!("{}", report.json()),
             }
         }
+    };
+    match output {
+        Output::Table => println!("{report}"),
+        Output::Json => println!("{}", report.json()),
     }
     ExitCode::SUCCESS
 }

@@ -155,7 +155,8 @@ fn split_transaction(bytes: &[u8]) -> Result<(&[u8], &[u8]), InvalidBlock> {
     rest.split_at_checked(length).ok_or(InvalidBlock::TruncatedTransaction)
 }
 
-/// Whether a block of `slot` may have `parent` at all (protocol.md §2): otherwise it is dead.
+/// Whether a block of `slot` may have `parent` at all: the first one of a window any earlier block, the others the slot
+/// before. Otherwise it is dead.
 ///
 /// # Errors
 /// [`InvalidBlock::ParentSlot`] if not.

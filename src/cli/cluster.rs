@@ -18,7 +18,7 @@ use super::epochs::EpochArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, NodeAtSlot, Placement, Plan, Verdict};
-use crate::config::{BLOCK_LOG_MIB, Durability, EnginePolicy, KernelPolicy, PollPolicy};
+use crate::config::{BLOCK_LOG_MIB, BLOCK_LOG_MIB_DEFAULT, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 use crate::stakes::StakeDistribution;
@@ -83,7 +83,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long)]
     crashed_leader_timer: bool,
     /// Most of each node's block log, in MiB, from 16; 0 for none
-    #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = block_log_mib)]
+    #[arg(long, value_name = "MIB", default_value_t = BLOCK_LOG_MIB_DEFAULT, value_parser = block_log_mib)]
     block_log_mib: u64,
     /// Cores for the nodes, dealt out in turn: as many as shards and one more for each node, as in 0,2-4
     /// [default: no pinning, unless every thread can have a core of its own]
@@ -242,7 +242,7 @@ fn block_log_mib(text: &str) -> Result<u64, String> {
     if mib == 0 || BLOCK_LOG_MIB.contains(&mib) {
         Ok(mib)
     } else {
-        Err("it must be 0 or from 16 to 16777216".to_owned())
+        Err(format!("it must be 0 or from {} to {}", BLOCK_LOG_MIB.start(), BLOCK_LOG_MIB.end()))
     }
 }
 

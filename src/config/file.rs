@@ -38,7 +38,7 @@ pub(super) const SLICE_INTERVAL_MS_DEFAULT: u64 = 10;
 pub(super) const SLICE_MEMORY_MIB_DEFAULT: u64 = 64;
 
 /// Default of `block_log_mib`.
-pub(super) const BLOCK_LOG_MIB_DEFAULT: u64 = 1_024;
+pub(crate) const BLOCK_LOG_MIB_DEFAULT: u64 = 1_024;
 /// Default of `block_log_slots`: eleven hours, 15 MiB of index.
 pub(super) const BLOCK_LOG_SLOTS_DEFAULT: u64 = 100_000;
 

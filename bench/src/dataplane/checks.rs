@@ -9,9 +9,9 @@ use alpenglow_rotor::merkle;
 use alpenglow_rotor::types::ValidatorIndex;
 use ed25519_dalek::{Signer, SigningKey};
 
-use super::fixture::{Cluster, LEADER, NODE, pairwise_keys};
 use super::kernels::{SIGNATURES, SIGNED_BYTES};
 use super::udp_offload::SEGMENTS_MAX;
+use crate::fixture::{Cluster, LEADER, NODE, pairwise_keys};
 
 /// It checks the MAC of each datagram, hashes the shreds' leaves and checks one signature, or garbage would be amplified; then
 /// it makes a MAC for each datagram of each receiver. Of what it does with a node's own code the node does nothing faster.

@@ -13,10 +13,10 @@ use alpenglow_dataplane::{Counter, FromShard, Horizon};
 use alpenglow_rotor::slice::SlicePayload;
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
-use super::fixture::{Cluster, LEADER, NODE, Senders, noise, pairwise_keys, shuffled, slice_id};
 use super::kernels::{Bare, Work};
-use super::report::Row;
-use super::rounds::{Sampler, median, median_ratio, medians, repeated};
+use crate::fixture::{Cluster, LEADER, NODE, Senders, noise, pairwise_keys, shuffled, slice_id};
+use crate::report::Row;
+use crate::rounds::{Sampler, median, median_ratio, medians, repeated};
 
 /// Most datagrams in one receive buffer: what a relay sends at once, about. The kernel joins those of one sender only.
 const JOINED: usize = 16;

@@ -15,11 +15,11 @@ use alpenglow_dataplane::{
 use alpenglow_rotor::slice::{SliceId, SlicePayload};
 use alpenglow_rotor::types::{Slot, ValidatorIndex};
 
-use super::cores::{Cores, on_core};
-use super::fixture::{Cluster, LEADER, noise, shuffled, slice_id};
 use super::kernels::{Bare, Work};
-use super::report::Row;
-use super::rounds::{median, percentile};
+use crate::cores::{Cores, on_core};
+use crate::fixture::{Cluster, LEADER, noise, shuffled, slice_id};
+use crate::report::Row;
+use crate::rounds::{median, percentile};
 
 const NODES: usize = 5;
 /// Slices in each round, one at a time and several at once.

@@ -21,8 +21,8 @@ use ed25519_dalek::{Signature, Signer, SigningKey};
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 use sha2::{Digest, Sha256};
 
-use super::fixture::{Cluster, LEADER, noise, pairwise_keys, slice_id};
-use super::rounds::{Sampler, median, repeated};
+use crate::fixture::{Cluster, LEADER, noise, pairwise_keys, slice_id};
+use crate::rounds::{Sampler, median, repeated};
 
 /// Bytes that a slice's leader signs.
 pub(super) const SIGNED_BYTES: usize = 93;

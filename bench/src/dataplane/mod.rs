@@ -2,23 +2,18 @@
 
 mod checks;
 mod computation;
-pub(crate) mod cores;
 mod dissemination;
-pub(crate) mod fixture;
 mod kernels;
 mod relay;
-pub(crate) mod report;
-pub(crate) mod rounds;
 mod udp_offload;
 
 use clap::ValueEnum;
-use serde_json::Value;
 
 use self::computation::{Arrival, Garbage};
-use self::cores::{Cores, on_core};
 use self::relay::{BROADCAST, thirteen_shreds_to};
-use self::report::Row;
-use self::rounds::{ROUNDS, ROUNDS_OVER_LOOPBACK};
+use crate::cores::{Cores, on_core};
+use crate::report::{Report, Row};
+use crate::rounds::{ROUNDS, ROUNDS_OVER_LOOPBACK};
 
 /// A step, or several that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,30 +35,12 @@ pub(crate) enum Step {
     Dissemination,
 }
 
-/// What was measured, and where.
-pub(crate) struct Report {
-    machine: Value,
-    rows: Vec<Row>,
-}
-
-impl Report {
-    pub(crate) const fn machine(&self) -> &Value {
-        &self.machine
-    }
-
-    pub(crate) fn table(&self) -> comfy_table::Table {
-        report::table(&self.rows)
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        report::json("alpenglow.dataplane/1", &self.rows, &self.machine)
-    }
-}
-
 /// Measures `steps`, or all if there are none.
 pub(crate) fn measure(steps: &[Step]) -> Report {
     let steps = if steps.is_empty() { Step::value_variants() } else { steps };
-    Report { machine: report::machine(&Cores::choose()), rows: steps.iter().flat_map(|step| rows(*step)).collect() }
+    let mut report = Report::begin("alpenglow.dataplane/1");
+    report.rows.extend(steps.iter().flat_map(|step| rows(*step)));
+    report
 }
 
 fn rows(step: Step) -> Vec<Row> {

@@ -12,11 +12,11 @@ use alpenglow_dataplane::{ControlWaker, Counter, Dataplane, DataplaneConfig, Eng
 use alpenglow_rotor::types::Slot;
 
 use super::checks::Checks;
-use super::cores::{Cores, on_core};
-use super::fixture::{Cluster, LEADER, NODE, Senders, slice_id};
-use super::report::Row;
-use super::rounds::{median, median_ratio};
 use super::udp_offload::{Fan, Way, receive, send, socket};
+use crate::cores::{Cores, on_core};
+use crate::fixture::{Cluster, LEADER, NODE, Senders, slice_id};
+use crate::report::Row;
+use crate::rounds::{median, median_ratio};
 
 /// Room for what is on its way.
 const BUFFER_BYTES: usize = 64 << 20;

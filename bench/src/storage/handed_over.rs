@@ -12,7 +12,7 @@ use crossbeam::channel;
 
 use super::times::in_turns;
 use super::{Bare, row};
-use crate::dataplane::report::Row;
+use crate::report::Row;
 
 /// What the machine does meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

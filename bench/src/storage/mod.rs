@@ -14,13 +14,12 @@ use std::path::{Path, PathBuf};
 
 use alpenglow::measuring::{self, ControlFile, Segments};
 use alpenglow_rotor::slice::Slice;
-use serde_json::Value;
 
 use self::handed_over::Load;
 use self::place::Place;
 use self::times::{Times, in_turns};
-use crate::dataplane::cores::{Cores, on_core};
-use crate::dataplane::report::{self, Row};
+use crate::cores::{Cores, on_core};
+use crate::report::{Report, Row};
 
 /// Slices of a block, as a leader makes it of 5,000 transactions of 200 bytes a second.
 const BLOCK_SLICES: usize = 14;
@@ -36,26 +35,6 @@ struct Rounds {
 
 const ROUNDS: Rounds = Rounds { unsynced: 1_000, synced: 200, blocks: 200, busy: 300 };
 
-/// What was measured, and where.
-pub(crate) struct Report {
-    machine: Value,
-    rows: Vec<Row>,
-}
-
-impl Report {
-    pub(crate) const fn machine(&self) -> &Value {
-        &self.machine
-    }
-
-    pub(crate) fn table(&self) -> comfy_table::Table {
-        report::table(&self.rows)
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        report::json("alpenglow.storage/1", &self.rows, &self.machine)
-    }
-}
-
 /// Measures in a new folder inside of `folder`, which is removed again.
 ///
 /// # Errors
@@ -67,12 +46,12 @@ pub(crate) fn measure(folder: &Path) -> io::Result<Report> {
 fn measure_rounds(folder: &Path, rounds: Rounds) -> io::Result<Report> {
     let scratch = tempfile::Builder::new().prefix("alpenglow-storage-").tempdir_in(folder)?;
     let place = Place::of(scratch.path());
-    let mut machine = report::machine(&Cores::choose());
-    machine["folder"] = folder.display().to_string().into();
-    machine["file_system"] = place.file_system.into();
-    machine["device"] = place.device.into();
+    let mut report = Report::begin("alpenglow.storage/1");
+    report.machine["folder"] = folder.display().to_string().into();
+    report.machine["file_system"] = place.file_system.into();
+    report.machine["device"] = place.device.into();
     let scratch = scratch.path();
-    let mut rows = on_core(Cores::last(), || -> io::Result<Vec<Row>> {
+    report.rows = on_core(Cores::last(), || -> io::Result<Vec<Row>> {
         let mut rows = vec![vote(scratch, rounds)?, synced_vote(scratch, rounds)?];
         rows.extend(slice(scratch, rounds)?);
         rows.push(block(scratch, rounds)?);
@@ -80,9 +59,9 @@ fn measure_rounds(folder: &Path, rounds: Rounds) -> io::Result<Report> {
         Ok(rows)
     })?;
     // Their threads are where the scheduler puts them.
-    rows.push(handed_over::measure(scratch, Load::Idle, rounds.unsynced)?);
-    rows.push(handed_over::measure(scratch, Load::Busy, rounds.busy)?);
-    Ok(Report { machine, rows })
+    report.rows.push(handed_over::measure(scratch, Load::Idle, rounds.unsynced)?);
+    report.rows.push(handed_over::measure(scratch, Load::Busy, rounds.busy)?);
+    Ok(report)
 }
 
 /// A step beside its floor.

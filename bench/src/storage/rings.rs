@@ -10,7 +10,7 @@ use glommio::io::BufferedFile;
 use super::ring::Ring;
 use super::times::Times;
 use super::{Bare, row};
-use crate::dataplane::report::Row;
+use crate::report::Row;
 
 /// Both beside a bare write; nothing where io_uring is forbidden.
 ///

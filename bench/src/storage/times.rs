@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::dataplane::rounds::{median, median_ratio, percentile};
+use crate::rounds::{median, median_ratio, percentile};
 
 /// Microseconds that each of some calls took.
 #[derive(Debug, Default)]

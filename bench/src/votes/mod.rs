@@ -22,16 +22,15 @@ use alpenglow_control::checker::{CheckJob, CheckVerdict, Checker};
 use alpenglow_control::message;
 use alpenglow_control::payload_hash::PayloadHash;
 use alpenglow_rotor::types::{BlockId, ValidatorIndex};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::node::Node;
 use self::plain::Floors;
 use self::slots::{Reactions, Scenario, SlotCost};
 use self::validators::Validators;
-use crate::dataplane::cores::Cores;
-use crate::dataplane::fixture::CLUSTER;
-use crate::dataplane::report::{self, Row};
-use crate::dataplane::rounds::{median, medians, repeated};
+use crate::fixture::CLUSTER;
+use crate::report::{Report, Row};
+use crate::rounds::{median, medians, repeated};
 
 /// Sizes for which a slot's cost is always measured.
 const SIZES: [usize; 4] = [100, 500, 1_500, 2_000];
@@ -50,33 +49,6 @@ const CHECK_GOAL_RATIO: f64 = 1.3;
 /// Validators that signed the certificate that is received.
 const RECEIVED_SIGNERS: usize = 1_500;
 
-/// What was measured, and where.
-pub(crate) struct Report {
-    machine: Value,
-    rows: Vec<Row>,
-    memory: Value,
-}
-
-impl Report {
-    pub(crate) const fn machine(&self) -> &Value {
-        &self.machine
-    }
-
-    pub(crate) const fn memory(&self) -> &Value {
-        &self.memory
-    }
-
-    pub(crate) fn table(&self) -> comfy_table::Table {
-        report::table(&self.rows)
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        let mut json = report::json("alpenglow.votes/1", &self.rows, &self.machine);
-        json["memory"] = self.memory.clone();
-        json
-    }
-}
-
 /// Measures slots at [`SIZES`] and `validators`, and reactions at `validators`. `invalid_percent` of the validators sign
 /// something else.
 ///
@@ -91,10 +63,9 @@ pub(crate) fn measure(validators: usize, invalid_percent: usize) -> Report {
 
 fn measure_sizes(sizes: &[usize], validators: usize, invalid_percent: usize, slots: usize) -> Report {
     let verifiers = thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(2).max(1));
-    let mut machine = report::machine(&Cores::choose());
-    machine["verifiers"] = json!(verifiers);
-    machine["invalid_percent"] = json!(invalid_percent);
-    let mut rows = Vec::new();
+    let mut report = Report::begin("alpenglow.votes/1");
+    report.machine["verifiers"] = json!(verifiers);
+    report.machine["invalid_percent"] = json!(invalid_percent);
     let mut memory = serde_json::Map::new();
     let mut least: Option<(usize, f64)> = None;
     for &size in sizes {
@@ -110,20 +81,21 @@ fn measure_sizes(sizes: &[usize], validators: usize, invalid_percent: usize, slo
                     .insert("growth_per_validator".into(), row.ours_us / size as f64 * least_size as f64 / least_us);
                 memory.insert(format!("slot_{size}_bytes"), json!(costs.iter().map(|cost| cost.bytes).max()));
                 if size == validators {
-                    rows.push(vote_row(size, &row, &costs));
+                    report.rows.push(vote_row(size, &row, &costs));
                 }
             }
-            rows.push(row);
+            report.rows.push(row);
         }
         if size == validators {
-            rows.extend(reaction_rows(&set, verifiers, if slots == SLOTS { REACTION_SLOTS } else { 1 }));
+            report.rows.extend(reaction_rows(&set, verifiers, if slots == SLOTS { REACTION_SLOTS } else { 1 }));
         }
         if size > RECEIVED_SIGNERS {
-            rows.push(received_row(&set));
+            report.rows.push(received_row(&set));
             memory.insert("limit".into(), memory::at_the_limit(&set));
         }
     }
-    Report { machine, rows, memory: memory.into() }
+    report.memory = Some(memory);
+    report
 }
 
 /// Some slots, one after the other, and the floors measured in between.

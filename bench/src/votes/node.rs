@@ -25,7 +25,7 @@ use super::network::{Datagrams, Network, Shared};
 use super::usage;
 use super::validators::Validators;
 use super::verifier::Verifiers;
-use crate::dataplane::fixture::{CLUSTER, slice_id};
+use crate::fixture::{CLUSTER, slice_id};
 
 /// Messages taken before verdicts have their turn again, as in the node's loop.
 const ROUND_INPUTS: usize = 64;

@@ -8,8 +8,8 @@ use alpenglow_rotor::types::ClusterId;
 use blst::min_sig::{AggregatePublicKey, PublicKey, SecretKey, Signature};
 use blst::{BLST_ERROR, MultiPoint, blst_fp12, blst_p1_affine, blst_p2_affine};
 
-use crate::dataplane::fixture::CLUSTER;
-use crate::dataplane::rounds::{Sampler, repeated};
+use crate::fixture::CLUSTER;
+use crate::rounds::{Sampler, repeated};
 
 const DOMAIN: &[u8] = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
 /// Points that are added up in one sample.

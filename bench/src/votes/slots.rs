@@ -13,7 +13,7 @@ use super::node::{Node, Usage};
 use super::plain;
 use super::usage::live_bytes;
 use super::validators::Validators;
-use crate::dataplane::fixture::shuffled;
+use crate::fixture::shuffled;
 
 /// What the slots of a run are like.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use alpenglow_rotor::types::{Stake, ValidatorIndex};
 use alpenglow_rotor::validators::ValidatorSet;
 use blst::min_sig;
 
-use crate::dataplane::fixture::{CLUSTER, Cluster, identity};
+use crate::fixture::{CLUSTER, Cluster, identity};
 
 /// Datagrams in one receive buffer: what the kernel joins of what comes from many senders at once, at best.
 const JOINED: usize = 16;

@@ -9,7 +9,8 @@ use crate::bls::SignatureBytes;
 use crate::certificate::Statement;
 use crate::vote::{UnverifiedVote, VotePayload};
 
-/// Shares of the stake at which votes of one kind change something in a slot that is disputed (protocol.md §4, §5).
+/// Shares of the stake at which votes of one kind change something in a slot that is disputed: 20 and 40 make it safe to
+/// notarize, 40 to skip, 60 and 80 make certificates.
 const THRESHOLDS_PERCENT: [u8; 4] = [20, 40, 60, 80];
 /// A slot is disputed when so much of the stake may have voted otherwise than this node: less makes nothing safe to
 /// notarize or to skip.

@@ -194,7 +194,7 @@ impl Proof {
     }
 }
 
-/// Whether no correct validator signs both (protocol.md §5).
+/// Whether no correct validator signs both, whatever it sees in between.
 fn excludes(first: &VotePayload, second: &VotePayload) -> bool {
     use VotePayload::{Final, Notar, NotarFallback, Skip, SkipFallback};
     first.slot() == second.slot()

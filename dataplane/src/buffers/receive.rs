@@ -13,8 +13,9 @@ use crate::socket::{ControlMessages, RECEIVE_CONTROL_BYTES};
 
 /// Room for the sender's address, of either family.
 pub(crate) const NAME_BYTES: usize = 32;
-/// What a receive buffer begins with, before the sender's address and the control messages: native words for the bytes of name, control messages and
-/// payload, and the flags. A multishot receive fills its buffers so; a buffer filled otherwise gets the same layout.
+/// What a receive buffer begins with, before the sender's address and the control messages: native words for the bytes of
+/// name, control messages and payload, and the flags. A multishot receive fills its buffers so; a buffer filled otherwise
+/// gets the same layout.
 const WORDS_BYTES: usize = 16;
 const CONTROL_START: usize = WORDS_BYTES + NAME_BYTES;
 const PAYLOAD_START: usize = CONTROL_START + RECEIVE_CONTROL_BYTES;

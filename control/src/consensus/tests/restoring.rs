@@ -1,4 +1,4 @@
-//! What a node may say after a restart (protocol.md §10).
+//! What a node may say after a restart.
 
 use super::*;
 use crate::vote_record::{Durable, Entry, Found, FoundLog, Host};

@@ -1,10 +1,11 @@
 //! What was measured, for people and for programs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::cores::Cores;
+use crate::cores::Cores;
 
 /// One step: what our code takes beside what it cannot do without.
 #[derive(Debug, Default)]
@@ -38,13 +39,55 @@ impl Row {
         }
     }
 
-    fn goal(&self) -> Value {
-        json!({"ratio": self.ratio_goal, "us": self.goal_us, "met": self.is_met()})
+    fn json(&self) -> Value {
+        json!({
+            "ours_us": self.ours_us,
+            "floor_us": self.floor_us,
+            "ratio": self.ratio(),
+            "goal": {"ratio": self.ratio_goal, "us": self.goal_us, "met": self.is_met()},
+            "details": self.details,
+        })
+    }
+}
+
+/// What a benchmark has measured, and where.
+pub(crate) struct Report {
+    schema: &'static str,
+    /// What decides how fast any of it can be.
+    pub(crate) machine: Value,
+    pub(crate) rows: Vec<Row>,
+    /// Bytes, by what holds them, where they were counted.
+    pub(crate) memory: Option<serde_json::Map<String, Value>>,
+}
+
+impl Report {
+    /// A report without rows, to be begun before anything is measured: it tells how busy the machine was. `schema` names
+    /// what [`Self::json`] looks like.
+    pub(crate) fn begin(schema: &'static str) -> Self {
+        Self { schema, machine: machine(&Cores::choose()), rows: Vec::new(), memory: None }
+    }
+
+    /// For programs: one object.
+    pub(crate) fn json(&self) -> Value {
+        let steps: serde_json::Map<String, Value> =
+            self.rows.iter().map(|row| (row.name.clone(), row.json())).collect();
+        let mut json = json!({"schema": self.schema, "machine": self.machine, "steps": steps});
+        if let Some(memory) = &self.memory {
+            json["memory"] = memory.clone().into();
+        }
+        json
     }
 }
 
 /// For people.
-pub(crate) fn table(rows: &[Row]) -> comfy_table::Table {
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.machine, table(&self.rows))?;
+        self.memory.as_ref().map_or(Ok(()), |memory| write!(f, "\nmemory {}", Value::Object(memory.clone())))
+    }
+}
+
+fn table(rows: &[Row]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_header(["step", "ours µs", "floor µs", "ratio", "goal", "details"]);
@@ -77,26 +120,8 @@ pub(crate) fn table(rows: &[Row]) -> comfy_table::Table {
     table
 }
 
-/// For programs: one object.
-pub(crate) fn json(schema: &str, rows: &[Row], machine: &Value) -> Value {
-    let steps: serde_json::Map<String, Value> = rows
-        .iter()
-        .map(|row| {
-            let step = json!({
-                "ours_us": row.ours_us,
-                "floor_us": row.floor_us,
-                "ratio": row.ratio(),
-                "goal": row.goal(),
-                "details": row.details,
-            });
-            (row.name.clone(), step)
-        })
-        .collect();
-    json!({"schema": schema, "machine": machine, "steps": steps})
-}
-
 /// The machine's features that decide how fast any of this can be.
-pub(crate) fn machine(pinned: &Cores) -> Value {
+fn machine(pinned: &Cores) -> Value {
     let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let value = |name: &str| {
         let line = cpu_info.lines().find(|line| line.starts_with(name));
@@ -129,12 +154,15 @@ mod tests {
 
     #[test]
     fn the_object_has_the_published_shape() {
-        let json = json("alpenglow.dataplane/1", &[row()], &json!({"cores": 4}));
+        let mut report = Report { rows: vec![row()], ..Report::begin("alpenglow.dataplane/1") };
+        let json = report.json();
         assert_eq!(json["schema"], "alpenglow.dataplane/1");
-        assert_eq!(json["machine"]["cores"], 4);
+        assert!(json["machine"]["cores"].as_u64() > Some(0) && json.get("memory").is_none());
         let step = &json["steps"]["encode"];
         assert_eq!((&step["ours_us"], &step["floor_us"], &step["ratio"]), (&json!(3.0), &json!(2.0), &json!(1.5)));
         assert_eq!(step["goal"], json!({"ratio": 1.5, "us": null, "met": true}));
+        report.memory = json!({"slot_20_bytes": 7}).as_object().cloned();
+        assert_eq!(report.json()["memory"]["slot_20_bytes"], 7);
     }
 
     #[test]
@@ -149,13 +177,12 @@ mod tests {
     #[test]
     fn the_rounds_own_ratios_count_where_there_are_any() {
         let row = Row { rounds_ratio: Some(1.25), ..row() };
-        assert_eq!(json("alpenglow.dataplane/1", &[row], &json!({}))["steps"]["encode"]["ratio"], json!(1.25));
+        assert_eq!(row.json()["ratio"], json!(1.25));
     }
 
     #[test]
     fn a_step_without_floor_has_no_ratio() {
-        let json = json("alpenglow.dataplane/1", &[Row { floor_us: None, ..row() }], &json!({}));
-        assert!(json["steps"]["encode"]["ratio"].is_null());
+        assert!(Row { floor_us: None, ..row() }.json()["ratio"].is_null());
     }
 
     #[test]
