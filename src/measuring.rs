@@ -11,10 +11,13 @@ use alpenglow_rotor::slice::Slice;
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot};
 
 use crate::storage::block_log::{BlockLog, measuring};
-use crate::storage::frames::FrameFile;
+use crate::storage::frames::{self, FrameFile};
 use crate::storage::vote_log;
 
 const CLUSTER: ClusterId = ClusterId([7; 32]);
+
+/// What a record takes in a file beside its own bytes.
+pub const FRAME_HEAD_BYTES: usize = frames::FRAME_HEAD_BYTES;
 
 /// What control appends to a vote log for a vote.
 #[must_use]

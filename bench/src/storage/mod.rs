@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use alpenglow::measuring::{self, ControlFile, Segments};
+use alpenglow_control::block_log::held_slice_bytes;
 use alpenglow_rotor::slice::Slice;
 
 use self::handed_over::Load;
@@ -115,7 +116,7 @@ impl Bare {
 }
 
 /// Of a slice's frame, before its payload.
-const SLICE_HEAD_BYTES: usize = 12 + 52;
+const SLICE_HEAD_BYTES: usize = measuring::FRAME_HEAD_BYTES + held_slice_bytes(0);
 
 fn full_slice() -> Slice {
     let mut blocks = measuring::blocks(1, 1);

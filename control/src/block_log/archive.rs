@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use alpenglow_rotor::types::{BlockId, Slot, ValidatorIndex};
+use alpenglow_rotor::types::{BlockId, ValidatorIndex};
 
 use super::{LOADS_MAX, finalize};
 use crate::block::Block;
@@ -57,7 +57,7 @@ impl Archive {
     /// The certificates of a block that is handed over. Those below are not needed any more.
     pub(crate) fn take_certificates(&mut self, block: BlockId) -> Vec<Arc<Certificate>> {
         let certificates = self.certificates.remove(&block).unwrap_or_default();
-        self.certificates = self.certificates.split_off(&BlockId { slot: Slot(block.slot.0 + 1), ..BlockId::GENESIS });
+        self.certificates = self.certificates.split_off(&BlockId { slot: block.slot.next(), ..BlockId::GENESIS });
         certificates
     }
 
