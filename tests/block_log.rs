@@ -240,13 +240,14 @@ struct Frame {
 }
 
 fn frames(segment: &[u8]) -> Vec<Frame> {
-    let (mut at, mut frames) = (48, Vec::new());
+    // Each has a mark before it.
+    let (mut at, mut frames) = (48 + 8, Vec::new());
     while at < segment.len() {
         let length = u32::from_le_bytes(*segment[at..].first_chunk().unwrap()) as usize;
         let record = &segment[at + 12..][..length];
         let slot = u64::from_le_bytes(*record[1..].first_chunk().unwrap());
         frames.push(Frame { at, bytes: 12 + length, kind: record[0], slot });
-        at += 12 + length;
+        at += 12 + length + 8;
     }
     frames
 }

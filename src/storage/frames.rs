@@ -117,6 +117,17 @@ impl Format {
         header
     }
 
+    /// The bytes of a file from where it stands: if it is longer than the format's bound, one more than that.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(crate) fn read_bounded(&self, file: &File) -> io::Result<Vec<u8>> {
+        let most = self.file_bytes_max + 1;
+        let mut bytes = Vec::with_capacity(file.metadata()?.len().saturating_add(1).min(most) as usize);
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Reads the bytes of a file.
     ///
     /// # Errors
@@ -279,8 +290,7 @@ impl FrameFile {
     pub(crate) fn open(format: Format, path: &Path, cluster: ClusterId) -> Result<(Self, Vec<u8>), OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), source };
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        let mut bytes = Vec::new();
-        (&mut file).take(format.file_bytes_max + 1).read_to_end(&mut bytes).map_err(io)?;
+        let mut bytes = format.read_bounded(&file).map_err(io)?;
         if bytes.len() as u64 > format.file_bytes_max {
             return Err(OpenError::TooLong { path: path.to_owned(), most: format.file_bytes_max });
         }
@@ -546,6 +556,8 @@ mod tests {
         let later = Format { version: 8, ..FORMAT };
         let refused = FrameFile::open(later, &path, CLUSTER).unwrap_err();
         assert!(refused.to_string().contains("its version is 7, this program knows version 8"), "{refused}");
+        File::options().append(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(matches!(FrameFile::open(FORMAT, &path, CLUSTER), Err(OpenError::TooLong { most: 1_000, .. })));
         let mut spoilt = bytes();
         spoilt[HEADER_BYTES] ^= 1;
         fs::write(&path, spoilt).unwrap();

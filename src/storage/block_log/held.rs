@@ -16,23 +16,37 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alpenglow_control::block::Block;
-use alpenglow_control::block_log::{HeldRecords, encode_held_block, encode_held_slice};
+use alpenglow_control::block_log::{
+    HELD_BLOCK_BYTES_MAX, HeldRecords, encode_held_block, encode_held_slice, held_slice_bytes,
+};
 use alpenglow_dataplane::clock;
+use alpenglow_rotor::parameters::DATA_SHREDS_MAX;
 use alpenglow_rotor::slice::{Slice, SliceId};
 use alpenglow_rotor::types::{ClusterId, Hash, SliceIndex, Slot, Time, WINDOW_SLOTS};
 use crossbeam::channel::{Receiver, Sender};
 
 use super::writer::Order;
-use crate::storage::frames::{Format, FrameFile, HeaderError, Tail};
+use crate::genesis::DATAGRAM_BYTES_MAX;
+use crate::storage::frames::{FRAME_HEAD_BYTES, Format, FrameFile, HeaderError, Tail};
 
-/// A file. The longest record is a slice, or the roots of all slices of a block; both are shorter.
-pub(super) const HELD: Format =
-    Format { magic: *b"agslices", version: 1, record_bytes_max: 4 << 20, file_bytes_max: 32 << 20, tail: Tail::Spoilt };
+/// A file.
+pub(super) const HELD: Format = Format {
+    magic: *b"agslices",
+    version: 1,
+    record_bytes_max: RECORD_BYTES_MAX,
+    file_bytes_max: FILE_BYTES + (FRAME_HEAD_BYTES + RECORD_BYTES_MAX) as u64,
+    tail: Tail::Spoilt,
+};
+/// A slice, or the roots of all slices of a block.
+const RECORD_BYTES_MAX: usize = {
+    let slice = held_slice_bytes(DATA_SHREDS_MAX * DATAGRAM_BYTES_MAX);
+    if slice > HELD_BLOCK_BYTES_MAX { slice } else { HELD_BLOCK_BYTES_MAX }
+};
 /// The next file is begun when one is longer than this, …
 const FILE_BYTES: u64 = 8 << 20;
 /// … or when slots come that lie so far behind its first one.
@@ -214,11 +228,13 @@ pub(super) enum Refusal {
 /// [`Refusal`] and the path of the file.
 pub(super) fn find(folder: &Path, cluster: ClusterId) -> Result<Found, (PathBuf, Refusal)> {
     let mut found = Found { next_number: 1, ..Found::default() };
-    let numbers = super::log::numbers(folder, ".held").map_err(|error| (folder.to_owned(), Refusal::Io(error)))?;
+    let numbers = super::files::numbers(folder, ".held").map_err(|error| (folder.to_owned(), Refusal::Io(error)))?;
     let mut records = HeldRecords::default();
     for number in numbers {
         let path = path(folder, number);
-        let bytes = read(&path).map_err(|error| (path.clone(), Refusal::Io(error)))?;
+        let bytes = File::open(&path)
+            .and_then(|file| HELD.read_bounded(&file))
+            .map_err(|error| (path.clone(), Refusal::Io(error)))?;
         match HELD.read(&bytes) {
             Ok(contents) if contents.cluster != cluster => return Err((path, Refusal::Cluster)),
             Ok(contents) => {
@@ -233,12 +249,6 @@ pub(super) fn find(folder: &Path, cluster: ClusterId) -> Result<Found, (PathBuf,
         found.next_number = number + 1;
     }
     Ok(found)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(HELD.file_bytes_max).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Removes a file that is not needed any more.
@@ -286,7 +296,7 @@ mod tests {
     }
 
     fn files(folder: &Path) -> usize {
-        super::super::log::numbers(folder, ".held").unwrap().len()
+        super::super::files::numbers(folder, ".held").unwrap().len()
     }
 
     /// What a start finds in a folder that a process has left so.

@@ -1,26 +1,27 @@
 //! The log's files, for the one process that writes them.
 
+mod opening;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alpenglow_control::block::Block;
 use alpenglow_control::block_log::{BlockHead, ChainTip, decode_block};
 use alpenglow_control::certificate::Certificate;
-use alpenglow_rotor::types::{BlockId, ClusterId, Slot};
+use alpenglow_rotor::types::{BlockId, Slot};
 
+#[cfg(test)]
+pub(super) use self::opening::Opened;
 use super::Limits;
-use super::held::{self, HeldFile, Refusal};
+use super::files::{index_path, read_record, segment_path};
+use super::held::{HeldFile, Refusal};
 use super::index::{Index, Lost, Place};
-use super::segment::{self, Head, LogParameters, Placed, SEGMENT};
-use crate::storage::frames::{FrameAt, HEADER_BYTES, HeaderError};
-
-/// Corrupt places of a segment that are told one by one.
-const CORRUPT_TOLD_MAX: usize = 16;
+use super::segment::{self, Head, LogParameters, Mark, Placed};
+use crate::storage::frames::HeaderError;
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,19 +52,6 @@ pub(crate) enum BlockLogError {
     },
 }
 
-/// What was found at the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Opened {
-    /// Bytes cut off at the end of the last segment.
-    pub(crate) torn_bytes: u64,
-    /// Places that are corrupt.
-    pub(crate) corrupt: u64,
-    /// Indexes made anew.
-    pub(crate) reindexed: u64,
-    /// Blocks that were written for votes only, and are in a segment now.
-    pub(crate) recovered: u64,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     bytes: u64,
@@ -74,12 +62,13 @@ struct Segment {
 struct Active {
     number: u64,
     file: File,
+    mark: Mark,
     records: Vec<Placed>,
     slot_min: Slot,
     is_synced: bool,
 }
 
-/// Writes at a place of a file: [`FileExt::write_all_at`], but in tests of disks that fail.
+/// Writes at a place of a file: [`write_all_at`](std::os::unix::fs::FileExt::write_all_at), but in tests of disks that fail.
 pub(super) type WriteAt = Box<dyn FnMut(&File, &[u8], u64) -> io::Result<()> + Send>;
 
 /// See the module `block_log`.
@@ -114,61 +103,6 @@ pub(super) enum Kept {
 }
 
 impl BlockLog {
-    /// Opens the log in that folder, or makes it.
-    ///
-    /// # Errors
-    /// [`BlockLogError`] says what to do.
-    pub(crate) fn open(
-        folder: &Path,
-        parameters: LogParameters,
-        limits: Limits,
-    ) -> Result<(Self, Opened), BlockLogError> {
-        fs::create_dir_all(folder).map_err(at(folder))?;
-        let mut log = Self {
-            folder: folder.to_owned(),
-            parameters,
-            limits,
-            write_at: Box::new(|file, bytes, at| file.write_all_at(bytes, at)),
-            index: Index::default(),
-            segments: BTreeMap::new(),
-            active: None,
-            buffer: Vec::new(),
-            corrupt: 0,
-            has_gaps: true,
-            looked_at: Some(None),
-            next_held: 1,
-        };
-        let mut opened = Opened::default();
-        let numbers = segment_numbers(folder).map_err(at(folder))?;
-        for (position, &number) in numbers.iter().enumerate() {
-            log.open_segment(number, position + 1 == numbers.len(), &mut opened)?;
-        }
-        log.corrupt = opened.corrupt;
-        opened.recovered = log.take_held()?;
-        log.drop_old();
-        Ok((log, opened))
-    }
-
-    /// Takes over the blocks that were written before votes for them and that a process which ended had not got to.
-    fn take_held(&mut self) -> Result<u64, BlockLogError> {
-        let found =
-            held::find(&self.folder, self.parameters.cluster).map_err(|(path, refusal)| refusal.of_file(path))?;
-        self.next_held = found.next_number;
-        let mut recovered = 0;
-        for block in &found.blocks {
-            match self.hold(block) {
-                Ok(Kept::Written) => recovered += 1,
-                Ok(Kept::Known | Kept::TooLong) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the block log cannot be written: blocks that were voted for stay where they are until the next start");
-                    return Ok(recovered);
-                }
-            }
-        }
-        found.files.iter().for_each(|path| held::remove(path));
-        Ok(recovered)
-    }
-
     /// The next file for slices of blocks that may be voted for.
     ///
     /// # Errors
@@ -190,57 +124,6 @@ impl BlockLog {
         self.write_at = write_at;
     }
 
-    fn open_segment(&mut self, number: u64, is_last: bool, opened: &mut Opened) -> Result<(), BlockLogError> {
-        let path = segment_path(&self.folder, number);
-        let file = OpenOptions::new().read(true).write(is_last).open(&path).map_err(at(&path))?;
-        let bytes = file.metadata().map_err(at(&path))?.len();
-        let mut head = [0; HEADER_BYTES];
-        let head = &mut head[..HEADER_BYTES.min(bytes as usize)];
-        file.read_exact_at(head, 0).map_err(at(&path))?;
-        match SEGMENT.read_header(head) {
-            Ok(cluster) if cluster != self.parameters.cluster => return Err(BlockLogError::Cluster { path }),
-            Ok(_) => {}
-            Err(reason @ HeaderError::Version { .. }) => return Err(BlockLogError::Version { path, reason }),
-            // A crash while it was made.
-            Err(HeaderError::Short(_)) if is_last => return fs::remove_file(&path).map_err(at(&path)),
-            Err(reason) => {
-                tracing::error!(path = %path.display(), %reason, "this segment of the block log cannot be read");
-                opened.corrupt += 1;
-                self.segments.insert(number, Segment { bytes, slot_max: Slot::GENESIS });
-                return Ok(());
-            }
-        }
-        let indexed = if is_last { None } else { read_index(&self.folder, number, self.parameters.cluster, bytes) };
-        let (records, end) = match indexed {
-            Some(records) => (records, bytes),
-            None => {
-                let content = fs::read(&path).map_err(at(&path))?;
-                let (_, found) = segment::scan(&content).expect("its header was just read");
-                let tail = u64::from(!is_last && found.end < bytes);
-                opened.corrupt += found.corrupt.len() as u64 + tail;
-                for at in found.corrupt.iter().take(CORRUPT_TOLD_MAX) {
-                    tracing::error!(path = %path.display(), at, "the block log is corrupt there");
-                }
-                if !is_last {
-                    opened.reindexed += 1;
-                    self.write_index(number, bytes, &found.records);
-                }
-                (found.records, found.end)
-            }
-        };
-        records.iter().for_each(|placed| self.index.add(number, placed));
-        let slots = || records.iter().map(|placed| slot(&placed.head));
-        let slot_max = slots().max().unwrap_or_default();
-        if is_last {
-            opened.torn_bytes = bytes - end;
-            file.set_len(end).map_err(at(&path))?;
-            let slot_min = slots().min().unwrap_or(Slot(u64::MAX));
-            self.active = Some(Active { number, file, slot_min, records, is_synced: true });
-        }
-        self.segments.insert(number, Segment { bytes: end, slot_max });
-        Ok(())
-    }
-
     /// Writes a complete block, if it is not there.
     ///
     /// # Errors
@@ -253,9 +136,8 @@ impl BlockLog {
             return Ok(Kept::TooLong);
         }
         self.buffer.clear();
-        segment::frame_block(block, &mut self.buffer);
-        let head = Head::Block(BlockHead { id: block.id, parent: block.parent });
-        self.append(&[(0..self.buffer.len(), head)])?;
+        let frame = self.frame_block(block);
+        self.append(&[frame])?;
         Ok(Kept::Written)
     }
 
@@ -279,9 +161,7 @@ impl BlockLog {
         self.buffer.clear();
         let mut frames = Vec::with_capacity(2);
         if !is_held {
-            segment::frame_block(block, &mut self.buffer);
-            let head = Head::Block(BlockHead { id: block.id, parent: block.parent });
-            frames.push((0..self.buffer.len(), head));
+            frames.push(self.frame_block(block));
         }
         if !is_final {
             frames.push(self.frame_final(block.id, certificates, in_order));
@@ -291,18 +171,23 @@ impl BlockLog {
         Ok(Kept::Written)
     }
 
-    fn frame_final(&mut self, id: BlockId, certificates: &[Arc<Certificate>], in_order: bool) -> (Range<usize>, Head) {
-        let start = self.buffer.len();
-        segment::frame_final(id, certificates, in_order, &mut self.buffer);
-        (start..self.buffer.len(), Head::Final { id, in_order, certified: !certificates.is_empty() })
+    fn frame_block(&mut self, block: &Block) -> (Range<usize>, Head) {
+        let frame = segment::frame_block(block, &mut self.buffer);
+        (frame, Head::Block(BlockHead { id: block.id, parent: block.parent }))
     }
 
-    /// Appends what is in the buffer.
+    fn frame_final(&mut self, id: BlockId, certificates: &[Arc<Certificate>], in_order: bool) -> (Range<usize>, Head) {
+        let frame = segment::frame_final(id, certificates, in_order, &mut self.buffer);
+        (frame, Head::Final { id, in_order, certified: !certificates.is_empty() })
+    }
+
+    /// Appends what is in the buffer: these frames.
     fn append(&mut self, frames: &[(Range<usize>, Head)]) -> io::Result<()> {
         let slot_max = frames.iter().map(|(_, head)| slot(head)).max().unwrap_or_default();
         self.make_room(slot_max)?;
         let active = self.active.as_mut().expect("there is room in it");
         let segment = self.segments.get_mut(&active.number).expect("it is one of them");
+        frames.iter().for_each(|(range, _)| active.mark.put(range, &mut self.buffer));
         if let Err(error) = (self.write_at)(&active.file, &self.buffer, segment.bytes) {
             // What was written of it is a torn tail, which the next record overwrites or a start cuts off.
             let _ = active.file.set_len(segment.bytes);
@@ -333,16 +218,17 @@ impl BlockLog {
                 return Ok(());
             }
         }
+        let mark = Mark::random()?;
         let number = self.segments.last_key_value().map_or(1, |(number, _)| number + 1);
         let path = segment_path(&self.folder, number);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let header = self.parameters.begin_segment();
+        let header = self.parameters.begin_segment(mark);
         if let Err(error) = (self.write_at)(&file, &header, 0) {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
         let slot_min = Slot(u64::MAX);
-        let full = self.active.replace(Active { number, file, records: Vec::new(), slot_min, is_synced: false });
+        let full = self.active.replace(Active { number, file, mark, records: Vec::new(), slot_min, is_synced: false });
         self.segments.insert(number, Segment { bytes: header.len() as u64, slot_max: Slot::GENESIS });
         if let Some(Active { number, file, records, .. }) = full {
             if let Err(error) = file.sync_data() {
@@ -523,45 +409,4 @@ impl Refusal {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> BlockLogError {
     let path = path.to_owned();
     move |source| BlockLogError::Io { path, source }
-}
-
-/// The segments in a folder, in order.
-pub(super) fn segment_numbers(folder: &Path) -> io::Result<Vec<u64>> {
-    numbers(folder, ".segment")
-}
-
-/// The numbers that names with this suffix have, in order.
-pub(super) fn numbers(folder: &Path, suffix: &str) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(suffix)?.parse::<u64>().ok());
-        numbers.extend(number);
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:08}.segment"))
-}
-
-pub(super) fn index_path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:08}.index"))
-}
-
-/// The index of a segment, if there is one that fits it.
-pub(super) fn read_index(folder: &Path, number: u64, cluster: ClusterId, segment_bytes: u64) -> Option<Vec<Placed>> {
-    let bytes = fs::read(index_path(folder, number)).ok()?;
-    segment::decode_index(&bytes, cluster, segment_bytes)
-}
-
-/// A record, if it is whole.
-pub(super) fn read_record(folder: &Path, place: Place) -> Option<Vec<u8>> {
-    let mut frame = vec![0; place.frame_bytes as usize];
-    File::open(segment_path(folder, place.segment)).and_then(|file| file.read_exact_at(&mut frame, place.at)).ok()?;
-    match SEGMENT.frame_at(&frame) {
-        FrameAt::Whole(record) => Some(record.to_vec()),
-        _ => None,
-    }
 }

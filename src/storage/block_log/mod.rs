@@ -2,10 +2,10 @@
 //! [`alpenglow_control::block_log`] for what goes in and when.
 //!
 //! ```text
-//! blocks/00000007.segment   header, then a frame for each record, as in `frames.rs`
+//! blocks/00000007.segment   a frame for each record ([`segment`])
 //! blocks/00000007.index     where its records are; written when the segment is full
-//! record:  1 | block                                    complete, perhaps not final
-//!          4 | parameters                               the segment's first
+//! record:  4 | parameters                               the segment's first
+//!          1 | block                                    complete, perhaps not final
 //!          2 or 3 | slot u64 | hash 32 | certificates   final: the next one of the chain (2), or lost and found again (3)
 //! ```
 //! - **Only the last segment is written to.** At start what a crash left incomplete at its end is cut off. An index that
@@ -21,6 +21,7 @@
 //!
 //! One thread does the rest, with plain files ([`writer`]), whatever engine moves datagrams.
 
+mod files;
 pub(crate) mod fuzzing;
 mod held;
 mod index;

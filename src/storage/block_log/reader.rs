@@ -1,7 +1,7 @@
 //! The log as others see it, who only read: while the node writes it, or after.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot};
 use serde::Serialize;
 
+use super::files::{index_path, read_index, read_record, segment_numbers, segment_path};
 use super::index::Place;
-use super::log::{BlockLogError, index_path, read_index, read_record, segment_numbers, segment_path};
-use super::segment::{self, Head, LogParameters};
+use super::log::BlockLogError;
+use super::segment::{self, Head, LogParameters, SEGMENT};
 use crate::storage::frames::HeaderError;
 
 /// A block of the log.
@@ -138,7 +139,7 @@ impl Reader {
         finals: &mut BTreeMap<BlockId, Finality>,
     ) -> Result<(), BlockLogError> {
         let path = segment_path(&self.folder, number);
-        let bytes = match fs::read(&path) {
+        let bytes = match File::open(&path).and_then(|file| SEGMENT.read_bounded(&file)) {
             // The node lets old segments go.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             bytes => bytes.map_err(|source| BlockLogError::Io { path: path.clone(), source })?,
@@ -152,8 +153,10 @@ impl Reader {
                 return Ok(());
             }
             Err(reason) => {
-                survey.defects.push(Defect { file: path, at: 0, block: None, what: reason.to_string() });
-                return Ok(());
+                survey.defects.push(Defect { file: path.clone(), at: 0, block: None, what: reason.to_string() });
+                let indexed = read_index(&self.folder, number, bytes.len() as u64);
+                let Some((cluster, indexed)) = indexed else { return Ok(()) };
+                (cluster, segment::scan_indexed(&bytes, &indexed))
             }
         };
         if *survey.cluster.get_or_insert(cluster) != cluster {
@@ -208,7 +211,8 @@ impl Reader {
         };
         // There is none yet of a segment that was just filled.
         let is_there = file.exists();
-        let indexed = read_index(&self.folder, number, cluster, bytes).filter(fits);
+        let of_cluster = read_index(&self.folder, number, bytes).filter(|(of, _)| *of == cluster);
+        let indexed = of_cluster.map(|(_, indexed)| indexed).filter(fits);
         if indexed.is_none() && is_there {
             let what = "the index is not that of its segment; the node makes it anew when it starts".to_owned();
             survey.defects.push(Defect { file, at: 0, block: None, what });

@@ -11,12 +11,15 @@ use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::types::{BlockId, ClusterId, Slot, ValidatorIndex};
 
-use super::segment::LogParameters;
+use super::segment::{LogParameters, Mark};
 
 /// The cluster that they are of.
 pub(super) const CLUSTER: ClusterId = ClusterId([3; 32]);
 /// How many validators it has.
 pub(super) const VALIDATORS: usize = 5;
+
+/// The mark of segments that are made up.
+pub(super) const MARK: Mark = Mark(*b"a mark!\xfe");
 
 /// What a log of theirs is read with.
 pub(super) fn parameters() -> LogParameters {
@@ -25,8 +28,13 @@ pub(super) fn parameters() -> LogParameters {
 
 /// A block of one slice with so many bytes in it.
 pub(super) fn block(slot: u64, parent: BlockId, bytes: usize) -> Block {
+    block_of(slot, parent, &vec![vec![slot as u8; bytes.min(1_000)]; bytes.div_ceil(1_000)])
+}
+
+/// A block of one slice with these transactions.
+pub(super) fn block_of(slot: u64, parent: BlockId, transactions: &[Vec<u8>]) -> Block {
     let mut builder = SliceBuilder::new(ParentStatement::Parent(parent), 28_000);
-    (0..bytes.div_ceil(1_000)).for_each(|_| assert!(builder.push(&vec![slot as u8; bytes.min(1_000)])));
+    transactions.iter().for_each(|transaction| assert!(builder.push(transaction)));
     let payload = builder.finish();
     let root = Recoder::new(CodingParameters::default(), CLUSTER).root(slot, &payload);
     let id = BlockId { slot: Slot(slot), hash: merkle::block_hash(&[root]) };

@@ -1,7 +1,7 @@
 //! The log as a file.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use alpenglow_control::vote_record::{Entry, FoundLog};
@@ -36,8 +36,7 @@ pub(super) fn read(path: &Path, owner: &Owner, validators: usize) -> Result<Foun
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FoundLog::Missing),
         Err(source) => return Err(refuse(source)),
     };
-    let mut bytes = Vec::new();
-    file.take(FORMAT.file_bytes_max + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    let bytes = FORMAT.read_bounded(&file).map_err(refuse)?;
     parse(&bytes, owner, validators, path)
 }
 

@@ -1,0 +1,175 @@
+//! The log's thread.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Condvar, Mutex};
+use std::time::Instant;
+
+use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder};
+use alpenglow_dataplane::ControlWaker;
+use alpenglow_rotor::types::Time;
+
+use super::*;
+
+/// Writes when it is let.
+#[derive(Default)]
+pub(in crate::storage::block_log) struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    is_full: AtomicBool,
+    written: AtomicUsize,
+}
+
+impl Gate {
+    pub(in crate::storage::block_log) fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+pub(in crate::storage::block_log) fn gated(folder: &Path) -> (Arc<Gate>, BlockLogThread, BlockLogHandle) {
+    let gate = Arc::new(Gate::default());
+    let (mut log, _) = open(folder, LIMITS);
+    let at_disk = Arc::clone(&gate);
+    log.write_with(Box::new(move |file: &File, bytes: &[u8], at: u64| {
+        use std::os::unix::fs::FileExt;
+        let is_open = at_disk.is_open.lock().unwrap();
+        drop(at_disk.opened.wait_while(is_open, |is_open| !*is_open).unwrap());
+        if at_disk.is_full.load(Ordering::Relaxed) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        at_disk.written.fetch_add(1, Ordering::Relaxed);
+        file.write_all_at(bytes, at)
+    }));
+    let (waker, _) = ControlWaker::pair().unwrap();
+    let slice_bytes = 28_672;
+    let bounds =
+        Bounds { waiting_bytes_max: 10 * slice_bytes, slice_memory_bytes: slice_bytes, held_bytes_max: 64 << 20 };
+    let (thread, handle) = BlockLogThread::start(log, bounds, waker).unwrap();
+    (gate, thread, handle)
+}
+
+/// Pushes an order that must not fail.
+pub(in crate::storage::block_log) fn push(handle: &mut BlockLogHandle, order: BlockLogOrder) {
+    handle.push(Time(0), order, |reason| panic!("{reason}"));
+}
+
+fn hold(block: &Arc<Block>) -> BlockLogOrder {
+    BlockLogOrder::Hold { block: Arc::clone(block), before_vote: false }
+}
+
+fn answer(handle: &BlockLogHandle) -> BlockLogAnswer {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = handle.pop() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "no answer comes");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain: Vec<Arc<Block>> = chain(300, 900).into_iter().map(Arc::new).collect();
+    let (gate, thread, mut handle) = gated(folder.path());
+    let mut left_out = [0, 0];
+    for block in &chain {
+        let id = block.id;
+        for order in
+            [hold(block), BlockLogOrder::Final { block: Arc::clone(block), certificates: fast(id), in_order: true }]
+        {
+            handle.push(Time(0), order, |reason| match reason {
+                "block_log_behind_held" => left_out[0] += 1,
+                reason => {
+                    assert_eq!(reason, "block_log_behind");
+                    left_out[1] += 1;
+                }
+            });
+        }
+    }
+    // The shards get their memory back: ten slices of it may wait, and what the thread is at.
+    assert!((285..=290).contains(&left_out[0]), "{left_out:?}");
+    assert!(left_out[1] > 40, "{left_out:?}");
+    gate.open();
+    // Until the queue is worked off it stays behind, then it goes on, and misses what lies between.
+    let next = Arc::new(block(301, chain[299].id, 40));
+    let start = Instant::now();
+    let last = BlockLogOrder::Final { block: Arc::clone(&next), certificates: Vec::new(), in_order: true };
+    for order in [hold(&next), last] {
+        loop {
+            let mut is_left_out = false;
+            handle.push(Time(0), order.clone(), |_| is_left_out = true);
+            if !is_left_out {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let BlockLogAnswer::Lost(lost) = answer(&handle) else { panic!("nothing was asked for") };
+    assert_eq!(lost, chain[299].id);
+    let found = Arc::clone(&chain[299]);
+    push(&mut handle, BlockLogOrder::Final { block: found, certificates: Vec::new(), in_order: false });
+    let BlockLogAnswer::Lost(lost) = answer(&handle) else { panic!("nothing was asked for") };
+    assert_eq!(lost, chain[298].id);
+    push(&mut handle, BlockLogOrder::Load(chain[0].id));
+    push(&mut handle, BlockLogOrder::Load(chain[298].id));
+    let answers = [answer(&handle), answer(&handle)].map(|answer| match answer {
+        BlockLogAnswer::Loaded { id, block } => (id, block.is_some()),
+        BlockLogAnswer::Lost(_) => panic!("one at a time"),
+    });
+    assert_eq!(answers, [(chain[0].id, true), (chain[298].id, false)]);
+    drop(handle);
+    assert!(thread.stop().drops.is_empty());
+}
+
+/// The niceness of the threads of this process that are named so.
+fn niceness(thread_name: &str) -> Vec<i32> {
+    let threads = fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.join("stat")).ok());
+    let niceness = |stat: String| {
+        let (head, fields) = stat.rsplit_once(") ")?;
+        let is_named = head.ends_with(&format!("({thread_name}"));
+        is_named.then(|| fields.split(' ').nth(16).unwrap().parse().unwrap())
+    };
+    stats.filter_map(niceness).collect()
+}
+
+#[test]
+fn the_thread_lets_others_go_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_gate, thread, handle) = gated(folder.path());
+    let own = rustix::process::nice(0).unwrap();
+    let start = Instant::now();
+    // Other tests' threads are there too, and may not have come so far.
+    while !niceness("block-log").contains(&(own + 10).min(19)) {
+        assert!(start.elapsed() < PATIENCE, "{:?}", niceness("block-log"));
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(handle);
+    thread.stop();
+}
+
+#[test]
+fn a_full_disk_is_counted_and_what_is_there_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain: Vec<Arc<Block>> = chain(6, 900).into_iter().map(Arc::new).collect();
+    let (gate, thread, mut handle) = gated(folder.path());
+    gate.open();
+    push(&mut handle, hold(&chain[0]));
+    let start = Instant::now();
+    while gate.written.load(Ordering::Relaxed) < 2 {
+        assert!(start.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(1));
+    }
+    gate.is_full.store(true, Ordering::Relaxed);
+    for block in &chain[1..] {
+        push(&mut handle, hold(block));
+    }
+    push(&mut handle, BlockLogOrder::Load(chain[0].id));
+    assert!(matches!(answer(&handle), BlockLogAnswer::Loaded { block: Some(_), .. }));
+    drop(handle);
+    assert_eq!(thread.stop().drops, [("block_log_refused", 5)]);
+    assert_eq!(survey(folder.path()).blocks.len(), 1);
+}
