@@ -1,10 +1,11 @@
 //! What nodes leave in their block logs, as `alpenglow blocks` shows it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -158,21 +159,11 @@ impl Drop for Cluster {
     }
 }
 
-fn free_ports() -> u16 {
-    loop {
-        let first = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let Some(last) = first.checked_add(NODES as u16) else { continue };
-        if (first..last).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
-    }
-}
-
 impl Cluster {
     /// With none of its nodes running.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (port, out) = (free_ports().to_string(), folder.path().join("cluster"));
+        let (port, out) = (common::free_ports(NODES as u16).to_string(), folder.path().join("cluster"));
         let out = out.to_str().unwrap();
         let timing = ["--block-ms", "50", "--start-in-ms", "500"];
         let made =

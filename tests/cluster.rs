@@ -2,9 +2,10 @@
 //! fast that is but the time they take.
 #![allow(clippy::unwrap_used, reason = "a test may panic, and says where")]
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -476,15 +477,11 @@ fn refused_node(config: &Path) -> String {
     stderr
 }
 
-fn free_port() -> String {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
-}
-
 #[test]
 fn the_second_node_on_a_port_is_refused() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let port = free_port();
+    let port = common::free_ports(1).to_string();
     let [one, two] = ["one", "two"].map(|name| cluster_of_one(&folder.path().join(name), &port));
     let mut first = start_node(&one);
     let message = refused_node(&two);

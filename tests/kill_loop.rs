@@ -6,6 +6,7 @@
 //! it kills when; `ALPENGLOW_SEED=N` does the same once more. The instants are real ones, so what happens is not quite the same.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
+mod common;
 #[path = "kill_loop/kept_blocks.rs"]
 mod kept_blocks;
 
@@ -109,21 +110,10 @@ impl Drop for Cluster {
     }
 }
 
-/// Five ports in a row that were free a moment ago.
-fn free_ports() -> u16 {
-    loop {
-        let first = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let Some(last) = first.checked_add(NODES as u16) else { continue };
-        if (first..last).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
-    }
-}
-
 impl Cluster {
     /// With all nodes running.
     fn start(flags: &'static [&'static str]) -> Self {
-        let (folder, base_port) = (tempfile::tempdir().unwrap(), free_ports());
+        let (folder, base_port) = (tempfile::tempdir().unwrap(), common::free_ports(NODES as u16));
         let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
         command.args(["genesis", "--validators", "5", "--block-ms", "150", "--start-in-ms", "500", "--base-port"]);
         command.arg(base_port.to_string()).arg("--out").arg(folder.path().join("cluster"));

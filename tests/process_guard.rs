@@ -1,10 +1,12 @@
 //! What a node lets others see of its memory, and what it asks of its surroundings.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
+mod common;
+
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::{fs, net};
 
 /// A node that runs and says so.
 struct Node(Child);
@@ -16,9 +18,9 @@ impl Node {
 
     fn start_logging_to(folder: &Path, flags: &[&str], log: Stdio) -> Self {
         let config = folder.join("node-0/node.toml");
-        let port = net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = format!("127.0.0.1:{}", common::free_ports(1));
         let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
-        command.arg("node").arg("--config").arg(config).args(["--events", "--bind", &port.to_string()]).args(flags);
+        command.arg("node").arg("--config").arg(config).args(["--events", "--bind", &address]).args(flags);
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
         assert!(lines.next().unwrap().unwrap().contains("ready"));

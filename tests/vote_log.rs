@@ -2,9 +2,10 @@
 //! if and only if it may vote.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -28,7 +29,7 @@ struct Alone {
 impl Alone {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let port = common::free_ports(1).to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
         command.args(["genesis", "--validators", "1", "--block-ms", "20", "--start-in-ms", "0", "--base-port", &port]);
         assert!(command.arg("--out").arg(folder.path().join("cluster")).output().unwrap().status.success());
