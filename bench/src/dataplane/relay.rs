@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const WARM_UP_SLOT: u64 = 1;
 const MEASURED_SLOT: u64 = 2;
 
+/// Most that relaying may take, of what it would without MACs (goal).
+const MACS_GOAL_RATIO: f64 = 1.15;
+
 /// What is relayed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
@@ -49,7 +52,8 @@ struct Times {
     batch_us: f64,
 }
 
-/// Two rows for each engine: latency of a hop, and time per batch on one busy core. The floor is the fastest bare program that
+/// Two rows for each engine: latency of a hop, and time per batch on one busy core; and for the first of them what the MACs
+/// are of that. The floor is the fastest bare program that
 /// does, between receiving and sending, what nobody can leave out, see [`Checks`]. It does so in place: caches are full of
 /// packets by then, and a check takes longer than where nothing else is done.
 pub(crate) fn relay(name: &str, traffic: Traffic, rounds: usize) -> Vec<Row> {
@@ -72,9 +76,13 @@ pub(crate) fn relay(name: &str, traffic: Traffic, rounds: usize) -> Vec<Row> {
             checked.push(run(Some(&mut checks)));
         }
     }
-    let measurement = Measurement { bare, checked, packets: traffic.shreds * traffic.peers };
+    let measurement = Measurement { bare, checked, packets: traffic.shreds * traffic.peers, macs_us: checks.macs_us() };
     let rows = EngineKind::ALL.into_iter().zip(ours).flat_map(|(engine, ours)| match engine {
-        EngineKind::IoUring => measurement.rows(name, &ours, Some(1.25)),
+        EngineKind::IoUring => {
+            let mut rows = measurement.rows(name, &ours, Some(1.25));
+            rows.push(measurement.macs(name, &ours));
+            rows
+        }
         // It is there to be compared with, and has no goals.
         EngineKind::Syscalls => measurement.rows(&format!("{name}_{}", engine.name()), &ours, None),
     });
@@ -88,9 +96,24 @@ struct Measurement {
     /// With [`Checks`].
     checked: [Vec<Times>; Way::ALL.len()],
     packets: usize,
+    /// Of a batch, in between receiving and sending it.
+    macs_us: f64,
 }
 
 impl Measurement {
+    /// A batch on a busy core, beside the same without the time of its MACs.
+    fn macs(&self, name: &str, ours: &[Times]) -> Row {
+        let ours_us = median(ours.iter().map(|times| times.batch_us).collect());
+        Row {
+            name: format!("{name}_with_macs"),
+            ours_us,
+            floor_us: Some(ours_us - self.macs_us),
+            ratio_goal: Some(MACS_GOAL_RATIO),
+            details: BTreeMap::from([("macs_us".into(), self.macs_us)]),
+            ..Row::default()
+        }
+    }
+
     fn rows(&self, name: &str, ours: &[Times], ratio_goal: Option<f64>) -> Vec<Row> {
         let hop = self.row(format!("{name}_hop"), ours, |times| times.hop_us);
         let mut rate = self.row(format!("{name}_rate"), ours, |times| times.batch_us);
