@@ -119,7 +119,7 @@ impl Attacker {
         let Some(&to) = self.others.get((number % others.max(1)) as usize) else { return false };
         let Some((kind, lane, body)) = self.message(number / others, to) else { return false };
         let prefix = Header::prefix(kind, lane, self.plan.keys.own(), self.plan.cluster);
-        let tag = self.plan.keys.tag_to(to, &[&prefix, covered(kind, &body)]);
+        let tag = self.plan.keys.tag_to(to, (&prefix, covered(kind, &body)));
         let datagram = [&prefix[..], &tag, &body].concat();
         self.socket.send_to(&datagram, self.plan.addresses[to.get()]).is_ok()
     }

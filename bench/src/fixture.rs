@@ -175,7 +175,7 @@ impl Senders {
         let Some(keys) = &self.keys[sender.get()] else { return };
         let (header, body) = datagram.split_at_mut(HEADER_BYTES);
         let prefix = Header::prefix(Kind::Shred, lane, sender, CLUSTER);
-        let tag = keys.tag_to(NODE, &[&prefix, datagram::covered(Kind::Shred, body)]);
+        let tag = keys.tag_to(NODE, (&prefix, datagram::covered(Kind::Shred, body)));
         header[..PREFIX_BYTES].copy_from_slice(&prefix);
         header[PREFIX_BYTES..].copy_from_slice(&tag);
     }

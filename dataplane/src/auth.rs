@@ -15,8 +15,12 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::{DefaultIsZeroes, Zeroizing};
 
+use crate::datagram::SHRED_COVERED_BYTES;
+
 const DOMAIN: &[u8] = b"alpenglow datagram mac 1";
 const BLOCK_BYTES: usize = 16;
+/// Blocks of a shred that are covered.
+const SHRED_BLOCKS: usize = SHRED_COVERED_BYTES / BLOCK_BYTES;
 /// Most messages that [`PairwiseKeys::tags_to`] takes: as many blocks as a processor's AES units have in flight.
 pub const TAGS_AT_ONCE: usize = 8;
 
@@ -115,18 +119,18 @@ impl PairwiseKeys {
         self.own
     }
 
-    /// The tag that tells `peer` that this validator sent the concatenation of `parts`. Allocates nothing.
+    /// The tag that tells `peer` that this validator sent `message`. Allocates nothing.
     ///
     /// # Panics
     /// If `peer` is not in the validator set.
     #[must_use]
-    pub fn tag_to(&self, peer: ValidatorIndex, parts: &[&[u8]]) -> [u8; 16] {
-        self.peers[peer.get()].to.tag(parts)
+    pub fn tag_to(&self, peer: ValidatorIndex, message: PrefixedMessage<'_>) -> [u8; 16] {
+        self.peers[peer.get()].to.tag(message)
     }
 
-    /// The tags of several messages to `peer`, of each the one that [`Self::tag_to`] gives for its two parts. A tag is a chain
-    /// of blocks of which each waits for the one before; here the chains of up to [`TAGS_AT_ONCE`] messages go forward side
-    /// by side, in little more than the time of one. Allocates nothing.
+    /// The tags of several messages to `peer`, of each the one that [`Self::tag_to`] gives. A tag is a chain of blocks of
+    /// which each waits for the one before; here the chains of up to [`TAGS_AT_ONCE`] messages go forward side by side, in
+    /// little more than the time of one. Allocates nothing.
     ///
     /// # Panics
     /// If `peer` is not in the validator set, if there are more than [`TAGS_AT_ONCE`] messages, or if they differ in length.
@@ -135,16 +139,14 @@ impl PairwiseKeys {
         self.peers[peer.get()].to.tags(messages)
     }
 
-    /// Whether `peer` sent the concatenation of `parts` to this validator. Takes the same time wherever a wrong tag
-    /// differs, and allocates nothing.
+    /// Whether `peer` sent `message` to this validator. Takes the same time wherever a wrong tag differs, and allocates
+    /// nothing.
     ///
     /// # Panics
     /// If `peer` is not in the validator set.
     #[must_use]
-    pub fn verify_from(&self, peer: ValidatorIndex, parts: &[&[u8]], tag: &[u8; 16]) -> bool {
-        let expected = self.peers[peer.get()].from.tag(parts);
-        // One comparison of whole numbers: it cannot stop at the first byte that differs.
-        u128::from_ne_bytes(expected) == u128::from_ne_bytes(*tag)
+    pub fn verify_from(&self, peer: ValidatorIndex, message: PrefixedMessage<'_>, tag: &[u8; 16]) -> bool {
+        is_equal(&self.peers[peer.get()].from.tag(message), tag)
     }
 
     /// Of several messages with their tags which ones `peer` sent, as [`Self::verify_from`] would say of each, in little more
@@ -162,10 +164,15 @@ impl PairwiseKeys {
         let expected = self.peers[peer.get()].from.tags(messages);
         let mut verdicts = [false; TAGS_AT_ONCE];
         for ((verdict, expected), tag) in verdicts.iter_mut().zip(&expected[..messages.len()]).zip(tags) {
-            *verdict = u128::from_ne_bytes(*expected) == u128::from_ne_bytes(*tag);
+            *verdict = is_equal(expected, tag);
         }
         verdicts
     }
+}
+
+/// One comparison of whole numbers: it cannot stop at the first byte that differs.
+const fn is_equal(expected: &[u8; 16], tag: &[u8; 16]) -> bool {
+    u128::from_ne_bytes(*expected) == u128::from_ne_bytes(*tag)
 }
 
 impl MacKey {
@@ -179,9 +186,9 @@ impl MacKey {
         Self { cipher, subkeys }
     }
 
-    fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
+    fn tag(&self, message: PrefixedMessage<'_>) -> [u8; 16] {
         let mut tag = [0; 16];
-        self.cipher.encrypt_with_backend(Chain { subkeys: &self.subkeys, parts, tag: &mut tag });
+        self.cipher.encrypt_with_backend(Chain { subkeys: &self.subkeys, message, tag: &mut tag });
         tag
     }
 
@@ -189,7 +196,7 @@ impl MacKey {
         let mut tags = [[0; 16]; TAGS_AT_ONCE];
         match messages {
             [] => {}
-            [(prefix, body)] => tags[0] = self.tag(&[*prefix, body]),
+            [message] => tags[0] = self.tag(*message),
             _ => self.cipher.encrypt_with_backend(Chains { subkeys: &self.subkeys, messages, tags: &mut tags }),
         }
         tags
@@ -200,7 +207,7 @@ impl MacKey {
 /// instructions, where the chain stays in a register; block by block from outside takes twice as long.
 struct Chain<'a> {
     subkeys: &'a Subkeys,
-    parts: &'a [&'a [u8]],
+    message: PrefixedMessage<'a>,
     tag: &'a mut [u8; 16],
 }
 
@@ -212,25 +219,21 @@ impl BlockCipherEncClosure for Chain<'_> {
     /// A block is encrypted only when there is more to come, for the last one is treated otherwise.
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, cipher: &B) {
-        let (mut chain, mut filled) = (0_u128, 0);
-        for part in self.parts {
-            let mut rest = *part;
-            while !rest.is_empty() {
-                if filled == BLOCK_BYTES {
-                    (chain, filled) = (encrypt(cipher, chain), 0);
-                }
-                // Whole blocks, which shreds consist of here, need no copy of a length that only run time knows.
-                if let (0, Some((block, later))) = (filled, rest.split_first_chunk()) {
-                    chain ^= u128::from_ne_bytes(*block);
-                    (filled, rest) = (BLOCK_BYTES, later);
-                    continue;
-                }
-                let (now, later) = rest.split_at(rest.len().min(BLOCK_BYTES - filled));
-                chain ^= at(filled, now);
-                (filled, rest) = (filled + now.len(), later);
-            }
-        }
-        chain ^= if filled == BLOCK_BYTES { self.subkeys.full } else { at(filled, &[0x80]) ^ self.subkeys.padded };
+        let (prefix, body) = self.message;
+        let (blocks, rest) = body.as_chunks();
+        let mut chain = u128::from_ne_bytes(*prefix);
+        let mut add = |block: &[u8; BLOCK_BYTES]| chain = encrypt(cipher, chain) ^ u128::from_ne_bytes(*block);
+        // A loop whose length is known is unrolled. In one that is not, the compiler takes the chain to general registers
+        // and back for each block: 0.11 µs for a shred's datagram instead of 0.09.
+        let (shreds, others) = blocks.as_chunks::<SHRED_BLOCKS>();
+        shreds.iter().for_each(|blocks| blocks.iter().for_each(&mut add));
+        others.iter().for_each(add);
+        chain ^= if rest.is_empty() {
+            self.subkeys.full
+        } else {
+            chain = encrypt(cipher, chain);
+            at(0, rest) ^ at(rest.len(), &[0x80]) ^ self.subkeys.padded
+        };
         *self.tag = encrypt(cipher, chain).to_ne_bytes();
     }
 }
@@ -304,12 +307,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::datagram::{HEADER_BYTES, Header, Kind, PREFIX_BYTES, covered};
+    use crate::datagram::{HEADER_BYTES, Header, Kind, covered};
 
     const CLUSTER: ClusterId = ClusterId([0xc1; 32]);
     const A: ValidatorIndex = ValidatorIndex(0);
     const B: ValidatorIndex = ValidatorIndex(1);
     const C: ValidatorIndex = ValidatorIndex(2);
+    const SHRED: PrefixedMessage<'static> = (&[1; BLOCK_BYTES], b"shred");
+    const VOTE: PrefixedMessage<'static> = (&[2; BLOCK_BYTES], b"vote");
 
     fn signing_key(validator: u8) -> SigningKey {
         SigningKey::from_bytes(&[validator + 1; 32])
@@ -336,29 +341,7 @@ mod tests {
             "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51",
             "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
         ));
-        let expected = [
-            (0, "bb1d6929e95937287fa37d129b756746"),
-            (16, "070a16b46b4d4144f79bdd9dd04a287c"),
-            (40, "dfa66747de9ae63030ca32611497c827"),
-            (64, "51f0bebf7e3b9d92fc49741779363cfe"),
-        ];
-        for (length, tag) in expected {
-            for cut in 0..=length {
-                let parts = [&message[..cut], &message[cut..length]];
-                assert_eq!(key.tag(&parts)[..], bytes(tag), "{length} bytes cut at {cut}");
-            }
-        }
-    }
-
-    /// Each message of two blocks and more begins with a prefix of one.
-    #[test]
-    fn several_tags_at_once_are_those_of_rfc_4493() {
-        let key: [u8; 16] = bytes("2b7e151628aed2a6abf7158809cf4f3c").try_into().unwrap();
-        let key = MacKey::new(&key);
-        let message = bytes(concat!(
-            "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51",
-            "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
-        ));
+        // All of them but the one of an empty message: here each begins with a prefix of a block.
         let (prefix, body) = message.split_first_chunk().unwrap();
         let expected = [
             (0, "070a16b46b4d4144f79bdd9dd04a287c"),
@@ -366,7 +349,8 @@ mod tests {
             (48, "51f0bebf7e3b9d92fc49741779363cfe"),
         ];
         for (length, tag) in expected {
-            for count in 1..=TAGS_AT_ONCE {
+            assert_eq!(key.tag((prefix, &body[..length]))[..], bytes(tag), "{length} bytes");
+            for count in 2..=TAGS_AT_ONCE {
                 let tags = key.tags(&vec![(prefix, &body[..length]); count]);
                 assert!(tags[..count].iter().all(|it| it[..] == bytes(tag)), "{count} of {length} bytes");
             }
@@ -383,16 +367,17 @@ mod tests {
     #[test]
     fn golden_tags_in_both_directions() {
         let here = keys(A, CLUSTER);
-        assert_eq!(here.tag_to(B, &[b"alpenglow"])[..], bytes("5b001a5c99ee16a61e513feaa7872e57"));
-        assert_eq!(keys(B, CLUSTER).tag_to(A, &[b"alpenglow"])[..], bytes("28af21397b1a426b40c45a7e59d60610"));
+        let message = (b"a datagram from ", &b"alpenglow"[..]);
+        assert_eq!(here.tag_to(B, message)[..], bytes("6569e34c0267a0cd08e381abae45b6fd"));
+        assert_eq!(keys(B, CLUSTER).tag_to(A, message)[..], bytes("6e91902d7b61426b4c00e6c788f94657"));
     }
 
     #[test]
     fn the_peer_accepts_a_tag_and_nobody_else_does() {
-        let tag = keys(A, CLUSTER).tag_to(B, &[b"shred"]);
-        assert!(keys(B, CLUSTER).verify_from(A, &[b"shred"], &tag));
-        assert!(!keys(B, CLUSTER).verify_from(C, &[b"shred"], &tag), "said to be from another sender");
-        assert!(!keys(C, CLUSTER).verify_from(A, &[b"shred"], &tag), "sent to another receiver");
+        let tag = keys(A, CLUSTER).tag_to(B, SHRED);
+        assert!(keys(B, CLUSTER).verify_from(A, SHRED, &tag));
+        assert!(!keys(B, CLUSTER).verify_from(C, SHRED, &tag), "said to be from another sender");
+        assert!(!keys(C, CLUSTER).verify_from(A, SHRED, &tag), "sent to another receiver");
     }
 
     #[test]
@@ -405,14 +390,14 @@ mod tests {
 
     #[test]
     fn a_datagram_cannot_be_sent_back_to_its_sender() {
-        let tag = keys(A, CLUSTER).tag_to(B, &[b"vote"]);
-        assert!(!keys(A, CLUSTER).verify_from(B, &[b"vote"], &tag));
+        let tag = keys(A, CLUSTER).tag_to(B, VOTE);
+        assert!(!keys(A, CLUSTER).verify_from(B, VOTE, &tag));
     }
 
     #[test]
     fn defect_27_messages_replayed_between_clusters_are_refused() {
-        let tag = keys(A, CLUSTER).tag_to(B, &[b"vote"]);
-        assert!(!keys(B, ClusterId([0xc2; 32])).verify_from(A, &[b"vote"], &tag));
+        let tag = keys(A, CLUSTER).tag_to(B, VOTE);
+        assert!(!keys(B, ClusterId([0xc2; 32])).verify_from(A, VOTE, &tag));
     }
 
     #[test]
@@ -425,15 +410,14 @@ mod tests {
 
     fn datagram(kind: Kind, body: &[u8]) -> Vec<u8> {
         let prefix = Header::prefix(kind, 9, A, CLUSTER);
-        let tag = keys(A, CLUSTER).tag_to(B, &[&prefix, covered(kind, body)]);
+        let tag = keys(A, CLUSTER).tag_to(B, (&prefix, covered(kind, body)));
         [&prefix[..], &tag, body].concat()
     }
 
     fn is_accepted(receiver: &PairwiseKeys, datagram: &[u8]) -> bool {
-        Header::parse(datagram).is_ok_and(|(header, body)| {
-            let parts = [&datagram[..PREFIX_BYTES], covered(header.kind, body)];
-            header.sender < 3 && receiver.verify_from(ValidatorIndex(header.sender), &parts, &header.tag)
-        })
+        let Ok((header, body)) = Header::parse(datagram) else { return false };
+        let message = (datagram.first_chunk().unwrap(), covered(header.kind, body));
+        header.sender < 3 && receiver.verify_from(ValidatorIndex(header.sender), message, &header.tag)
     }
 
     proptest! {
@@ -463,27 +447,16 @@ mod tests {
         }
 
         #[test]
-        fn tags_are_those_of_the_cmac_crate(key: [u8; 16], message in prop::collection::vec(any::<u8>(), 0..200), cut: prop::sample::Index) {
-            let oracle = Cmac::<aes::Aes128>::new(&key.into()).chain_update(&message).finalize().into_bytes();
-            let (front, back) = message.split_at(cut.index(message.len() + 1));
-            let tag = MacKey::new(&key).tag(&[front, &[], back]);
-            prop_assert_eq!(&tag[..], &oracle[..]);
-        }
-
-        #[test]
-        fn several_tags_at_once_are_those_of_each_message(key: [u8; 16], length in 0_usize..120, messages in prop::collection::vec((any::<[u8; 16]>(), [any::<u8>(); 120]), 0..=TAGS_AT_ONCE)) {
-            let key = MacKey::new(&key);
+        fn tags_are_those_of_the_cmac_crate(key: [u8; 16], length in 0_usize..200, messages in prop::collection::vec((any::<[u8; 16]>(), prop::collection::vec(any::<u8>(), 200)), 0..=TAGS_AT_ONCE)) {
+            let mac_key = MacKey::new(&key);
             let messages: Vec<_> = messages.iter().map(|(prefix, body)| (prefix, &body[..length])).collect();
-            for ((prefix, body), tag) in messages.iter().zip(key.tags(&messages)) {
-                prop_assert_eq!(tag, key.tag(&[*prefix, body]));
+            let several = mac_key.tags(&messages);
+            for ((prefix, body), one_of_several) in messages.into_iter().zip(several) {
+                let oracle = Cmac::<aes::Aes128>::new(&key.into()).chain_update(prefix).chain_update(body);
+                let oracle: [u8; 16] = oracle.finalize().into_bytes().into();
+                prop_assert_eq!(one_of_several, oracle);
+                prop_assert_eq!(mac_key.tag((prefix, body)), oracle);
             }
-        }
-
-        #[test]
-        fn how_the_bytes_are_cut_into_parts_makes_no_difference(bytes: Vec<u8>, at: prop::sample::Index) {
-            let keys = keys(A, CLUSTER);
-            let (front, back) = bytes.split_at(at.index(bytes.len() + 1));
-            prop_assert_eq!(keys.tag_to(B, &[front, back]), keys.tag_to(B, &[&bytes]));
         }
     }
 }

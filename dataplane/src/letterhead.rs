@@ -47,7 +47,7 @@ impl Letterhead {
             let alike = messages.iter().take_while(|message| message.1.len() == messages[0].1.len()).count();
             let mut tags = self.keys.tags_to(receiver, &messages[..alike]);
             if let [shorter] = messages[alike..] {
-                tags[alike] = self.keys.tag_to(receiver, &[shorter.0, shorter.1]);
+                tags[alike] = self.keys.tag_to(receiver, shorter);
             }
             for (datagram, tag) in datagrams.chunks_mut(datagram_bytes).zip(tags) {
                 datagram[..PREFIX_BYTES].copy_from_slice(&prefix);
@@ -81,7 +81,7 @@ mod tests {
     fn write(letterhead: &Letterhead, kind: Kind, lane: u8, datagram: &mut [u8]) {
         let (header, body) = datagram.split_at_mut(HEADER_BYTES);
         let prefix = Header::prefix(kind, lane, letterhead.own, letterhead.cluster);
-        let tag = letterhead.keys.tag_to(RECEIVER, &[&prefix, datagram::covered(kind, body)]);
+        let tag = letterhead.keys.tag_to(RECEIVER, (&prefix, datagram::covered(kind, body)));
         header[..PREFIX_BYTES].copy_from_slice(&prefix);
         header[PREFIX_BYTES..].copy_from_slice(&tag);
     }

@@ -130,13 +130,13 @@ fn a_mac_for_another_receiver_or_another_cluster_is_void(engine: EngineKind) {
     let (mut nodes, config) = victim(engine);
     let peer = Attacker::new(&config, 2);
     let prefix = Header::prefix(Kind::Vote, 2, peer.sender, CLUSTER);
-    let tag = peer.keys.tag_to(ValidatorIndex(3), &[&prefix, b"a vote"]);
+    let tag = peer.keys.tag_to(ValidatorIndex(3), (&prefix, b"a vote"));
     peer.send(&[&prefix[..], &tag, b"a vote"].concat());
     let mut near = CLUSTER;
     near.0[31] ^= 1;
     let keys = PairwiseKeys::derive(&identity(2), &config.validators, near, peer.sender).unwrap();
     let prefix = Header::prefix(Kind::Vote, 2, peer.sender, ClusterId(near.0));
-    peer.send(&[&prefix[..], &keys.tag_to(VICTIM, &[&prefix, b"a vote"]), b"a vote"].concat());
+    peer.send(&[&prefix[..], &keys.tag_to(VICTIM, (&prefix, b"a vote")), b"a vote"].concat());
     expect_drops(&mut nodes, &[(Counter::BadMac, 2)]);
 }
 

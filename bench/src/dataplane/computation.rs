@@ -138,7 +138,7 @@ pub(crate) fn mac(rounds: usize) -> Row {
     let keys = pairwise_keys(&cluster);
     let (prefix, covered) = ([1; PREFIX_BYTES], [2; SHRED_COVERED_BYTES]);
     let ours = repeated(move || {
-        black_box(keys.tag_to(LEADER, &[black_box(&prefix), black_box(&covered)]));
+        black_box(keys.tag_to(LEADER, black_box((&prefix, &covered[..]))));
     });
     Row { goal_us: Some(0.1), ..compare("mac", ours, &cluster, &[(Work::Mac, 1.0)], 1.25, rounds) }
 }

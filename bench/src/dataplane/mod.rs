@@ -26,7 +26,7 @@ pub(crate) enum Step {
     /// The MAC of one shred's datagram, and those of eight to one peer.
     Mac,
     /// 13 shreds into a running shard over loopback, each to 4, 16 and 64 peers, with each engine: a hop's latency, and time
-    /// per batch.
+    /// per batch; and what MACs are of that.
     Relay,
     /// One shred into a running shard over loopback, and to 1,499 others.
     #[value(name = "broadcast_1499")]

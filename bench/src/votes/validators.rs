@@ -98,7 +98,7 @@ impl Validators {
 
     fn datagram(&self, kind: Kind, sender: usize, body: &[u8]) -> Vec<u8> {
         let prefix = Header::prefix(kind, 0, ValidatorIndex(sender as u16), CLUSTER);
-        let tag = self.macs[sender].tag_to(ValidatorIndex(1), &[&prefix, datagram::covered(kind, body)]);
+        let tag = self.macs[sender].tag_to(ValidatorIndex(1), (&prefix, datagram::covered(kind, body)));
         let datagram = [&prefix[..], &tag, body].concat();
         assert!(datagram.len() == HEADER_BYTES + body.len() && prefix.len() == PREFIX_BYTES);
         datagram

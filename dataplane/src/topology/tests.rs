@@ -119,7 +119,7 @@ fn datagrams(config: &DataplaneConfig, index: usize) -> Vec<Vec<u8>> {
         let sender = if *relay == NODE { LEADER } else { *relay };
         let keys = PairwiseKeys::derive(&identity(sender), &config.validators, CLUSTER, sender).unwrap();
         let prefix = Header::prefix(Kind::Shred, id.lane(), sender, CLUSTER);
-        let tag = keys.tag_to(NODE, &[&prefix, datagram::covered(Kind::Shred, shred)]);
+        let tag = keys.tag_to(NODE, (&prefix, datagram::covered(Kind::Shred, shred)));
         [&prefix[..], &tag, shred].concat()
     };
     shreds.chunks(bytes).zip(&relays).map(sealed).collect()

@@ -189,7 +189,7 @@ pub(crate) fn sealed(
     body: &[u8],
 ) -> Vec<u8> {
     let prefix = Header::prefix(kind, lane, keys.own(), cluster);
-    let tag = keys.tag_to(to, &[&prefix, datagram::covered(kind, body)]);
+    let tag = keys.tag_to(to, (&prefix, datagram::covered(kind, body)));
     [&prefix[..], &tag, body].concat()
 }
 
