@@ -48,6 +48,11 @@ impl Budget {
         self.left >= cost
     }
 
+    /// Half of the most that can be there.
+    pub(super) const fn half(&self) -> u64 {
+        self.allowance.burst / 2
+    }
+
     /// Takes so much, or all that is left.
     pub(super) fn spend(&mut self, cost: u64) {
         self.left = self.left.saturating_sub(cost);

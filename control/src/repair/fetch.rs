@@ -69,6 +69,8 @@ pub(super) struct Fetch {
     pub(super) kept: Option<Outcome>,
     /// Whether the block log lacks it: its slot may be closed.
     pub(super) for_log: bool,
+    /// Whether nothing but the block log waits for it.
+    pub(super) can_wait: bool,
     /// Whether [`Self::named_parent`] was told.
     parent_told: bool,
     slices: Vec<SliceState>,
@@ -92,6 +94,7 @@ impl Fetch {
             ancestors_asked: false,
             kept: None,
             for_log: false,
+            can_wait: false,
             parent_told: false,
             slices: Vec::new(),
             missing: 0,

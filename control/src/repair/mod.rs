@@ -44,7 +44,7 @@ use alpenglow_rotor::types::BlockId;
 pub use self::budget::Allowance;
 pub use self::fetch::SliceSource;
 pub use self::peers::AskingLimits;
-pub use self::requester::{Need, RequestLimits, Requester};
+pub use self::requester::{Need, REPAIRED_AT_A_TIME_MAX, RequestLimits, Requester};
 pub use self::responder::{BlockSource, Responder, ServingLimits};
 pub use self::wire::{
     ANCESTORS_PER_ANSWER, AnswerContent, REPAIR_BODY_BYTES_MAX, ROOTS_PER_GROUP, RepairAnswer, RepairMessage,

@@ -44,6 +44,15 @@ impl Default for AskingLimits {
     }
 }
 
+/// How much of what may be asked of others something may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// All of it.
+    Now,
+    /// What is there beyond half of it, which is left to what votes wait for.
+    CanWait,
+}
+
 struct Peer {
     open: u16,
     requests: Budget,
@@ -103,6 +112,7 @@ impl Peers {
         &mut self,
         now: Time,
         cost: u64,
+        urgency: Urgency,
         epoch_of: Slot,
         excluded: impl Fn(ValidatorIndex) -> bool,
     ) -> Option<ValidatorIndex> {
@@ -114,17 +124,18 @@ impl Peers {
             let penalty = self.penalty(now, drawn);
             let declined = penalty > 0 && self.random.next_u64() >> (64 - penalty) != 0;
             let drawn_index = ValidatorIndex(drawn as u16);
-            if !declined && !excluded(drawn_index) && self.may_ask(now, drawn, cost) {
+            if !declined && !excluded(drawn_index) && self.may_ask(now, drawn, cost, urgency) {
                 return Some(drawn_index);
             }
         }
-        self.choose_among_all(now, cost, epoch_of, excluded)
+        self.choose_among_all(now, cost, urgency, epoch_of, excluded)
     }
 
     fn choose_among_all(
         &mut self,
         now: Time,
         cost: u64,
+        urgency: Urgency,
         epoch_of: Slot,
         excluded: impl Fn(ValidatorIndex) -> bool,
     ) -> Option<ValidatorIndex> {
@@ -133,7 +144,7 @@ impl Peers {
         for peer in 0..self.peers.len() {
             let index = ValidatorIndex(peer as u16);
             let stake = self.stakes.at(epoch_of).of(index).0;
-            if stake > 0 && !excluded(index) && self.may_ask(now, peer, cost) {
+            if stake > 0 && !excluded(index) && self.may_ask(now, peer, cost, urgency) {
                 let weight = (stake >> self.penalty(now, peer)).max(1);
                 total = total.saturating_add(weight);
                 left.push((peer, weight));
@@ -156,10 +167,17 @@ impl Peers {
         ((u128::from(self.random.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    fn may_ask(&mut self, now: Time, peer: usize, cost: u64) -> bool {
+    fn may_ask(&mut self, now: Time, peer: usize, cost: u64, urgency: Urgency) -> bool {
         let is_own = peer == self.own.get();
         let peer = &mut self.peers[peer];
-        !is_own && peer.open < self.open_max && peer.requests.has(now, 1) && peer.bytes.has(now, cost)
+        let (open_max, [requests, bytes]) = match urgency {
+            Urgency::Now => (self.open_max, [1, cost]),
+            Urgency::CanWait => (self.open_max.div_ceil(2), [&peer.requests, &peer.bytes].map(Budget::half)),
+        };
+        !is_own
+            && peer.open < open_max
+            && peer.requests.has(now, requests.max(1))
+            && peer.bytes.has(now, bytes.max(cost))
     }
 
     fn penalty(&mut self, now: Time, peer: usize) -> u8 {
@@ -240,7 +258,7 @@ mod tests {
     fn chosen(peers: &mut Peers, draws: usize, now: Time) -> Vec<usize> {
         let mut times = vec![0; peers.peers.len()];
         for _ in 0..draws {
-            let peer = peers.choose(now, 1, Slot(1), |_| false).expect("somebody is left");
+            let peer = peers.choose(now, 1, Urgency::Now, Slot(1), |_| false).expect("somebody is left");
             times[peer.get()] += 1;
         }
         times
@@ -285,7 +303,7 @@ mod tests {
         };
         let mut by_open = peers(&[1_000; 3], limits);
         let mut asked = 0;
-        while let Some(peer) = by_open.choose(NOW, 1, Slot(1), |_| false) {
+        while let Some(peer) = by_open.choose(NOW, 1, Urgency::Now, Slot(1), |_| false) {
             by_open.asked(peer, 1);
             asked += 1;
         }
@@ -293,7 +311,7 @@ mod tests {
         let ask_and_answer = |cost: u64| {
             let mut peers = peers(&[1_000; 3], limits);
             let mut asked = 0;
-            while let Some(peer) = peers.choose(NOW, cost, Slot(1), |_| false) {
+            while let Some(peer) = peers.choose(NOW, cost, Urgency::Now, Slot(1), |_| false) {
                 peers.asked(peer, cost);
                 peers.answered(peer);
                 asked += 1;
@@ -301,14 +319,24 @@ mod tests {
             asked
         };
         assert_eq!((ask_and_answer(1), ask_and_answer(300)), (20, 6));
+        let mut waiting = peers(&[1_000; 3], limits);
+        while let Some(peer) = waiting.choose(NOW, 300, Urgency::CanWait, Slot(1), |_| false) {
+            waiting.asked(peer, 300);
+        }
+        let mut left = 0;
+        while let Some(peer) = waiting.choose(NOW, 300, Urgency::Now, Slot(1), |_| false) {
+            waiting.asked(peer, 300);
+            left += 1;
+        }
+        assert_eq!(left, 2, "of each peer two were asked, and one is left");
     }
 
     #[test]
     fn who_is_excluded_is_never_asked() {
         let mut peers = peers(&[1_000, 1_000_000, 1, 1], unlimited());
         for _ in 0..100 {
-            assert_ne!(peers.choose(NOW, 1, Slot(1), |peer| peer.get() == 1), Some(ValidatorIndex(1)));
+            assert_ne!(peers.choose(NOW, 1, Urgency::Now, Slot(1), |peer| peer.get() == 1), Some(ValidatorIndex(1)));
         }
-        assert_eq!(peers.choose(NOW, 1, Slot(1), |_| true), None);
+        assert_eq!(peers.choose(NOW, 1, Urgency::Now, Slot(1), |_| true), None);
     }
 }

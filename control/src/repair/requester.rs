@@ -11,7 +11,7 @@ use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::types::{BlockId, Hash, Slot, Time, ValidatorIndex};
 
 use super::fetch::{Fetch, Outcome, Pending, SliceSource};
-use super::peers::{AskingLimits, Peers};
+use super::peers::{AskingLimits, Peers, Urgency};
 use super::responder::slice_cost;
 use super::wire::{
     AnswerContent, REPAIR_BODY_BYTES_MAX, RepairAnswer, RepairRequest, RequestId, SHREDS_PER_REQUEST, ShredPart, Want,
@@ -28,7 +28,9 @@ const REQUESTS_MAX: usize = 64;
 /// Blocks that may be needed at a time. The Pool asks for a few in a slot, and slots past the hand-over are forgotten.
 const BLOCKS_MAX: usize = 1_024;
 /// Blocks that are asked for at a time.
-const ACTIVE_MAX: usize = 16;
+pub const REPAIRED_AT_A_TIME_MAX: usize = 16;
+/// Requests under way beyond which none leaves for what can wait.
+const REQUESTS_OF_WAITING_MAX: usize = REQUESTS_MAX / 2;
 /// Each attempt waits twice as long as the one before for its answer, up to so many times.
 const DOUBLINGS_MAX: u8 = 3;
 /// When nobody may be asked now, somebody may be after this long.
@@ -143,6 +145,7 @@ impl Requester {
     pub fn need(&mut self, now: Time, block: BlockId, need: Need, counters: &mut Counters) -> bool {
         let starts = if need == Need::Soon { now.after(self.limits.grace) } else { now };
         if let Some(fetch) = self.fetches.get_mut(&block) {
+            fetch.can_wait = false;
             fetch.starts = fetch.starts.min(starts);
             fetch.is_final |= need == Need::Final;
             if fetch.named_by.take().is_some()
@@ -161,11 +164,13 @@ impl Requester {
         false
     }
 
-    /// The block log lacks a block, whose slot may be closed long since. When nobody has it, it is given up.
+    /// The block log lacks a block, whose slot may be closed long since. It waits for all others, and when nobody has it, it
+    /// is given up.
     pub fn need_for_log(&mut self, now: Time, block: BlockId, counters: &mut Counters) {
+        let can_wait = self.fetches.get(&block).is_none_or(|fetch| fetch.can_wait);
         self.need(now, block, Need::Now, counters);
         if let Some(fetch) = self.fetches.get_mut(&block) {
-            fetch.for_log = true;
+            (fetch.for_log, fetch.can_wait) = (true, can_wait);
         }
     }
 
@@ -351,18 +356,19 @@ impl Requester {
 
     /// Blocks that something may be asked of: those whose ancestors are to be asked for, so that the way down is soon
     /// known; those of open slots, which votes wait for; then the lowest that are needed; then those that were only
-    /// named, the highest first, since it is from above that they come to be needed.
+    /// named, the highest first, since it is from above that they come to be needed; then those that can wait.
     fn in_order(&self, now: Time) -> Vec<BlockId> {
         let split = BlockId { slot: self.closed_through.next(), hash: Hash([0; 32]) };
         let descending = self.fetches.iter().filter(|(_, fetch)| fetch.descends());
         let needed = self.fetches.range(split..).chain(self.fetches.range(..split));
-        let needed = needed.filter(|(_, fetch)| fetch.named_by.is_none());
+        let needed = needed.filter(|(_, fetch)| fetch.named_by.is_none() && !fetch.can_wait);
         let named = self.fetches.iter().rev().filter(|(_, fetch)| fetch.named_by.is_some() && fetch.kept.is_none());
         let active = descending
             .chain(needed)
             .chain(named)
+            .chain(self.fetches.iter().filter(|(_, fetch)| fetch.can_wait))
             .filter(|(_, fetch)| fetch.starts <= now && fetch.paused_until <= now)
-            .take(ACTIVE_MAX);
+            .take(REPAIRED_AT_A_TIME_MAX);
         active.filter(|(_, fetch)| !fetch.pending.is_empty()).map(|(&block, _)| block).collect()
     }
 
@@ -376,7 +382,9 @@ impl Requester {
             return;
         }
         let fetch = self.fetches.get_mut(&block).expect("it was just seen");
-        while self.open.len() < REQUESTS_MAX
+        let (urgency, requests_max) =
+            if fetch.can_wait { (Urgency::CanWait, REQUESTS_OF_WAITING_MAX) } else { (Urgency::Now, REQUESTS_MAX) };
+        while self.open.len() < requests_max
             && let Some(pending) = fetch.pending.pop_front()
         {
             let cost = match pending.want {
@@ -385,7 +393,8 @@ impl Requester {
             };
             // Of a block of an earlier epoch: those that are there now; they had to follow before.
             let epoch_of = block.slot.max(self.closed_through);
-            let Some(peer) = self.peers.choose(now, cost, epoch_of, |peer| fetch.lacking.contains(&peer)) else {
+            let Some(peer) = self.peers.choose(now, cost, urgency, epoch_of, |peer| fetch.lacking.contains(&peer))
+            else {
                 fetch.pending.push_front(pending);
                 if fetch.lacking.len() >= self.peers.others(epoch_of) {
                     if fetch.for_log && block.slot <= self.closed_through {
@@ -422,10 +431,13 @@ impl Requester {
         if bytes == 0 || fetch.reserved_bytes > 0 {
             return true;
         }
-        if fetch.named_by.is_none() && bytes <= self.limits.bytes_max {
+        let can_wait = fetch.can_wait;
+        if fetch.named_by.is_none() && !can_wait && bytes <= self.limits.bytes_max {
             self.make_room(bytes);
         }
-        if self.reserved_bytes + bytes > self.limits.bytes_max {
+        // What can wait leaves half of it, unless it takes more alone.
+        let share = if can_wait && self.reserved_bytes > 0 { 2 } else { 1 };
+        if self.reserved_bytes + bytes > self.limits.bytes_max / share {
             return false;
         }
         self.reserved_bytes += bytes;

@@ -524,6 +524,40 @@ fn blocks_of_open_slots_come_first_and_memory_bounds_how_many_at_a_time() {
     assert!(net.run(1_000).unwrap().outcome.is_ok());
 }
 
+#[test]
+fn what_only_the_log_lacks_leaves_half_of_everything_to_what_votes_wait_for() {
+    let lost = block(coding(), 200);
+    let wanted = child(coding(), 20, Slot(9), lost.id);
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&lost, &wanted]);
+    net.requester.close(net.now, Slot(8));
+    net.requester.need_for_log(net.now, lost.id, &mut net.counters);
+    // Its last slice with the first roots, then the slices that these are of, of which some were answered by now.
+    assert!(net.run(20).is_none());
+    let slices = |net: &Net, of: BlockId| {
+        let asked = net.asked.iter().filter(|(_, request)| request.block == of);
+        asked.filter(|(_, request)| matches!(request.want, Want::Shreds { .. })).count()
+    };
+    assert!((32..=50).contains(&slices(&net, lost.id)), "{}", slices(&net, lost.id));
+    net.need(wanted.id, Need::Now);
+    net.pump();
+    assert_eq!(net.asked.last().unwrap().1.block, wanted.id);
+    let first = net.run(1_000).unwrap();
+    assert_eq!((first.id, first.for_log, slices(&net, wanted.id)), (wanted.id, false, 20));
+    let second = net.run(10_000).unwrap();
+    assert_eq!((second.id, second.for_log, slices(&net, lost.id)), (lost.id, true, 200));
+}
+
+#[test]
+fn what_the_log_lacks_and_is_needed_otherwise_too_does_not_wait() {
+    let needed = block(coding(), 200);
+    let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&needed]);
+    net.need(needed.id, Need::Now);
+    net.requester.need_for_log(net.now, needed.id, &mut net.counters);
+    assert!(net.run(20).is_none());
+    assert!(net.asked.len() > 60, "{}", net.asked.len());
+    assert!(net.run(10_000).unwrap().for_log);
+}
+
 /// Any mix of peers and any network: the block comes, and no honest peer is taken for a liar.
 #[test]
 fn repair_gets_through_losses_duplicates_and_liars() {
