@@ -93,6 +93,7 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
         assert_eq!((code, lengths(&found)), (Some(0), [0, 0, 0]), "{found:#}");
         assert!(found["final_blocks"].as_u64() >= Some(SLOTS / 2) && found["chain_is_whole"] == true, "{found:#}");
         assert!(found["certificates"].as_u64() >= Some(1) && found["signatures_checked"] == true, "{found:#}");
+        assert!(found["vote_log_final_slot"].is_u64() && found["last_final_slot"].is_u64(), "{found:#}");
         assert!(found["incomplete_at"].is_null(), "it was stopped cleanly: {found:#}");
     }
 
@@ -135,6 +136,14 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
     fs::write(&segment, &whole[..whole.len() - 3]).unwrap();
     let (code, found) = verify(&data[0], &genesis);
     assert!(code == Some(0) && found["incomplete_at"].is_u64(), "{found:#}");
+    // The top of the chain, of which no block tells.
+    let last = frames(&whole).into_iter().filter(|frame| frame.kind == 1).nth(3).unwrap();
+    fs::write(&segment, &whole[..last.at - 8]).unwrap();
+    let (code, found) = verify(&data[0], &genesis);
+    assert!(code == Some(0) && found["vote_log_final_slot"].as_u64() > found["last_final_slot"].as_u64(), "{found:#}");
+    let text = String::from_utf8(blocks(&["verify"], &data[0]).stdout).unwrap();
+    let first = found["last_final_slot"].as_u64().unwrap() + 1;
+    assert!(text.contains(&format!("those from slot {first} on are not in the block log")), "{text}");
     let other = folder.path().join("other");
     let made = alpenglow(&["genesis", "--validators", "5", "--out", other.to_str().unwrap()]);
     assert!(made.status.success(), "{made:?}");
@@ -285,8 +294,19 @@ fn spoil(folder: &Path) -> Vec<u64> {
     lost
 }
 
+/// Cuts the last segment in half, and removes what is written beside it before votes.
+fn cut_top(folder: &Path) {
+    let mut names: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    let has = |path: &PathBuf, extension: &str| path.extension().is_some_and(|found| found == extension);
+    let last = names.iter().rfind(|path| has(path, "segment")).unwrap();
+    let bytes = fs::read(last).unwrap();
+    fs::write(last, &bytes[..bytes.len() / 2]).unwrap();
+    names.iter().filter(|path| has(path, "held")).for_each(|path| fs::remove_file(path).unwrap());
+}
+
 #[test]
-fn a_node_whose_log_is_spoilt_in_the_middle_says_so_and_fetches_from_others_what_is_lost() {
+fn a_node_whose_log_is_spoilt_says_so_and_fetches_from_others_what_is_lost() {
     let mut cluster = Cluster::new();
     // A segment holds a sixteenth of the slots that are kept.
     cluster.start(0, &["--block-log-slots", "256"]);
@@ -331,10 +351,26 @@ fn a_node_whose_log_is_spoilt_in_the_middle_says_so_and_fetches_from_others_what
     {
         assert!(told.contains(part), "{told}");
     }
-    assert!(told.contains("a final block is not in the block log: it is fetched from others"), "{told}");
+    assert!(told.contains("final blocks are not in the block log: they are fetched from others"), "{told}");
+
+    // Another one loses the top of its chain, of which none of its blocks tells.
+    cluster.stop(1);
+    let before = cluster.exported(1);
+    cut_top(&cluster.path(1, "data/blocks"));
+    assert!(cluster.exported(1).len() < before.len());
+    cluster.start(1, &[]);
+    let start = Instant::now();
+    loop {
+        let exported = cluster.exported(1);
+        if before.keys().all(|slot| exported.contains_key(slot)) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{}", cluster.log(1));
+        thread::sleep(Duration::from_millis(200));
+    }
 
     (0..NODES).for_each(|node| cluster.stop(node));
-    assert_eq!(cluster.verify(0).0, Some(0));
+    assert_eq!((cluster.verify(0).0, cluster.verify(1).0), (Some(0), Some(0)));
     let text = String::from_utf8(blocks(&["verify"], &cluster.path(0, "data")).stdout).unwrap();
     assert!(text.contains("what it said is written again elsewhere") && text.contains("the chain is whole"), "{text}");
     let [own, others] = [0, 1].map(|node| cluster.exported(node));

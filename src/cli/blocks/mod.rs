@@ -5,11 +5,14 @@ mod list;
 mod show;
 mod verify;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use alpenglow_control::block::Block;
 use alpenglow_control::certificate::Certificate;
+use alpenglow_control::vote_record::Entry;
+use alpenglow_rotor::types::Slot;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -19,7 +22,9 @@ use self::show::ShowArgs;
 use self::verify::VerifyArgs;
 use super::CliError;
 use crate::encoding::hex;
-use crate::storage::block_log::{self, Defect, LoggedBlock, Reader, Survey};
+use crate::genesis::Genesis;
+use crate::storage::block_log::{self, Defect, LogParameters, LoggedBlock, Reader, Survey};
+use crate::storage::vote_log;
 
 /// Shows, checks and exports the blocks that a node keeps in its data folder.
 ///
@@ -52,7 +57,8 @@ enum Action {
     /// Without --genesis, that certificates are about their blocks; with it, also their stake and signatures. It fails if
     /// final blocks are missing or do not hold. Missing ones the node left out when the disk was slow or full, or they were
     /// where the log is corrupt: while it runs it fetches them from others and writes them anew. A corrupt place is named
-    /// until its segment goes, also when nothing is missing any more. A last record that is incomplete is no corruption: it
+    /// until its segment goes, also when nothing is missing any more. Blocks above the last one that is there are told of
+    /// where the vote log has their finalization, and are no failure: a node that runs may be about to write them. A last record that is incomplete is no corruption: it
     /// is being written, or a crash tore it.
     Verify(VerifyArgs),
     /// Writes final blocks as JSON, one object a line: with every slice's payload and every certificate in hexadecimal
@@ -102,6 +108,20 @@ impl Source {
         let reader = Reader::new(block_log::folder(&self.data));
         let survey = reader.survey().map_err(CliError::failed)?;
         Ok((reader, survey))
+    }
+
+    /// Slot of the last finalization in the vote log, if that can be read.
+    fn vote_log_final(&self, survey: &Survey, genesis: Option<&Genesis>) -> Option<Slot> {
+        let parameters = survey.parameters.or_else(|| genesis.map(LogParameters::of_cluster))?;
+        let file = File::open(vote_log::path(&self.data)).ok()?;
+        let bytes = vote_log::FORMAT.read_bounded(&file).ok()?;
+        let contents = vote_log::FORMAT.read(&bytes).ok().filter(|log| log.cluster == parameters.cluster)?;
+        let entries = contents.records.iter().filter_map(|record| record.bytes);
+        let finalized = entries.filter_map(|entry| match Entry::decode(entry, parameters.validators) {
+            Ok(Entry::Finalized(certificates)) => certificates.first().map(|certificate| certificate.statement.slot()),
+            _ => None,
+        });
+        finalized.max()
     }
 
     fn folder(&self) -> PathBuf {

@@ -45,6 +45,10 @@ struct Verification {
     /// Final blocks above the last one with certificates.
     not_certified_yet: usize,
     missing: Vec<Missing>,
+    /// Slot of the last final block.
+    last_final_slot: Option<u64>,
+    /// Slot of the last finalization in the vote log beside it. What lies in between is not there yet, or lost.
+    vote_log_final_slot: Option<u64>,
     /// Places that cannot be read.
     corrupt: Vec<Corrupt>,
     /// What can be read and does not hold.
@@ -116,6 +120,8 @@ impl VerifyArgs {
             certificates,
             not_certified_yet: survey.unproven(),
             missing: Missing::all(survey),
+            last_final_slot: survey.last_final().map(|slot| slot.0),
+            vote_log_final_slot: self.source.vote_log_final(survey, genesis).map(|slot| slot.0),
             corrupt: survey.defects.iter().map(|defect| Corrupt::new(defect, survey)).collect(),
             wrong: wrong.into_iter().map(Wrong::new).collect(),
             incomplete_at: survey.incomplete_at.as_ref().map(|(_, at)| *at),
@@ -227,6 +233,10 @@ impl Verification {
         }
         for Missing { slot, hash } in &self.missing {
             writeln!(write, "missing: block {hash} of slot {slot}").expect("strings take any text");
+        }
+        if let Some(slot) = self.vote_log_final_slot.filter(|slot| Some(*slot) > self.last_final_slot) {
+            let last = self.last_final_slot.map_or_else(String::new, |last| format!(" from slot {} on", last + 1));
+            writeln!(write, "blocks up to slot {slot} are final by the vote log: those{last} are not in the block log; a node that runs with it fetches them from others").expect("strings take any text");
         }
         if let Some(at) = self.incomplete_at {
             writeln!(write, "the last record, at byte {at}, is incomplete: it is being written, or a crash tore it")

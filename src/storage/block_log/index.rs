@@ -8,7 +8,7 @@ use alpenglow_rotor::types::{BlockId, Hash, Slot};
 use super::segment::{Head, Placed};
 
 /// Blocks that are reported lost from one look at the chain. When they are found again there is another look.
-const LOST_MAX: usize = 256;
+pub(super) const LOST_MAX: usize = 256;
 
 /// Where a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,11 @@ impl Index {
         self.0.get(&id).is_some_and(|known| known.is_final.is_some())
     }
 
+    /// Whether a block is there and known to be final.
+    pub(super) fn is_whole(&self, id: BlockId) -> bool {
+        self.0.get(&id).is_some_and(|known| known.block.is_some() && known.is_final.is_some())
+    }
+
     /// Blocks with certificates that make them final, the highest first: where the block is, and they are.
     pub(super) fn certified(&self) -> impl Iterator<Item = (BlockId, Place, Place)> {
         self.0.iter().rev().filter_map(|(id, known)| {
@@ -120,17 +125,21 @@ impl Index {
     pub(super) fn lost(&self) -> Vec<Lost> {
         let Some(lowest) = self.lowest() else { return Vec::new() };
         let from = BlockId { slot: lowest, hash: Hash([0; 32]) };
-        let above = self.0.range(from..).filter(|(_, known)| known.is_final.is_some());
-        let lost = above.filter_map(|(id, known)| match known.block {
-            None => Some(Lost::Block(*id)),
+        self.0.range(from..).filter_map(|(id, _)| self.lost_at(*id, lowest)).take(LOST_MAX).collect()
+    }
+
+    /// Whether something is missing at a block: itself, or its parent.
+    pub(super) fn lost_at(&self, id: BlockId, lowest: Slot) -> Option<Lost> {
+        let known = self.0.get(&id).filter(|known| known.is_final.is_some())?;
+        match known.block {
+            None => Some(Lost::Block(id)),
             Some((_, parent)) if parent.slot <= lowest => None,
             Some((_, parent)) => match self.0.get(&parent) {
                 Some(Known { is_final: Some(_), .. }) => None,
                 Some(Known { block: Some(_), .. }) => Some(Lost::Finality(parent)),
                 _ => Some(Lost::Block(parent)),
             },
-        });
-        lost.take(LOST_MAX).collect()
+        }
     }
 
     #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod opening;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub(super) use self::opening::Opened;
 use super::Limits;
 use super::files::{index_path, read_record, segment_path};
 use super::held::{HeldFile, Refusal};
-use super::index::{Index, Lost, Place};
+use super::index::{Index, LOST_MAX, Lost, Place};
 use super::segment::{self, Head, LogParameters, Mark, Placed};
 use crate::storage::frames::HeaderError;
 
@@ -64,7 +64,9 @@ struct Active {
     file: File,
     mark: Mark,
     records: Vec<Placed>,
-    slot_min: Slot,
+    /// Slot of the first block in it that was written in its turn, if any was. One that was lost and found again, from far
+    /// below, does not fill a segment.
+    slot_first: Option<Slot>,
     is_synced: bool,
 }
 
@@ -84,8 +86,14 @@ pub(crate) struct BlockLog {
     buffer: Vec<u8>,
     /// Records found corrupt since the start.
     corrupt: u64,
-    /// Whether the chain may lack something that was not looked for yet.
+    /// Final blocks that are not there.
+    lost: BTreeSet<BlockId>,
+    /// Whether there may be more of them.
+    may_be_more: bool,
+    /// Whether the chain may lack something anywhere that was not looked for yet, …
     has_gaps: bool,
+    /// … or at one of these blocks.
+    not_looked_below: Vec<BlockId>,
     /// The block looked at last, until all were.
     looked_at: Option<Option<BlockId>>,
     /// Number of the next file that [`held`] writes.
@@ -167,7 +175,12 @@ impl BlockLog {
             frames.push(self.frame_final(block.id, certificates, in_order));
         }
         self.append(&frames)?;
-        self.has_gaps |= !in_order || !self.index.is_final(block.parent);
+        if !in_order || !self.index.is_final(block.parent) {
+            self.has_gaps |= self.not_looked_below.len() >= LOST_MAX;
+            if !self.has_gaps {
+                self.not_looked_below.push(block.id);
+            }
+        }
         Ok(Kept::Written)
     }
 
@@ -197,7 +210,7 @@ impl BlockLog {
             let at = segment.bytes + range.start as u64;
             let placed = Placed { at, frame_bytes: range.len() as u32, head: *head };
             active.records.push(placed);
-            active.slot_min = active.slot_min.min(slot(head));
+            active.slot_first = active.slot_first.or(slot_in_turn(head));
             self.index.add(active.number, &placed);
         }
         segment.bytes += self.buffer.len() as u64;
@@ -212,7 +225,7 @@ impl BlockLog {
     fn make_room(&mut self, slot: Slot) -> io::Result<()> {
         if let Some(active) = &self.active {
             let bytes = self.segments[&active.number].bytes + self.buffer.len() as u64;
-            let slots = slot.0.saturating_sub(active.slot_min.0);
+            let slots = active.slot_first.map_or(0, |first| slot.0.saturating_sub(first.0));
             let is_full = bytes > self.limits.segment_bytes() || slots > self.limits.slots_max / 16;
             if !is_full || active.records.is_empty() {
                 return Ok(());
@@ -227,8 +240,8 @@ impl BlockLog {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        let slot_min = Slot(u64::MAX);
-        let full = self.active.replace(Active { number, file, mark, records: Vec::new(), slot_min, is_synced: false });
+        let begun = Active { number, file, mark, records: Vec::new(), slot_first: None, is_synced: false };
+        let full = self.active.replace(begun);
         self.segments.insert(number, Segment { bytes: header.len() as u64, slot_max: Slot::GENESIS });
         if let Some(Active { number, file, records, .. }) = full {
             if let Err(error) = file.sync_data() {
@@ -338,25 +351,40 @@ impl BlockLog {
     /// # Errors
     /// When the file system refuses.
     pub(super) fn take_lost_if_changed(&mut self) -> io::Result<Option<Vec<BlockId>>> {
-        if !self.has_gaps {
+        let below = std::mem::take(&mut self.not_looked_below);
+        if !self.has_gaps && below.is_empty() {
             return Ok(None);
         }
-        let gaps = self.index.lost();
-        let mut lost = Vec::new();
-        self.has_gaps = false;
-        for gap in gaps {
+        // Unless this ends well, it begins anew.
+        let looks_everywhere = std::mem::replace(&mut self.has_gaps, true);
+        let lowest = self.index.lowest().unwrap_or_default();
+        let mut gaps = if looks_everywhere {
+            self.lost.clear();
+            self.index.lost()
+        } else {
+            self.lost.retain(|id| id.slot >= lowest && !self.index.is_whole(*id));
+            below.into_iter().filter_map(|id| self.index.lost_at(id, lowest)).collect()
+        };
+        if looks_everywhere {
+            self.may_be_more = gaps.len() == LOST_MAX;
+        }
+        while let Some(gap) = gaps.pop() {
             match gap {
-                Lost::Block(id) => lost.push(id),
+                Lost::Block(_) if self.lost.len() >= LOST_MAX => self.may_be_more = true,
+                Lost::Block(id) => {
+                    self.lost.insert(id);
+                }
                 Lost::Finality(id) => {
                     self.buffer.clear();
                     let frame = self.frame_final(id, &[], false);
-                    // Its parent may be lost as well.
-                    self.has_gaps = true;
                     self.append(&[frame])?;
+                    // Its parent may be lost as well.
+                    gaps.extend(self.index.lost_at(id, lowest));
                 }
             }
         }
-        Ok(Some(lost))
+        self.has_gaps = self.may_be_more && self.lost.is_empty();
+        Ok(Some(self.lost.iter().copied().collect()))
     }
 
     /// Makes sure that what was written is on disk.
@@ -393,6 +421,13 @@ const fn slot(head: &Head) -> Slot {
     match head {
         Head::Block(BlockHead { id, .. }) | Head::Final { id, .. } => id.slot,
         Head::Parameters => Slot::GENESIS,
+    }
+}
+
+const fn slot_in_turn(head: &Head) -> Option<Slot> {
+    match head {
+        Head::Final { id, in_order: true, .. } => Some(id.slot),
+        _ => None,
     }
 }
 

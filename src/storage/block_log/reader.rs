@@ -326,6 +326,11 @@ impl Survey {
         same_slot.chain(bypassed).map(|(one, other)| (one.id, other.id)).collect()
     }
 
+    /// Slot of the highest final block.
+    pub(crate) fn last_final(&self) -> Option<Slot> {
+        self.blocks.values().rev().find(|block| block.finality.is_some()).map(|block| block.id.slot)
+    }
+
     /// Final blocks above the highest one with certificates: that those are final, the log does not show yet.
     pub(crate) fn unproven(&self) -> usize {
         let finals = self.blocks.values().rev().filter_map(|block| block.finality);

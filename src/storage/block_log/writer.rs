@@ -2,7 +2,9 @@
 //! what finds a queue full is dropped and counted, and fetched from others later. What must be written before a vote
 //! control writes itself ([`super::held`]).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use alpenglow_control::block::Block;
 use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder, LOADS_MAX};
 use alpenglow_control::certificate::Certificate;
+use alpenglow_control::repair::REPAIRED_AT_A_TIME_MAX;
 use alpenglow_dataplane::{ControlWaker, clock};
 use alpenglow_rotor::types::{BlockId, Time};
 use crossbeam::channel::{self, Receiver, Sender, TryRecvError};
@@ -38,6 +41,8 @@ const LOOK_BYTES: u64 = 4 << 20;
 const SYNC_AFTER: Duration = Duration::from_secs(1);
 /// After the disk refused, so long nothing is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Lost blocks that control is told of at a time: as many as it asks others for.
+const TOLD_MAX: usize = REPAIRED_AT_A_TIME_MAX;
 /// When a lost block is told once more that was not found.
 const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -117,8 +122,7 @@ impl BlockLogThread {
     pub(crate) fn start(log: BlockLog, bounds: Bounds, waker: Arc<ControlWaker>) -> io::Result<(Self, BlockLogHandle)> {
         let (orders, work) = channel::bounded(ORDERS_MAX);
         let (loads, wanted) = channel::bounded(LOADS_MAX);
-        // Beside the answers to loads, one block at a time is told to be lost.
-        let (answers, told) = channel::bounded(LOADS_MAX + 1);
+        let (answers, told) = channel::bounded(LOADS_MAX + TOLD_MAX);
         let waiting = Arc::new(Waiting::default());
         let (spares, held_files) = channel::bounded(SPARE_FILES);
         let mut writer = Writer::new(log, Arc::clone(&waiting), answers, spares, waker);
@@ -221,9 +225,11 @@ struct Writer {
     refused: u64,
     too_long: u64,
     synced: Instant,
-    lost: Vec<BlockId>,
-    /// The lost block that control was told of last, and when.
-    told: Option<(BlockId, Instant)>,
+    lost: BTreeSet<BlockId>,
+    /// Those that control was told of, and when.
+    told: BTreeMap<BlockId, Instant>,
+    /// The one that it was told of last.
+    told_last: BlockId,
 }
 
 impl Writer {
@@ -245,8 +251,9 @@ impl Writer {
             refused: 0,
             too_long: 0,
             synced: Instant::now(),
-            lost: Vec::new(),
-            told: None,
+            lost: BTreeSet::new(),
+            told: BTreeMap::new(),
+            told_last: BlockId::GENESIS,
         }
     }
 
@@ -277,6 +284,7 @@ impl Writer {
                 self.tick(!has_worked);
             }
             if !has_worked && loads.is_empty() {
+                self.tell_lost();
                 thread::sleep(LOOK_AFTER);
             }
         }
@@ -333,7 +341,8 @@ impl Writer {
     }
 
     fn answer(&mut self, answer: BlockLogAnswer) {
-        // It is full only of what control asked for and one more; when it is closed control is gone.
+        // It has room for all that control asked for and is told at a time, unless control was told a minute ago and has not
+        // looked; when it is closed control is gone.
         if self.answers.try_send(answer).is_ok() {
             self.waker.wake();
         }
@@ -360,32 +369,40 @@ impl Writer {
         {
             looked_at += bytes;
         }
-        self.tell_lost(now);
     }
 
-    /// One at a time: the lowest that was not told of lately.
-    fn tell_lost(&mut self, now: Instant) {
+    /// A few at a time, in turns, since nobody may have those that were told of before.
+    fn tell_lost(&mut self) {
         if self.retry_at.is_some() {
             return;
         }
         match self.log.take_lost_if_changed() {
-            Ok(Some(lost)) => self.lost = lost,
+            Ok(Some(lost)) => self.lost_changed(lost),
             Ok(None) => {}
             Err(error) => return self.refuse(&error),
         }
-        let next = match self.told {
-            None => self.lost.first(),
-            Some((told, at)) if !self.lost.contains(&told) || now - at >= TELL_AGAIN_AFTER => {
-                self.lost.iter().find(|id| **id > told).or(self.lost.first())
-            }
-            Some(_) => None,
-        };
-        let Some(&next) = next else { return };
-        if self.told.is_none_or(|(told, _)| told != next) {
-            tracing::warn!(block = %next, "a final block is not in the block log: it is fetched from others");
+        if self.lost.is_empty() {
+            return;
         }
-        self.told = Some((next, now));
-        self.answer(BlockLogAnswer::Lost(next));
+        let now = Instant::now();
+        self.told.retain(|id, at| self.lost.contains(id) && now - *at < TELL_AGAIN_AFTER);
+        let behind = self.lost.range((Excluded(self.told_last), Unbounded));
+        let in_turns = behind.chain(self.lost.range(..=self.told_last)).filter(|id| !self.told.contains_key(id));
+        let next: Vec<BlockId> = in_turns.take(TOLD_MAX - self.told.len()).copied().collect();
+        for id in next {
+            self.told.insert(id, now);
+            self.told_last = id;
+            self.answer(BlockLogAnswer::Lost(id));
+        }
+    }
+
+    fn lost_changed(&mut self, lost: Vec<BlockId>) {
+        if let (true, Some(first)) = (self.lost.is_empty(), lost.first()) {
+            tracing::warn!(block = %first, "final blocks are not in the block log: they are fetched from others");
+        } else if !self.lost.is_empty() && lost.is_empty() {
+            tracing::info!("the block log lacks nothing any more");
+        }
+        self.lost = lost.into_iter().collect();
     }
 
     fn finish(mut self) -> BlockLogReport {

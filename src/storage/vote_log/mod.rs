@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use alpenglow_rotor::types::ClusterId;
 
-pub(crate) use self::file::FORMAT;
+pub(crate) use self::file::{FORMAT, path};
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::opening::{initialize, open};
 pub(crate) use self::recorder::{Recorder, start};

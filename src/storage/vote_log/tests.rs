@@ -55,7 +55,7 @@ impl Disk {
     }
 
     fn log(&self) -> PathBuf {
-        file::path(self.data())
+        path(self.data())
     }
 
     fn open_as(&self, owner: Owner, host: Host) -> Result<Restoration, VoteLogError> {

@@ -1,13 +1,11 @@
 //! The log at a start: what of its files is taken over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use alpenglow_rotor::types::Slot;
-
-use super::{Active, BlockLog, BlockLogError, Kept, Segment, at, slot};
+use super::{Active, BlockLog, BlockLogError, Kept, Segment, at, slot, slot_in_turn};
 use crate::storage::block_log::Limits;
 use crate::storage::block_log::files::{read_index, segment_numbers, segment_path};
 use crate::storage::block_log::held;
@@ -52,7 +50,10 @@ impl BlockLog {
             active: None,
             buffer: Vec::new(),
             corrupt: 0,
+            lost: BTreeSet::new(),
+            may_be_more: false,
             has_gaps: true,
+            not_looked_below: Vec::new(),
             looked_at: Some(None),
             next_held: 1,
         };
@@ -141,8 +142,8 @@ impl BlockLog {
     fn go_on_with(&mut self, number: u64, file: File, found: Scan) {
         self.take_in(number, found.end, &found.records);
         let Some(mark) = found.mark else { return self.write_index(number, found.end, &found.records) };
-        let slot_min = found.records.iter().map(|placed| slot(&placed.head)).min().unwrap_or(Slot(u64::MAX));
-        self.active = Some(Active { number, file, mark, slot_min, records: found.records, is_synced: true });
+        let slot_first = found.records.iter().find_map(|placed| slot_in_turn(&placed.head));
+        self.active = Some(Active { number, file, mark, slot_first, records: found.records, is_synced: true });
     }
 
     fn take_in(&mut self, number: u64, bytes: u64, records: &[Placed]) {
