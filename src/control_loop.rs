@@ -6,6 +6,7 @@ mod remembering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use alpenglow_control::consensus::Finalization;
@@ -43,6 +44,8 @@ const TURNS_BEFORE_TIMER: usize = 64;
 const REPAIR_BACKLOG: usize = 2_048;
 /// Longest wait. Nothing depends on it: every input wakes and every timer is waited for; it bounds what a defect costs.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+/// Far more than a shard takes to send a few datagrams.
+const SHARDS_SEND_WITHIN: Duration = Duration::from_millis(10);
 
 /// What the control thread works with.
 pub(crate) struct ControlParts {
@@ -139,7 +142,7 @@ impl ControlLoop {
             link.flush();
         }
         if done > 0 {
-            self.parts.fail_points.pass(Point::AfterSend);
+            self.parts.fail_points.pass_after(Point::AfterSend, || thread::sleep(SHARDS_SEND_WITHIN));
         }
         done
     }

@@ -3,19 +3,18 @@
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
-
-/// Far more than a shard takes to send a few datagrams.
-const SHARDS_SEND_WITHIN: Duration = Duration::from_millis(10);
 
 /// A moment in the life of what a node says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
+    /// While the record is read and written anew at the start: passed after each step.
+    WithinStart,
     /// Before an entry is appended to the vote log.
     BeforeLog,
+    /// When a part of it is.
+    WithinLog,
     /// After that.
     AfterLog,
     /// Before a vote, certificate or slice is handed to a shard.
@@ -24,17 +23,25 @@ pub(crate) enum Point {
     AfterSend,
     /// Before the reservation is renewed.
     BeforeReservation,
+    /// While it is: passed when a part of it is written, and after each step.
+    WithinReservation,
     /// After that, before control knows.
     AfterReservation,
+    /// When a part of a slice is written that may be voted for.
+    WithinHeld,
 }
 
-const POINTS: [(&str, Point); 6] = [
+const POINTS: [(&str, Point); 10] = [
+    ("within-start", Point::WithinStart),
     ("before-log", Point::BeforeLog),
+    ("within-log", Point::WithinLog),
     ("after-log", Point::AfterLog),
     ("before-send", Point::BeforeSend),
     ("after-send", Point::AfterSend),
     ("before-reservation", Point::BeforeReservation),
+    ("within-reservation", Point::WithinReservation),
     ("after-reservation", Point::AfterReservation),
+    ("within-held", Point::WithinHeld),
 ];
 
 /// The moment at which to end: when a point is passed so many times. Written `POINT:COUNT`.
@@ -46,9 +53,7 @@ pub(crate) struct FailAt {
 
 /// Text that names no such moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected POINT:COUNT, as in after-log:7; points are before-log, after-log, before-send, after-send, before-reservation, after-reservation"
-)]
+#[error("expected POINT:COUNT, as in after-log:7; points are {}", POINTS.map(|(name, _)| name).join(", "))]
 pub(crate) struct FailAtError;
 
 impl FromStr for FailAt {
@@ -73,13 +78,16 @@ impl FailPoints {
 
     /// Ends the process if it is time to.
     pub(crate) fn pass(&self, point: Point) {
+        self.pass_after(point, || {});
+    }
+
+    /// Ends the process if it is time to, after it has done this.
+    pub(crate) fn pass_after(&self, point: Point, last: impl FnOnce()) {
         if let Some((at, left)) = &self.0
             && *at == point
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            if point == Point::AfterSend {
-                thread::sleep(SHARDS_SEND_WITHIN);
-            }
+            last();
             let _ = kill_process(getpid(), Signal::KILL);
             // The signal arrives before the call returns, or at once.
             std::process::abort();

@@ -33,7 +33,9 @@ use crate::logging;
 use crate::process_guard::{self, ProcessError};
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
-use crate::storage::block_log::{BlockLog, BlockLogError, BlockLogHandle, BlockLogReport, BlockLogThread, Bounds};
+use crate::storage::block_log::{
+    BlockLog, BlockLogError, BlockLogHandle, BlockLogReport, BlockLogThread, Bounds, STALL,
+};
 use crate::storage::data_folder::{DataFolder, DataFolderError};
 use crate::storage::host;
 use crate::storage::kept_blocks;
@@ -185,7 +187,7 @@ impl Node {
         let (keeper, recorder) = memory.unzip();
         let (evidence_writer, evidence) = EvidenceWriter::start(&self.config.data, self.genesis.cluster)
             .map_err(system("start the evidence thread"))?;
-        let block_log = block_log.map(|log| self.start_block_log(log, &waker)).transpose()?;
+        let block_log = block_log.map(|log| self.start_block_log(log, &waker, &fail_points)).transpose()?;
         let (block_log_thread, block_log) = block_log.unzip();
         let flood = self.flood(&horizon)?;
         let parts = ControlParts {
@@ -235,7 +237,8 @@ impl Node {
         let owner = Owner { cluster: self.genesis.cluster, identity: self.identity.verifying_key().to_bytes() };
         let host = host::host().map_err(|error| random(&error))?;
         let validators = self.genesis.validators.len();
-        let opened = vote_log::open(&self.data, &owner, validators, host, self.config.durability)?;
+        let durability = self.config.durability;
+        let opened = vote_log::open(&self.data, &owner, validators, host, durability, fail_points)?;
         let control = Control::restore(config, start, &opened.restoration)?;
         let memory = vote_log::start(&self.data, owner, opened, waker, fail_points.clone())?;
         Ok((control, Some(memory)))
@@ -268,6 +271,7 @@ impl Node {
         &self,
         log: BlockLog,
         waker: &Arc<ControlWaker>,
+        fail_points: &FailPoints,
     ) -> Result<(BlockLogThread, BlockLogHandle), NodeError> {
         let memory_bytes = self.config.slice_memory_bytes;
         let bounds = Bounds {
@@ -276,8 +280,10 @@ impl Node {
             slice_memory_bytes: self.genesis.coding.data_shreds() * self.genesis.coding.shred_bytes(),
             // More than can be held and not final.
             held_bytes_max: memory_bytes as u64,
+            stall: STALL,
         };
-        BlockLogThread::start(log, bounds, Arc::clone(waker)).map_err(system("start the thread of the block log"))
+        BlockLogThread::start(log, bounds, Arc::clone(waker), fail_points.clone())
+            .map_err(system("start the thread of the block log"))
     }
 
     fn control_config(

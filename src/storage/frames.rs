@@ -384,6 +384,20 @@ impl FrameFile {
         self.write(|to| to.extend_from_slice(record), File::sync_data)
     }
 
+    /// Writes a part of what [`Self::append`] does, as a process that ends meanwhile: for tests of what a restart makes of
+    /// it. How long it is depends on where the file ends.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub(crate) fn append_part(&self, record: &[u8]) -> io::Result<()> {
+        let frame = self.format.frame(record);
+        let part = 1 + self.end as usize % (frame.len() - 1);
+        self.file.write_all_at(&frame[..part], self.end)
+    }
+
     /// A file that the file system has no room for.
     #[cfg(test)]
     pub(crate) fn on_a_full_disk(format: Format) -> Self {

@@ -11,12 +11,16 @@ use super::{FRAME_HEAD_BYTES, HEADER_BYTES};
 
 /// A segment's record of a complete block.
 const BLOCK: u8 = 1;
+/// Bytes before each frame of a segment.
+const MARK_BYTES: usize = 8;
 
-/// The records of a file, up to the first one that is incomplete.
-pub(super) fn records(file: &[u8]) -> Vec<&[u8]> {
+/// The records of a file, up to the first one that is incomplete. Before each frame there are so many bytes of something else.
+pub(super) fn records(file: &[u8], before_frame: usize) -> Vec<&[u8]> {
     let mut records = Vec::new();
     let mut rest = file.get(HEADER_BYTES..).unwrap_or_default();
-    while let Some((head, after)) = rest.split_first_chunk::<FRAME_HEAD_BYTES>() {
+    while let Some((head, after)) =
+        rest.get(before_frame..).and_then(|rest| rest.split_first_chunk::<FRAME_HEAD_BYTES>())
+    {
         let length = u32::from_le_bytes(*head.first_chunk().unwrap()) as usize;
         let Some((record, after)) = after.split_at_checked(length) else { break };
         if crc32c::crc32c(record) != u32::from_le_bytes(*head[4..].first_chunk().unwrap()) {
@@ -38,11 +42,11 @@ pub(super) fn kept_blocks(data: &Path) -> BTreeSet<BlockId> {
         let file = fs::read(&path).unwrap();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("segment") => {
-                let blocks = records(&file).into_iter().filter(|record| record.first() == Some(&BLOCK));
+                let blocks = records(&file, MARK_BYTES).into_iter().filter(|record| record.first() == Some(&BLOCK));
                 kept.extend(blocks.map(|record| decode_block(&record[1..]).unwrap().id));
             }
             Some("held") => {
-                kept.extend(records(&file).into_iter().filter_map(|record| held.take(record)).map(|block| block.id));
+                kept.extend(records(&file, 0).into_iter().filter_map(|record| held.take(record)).map(|block| block.id));
             }
             _ => {}
         }

@@ -30,7 +30,8 @@ use alpenglow_rotor::slice::{Slice, SliceId};
 use alpenglow_rotor::types::{ClusterId, Hash, SliceIndex, Slot, Time, WINDOW_SLOTS};
 use crossbeam::channel::{Receiver, Sender};
 
-use super::writer::Order;
+use super::writer::{Bounds, Order};
+use crate::failpoint::{FailPoints, Point};
 use crate::genesis::DATAGRAM_BYTES_MAX;
 use crate::storage::frames::{FRAME_HEAD_BYTES, Format, FrameFile, HeaderError, Tail};
 
@@ -52,7 +53,7 @@ const FILE_BYTES: u64 = 8 << 20;
 /// … or when slots come that lie so far behind its first one.
 const FILE_SLOTS: u64 = 2 * WINDOW_SLOTS;
 /// An append that takes longer costs votes what they cannot spare: a quarter of a slot.
-const STALL: Duration = Duration::from_millis(100);
+pub(crate) const STALL: Duration = Duration::from_millis(100);
 /// So long nothing is appended then.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Files that are made ahead.
@@ -77,7 +78,9 @@ pub(crate) struct HeldSlices {
     /// The version of each slice that is in one of the files, and in which.
     written: BTreeMap<SliceId, (Hash, u64)>,
     bytes_max: u64,
+    stall: Duration,
     paused_until: Option<Time>,
+    fail_points: FailPoints,
 }
 
 impl HeldFile {
@@ -101,9 +104,23 @@ impl HeldFile {
 }
 
 impl HeldSlices {
-    /// Files of `bytes_max` bytes in all are kept, the latest ones.
-    pub(super) fn new(spares: Receiver<HeldFile>, orders: Sender<Order>, bytes_max: u64) -> Self {
-        Self { spares, orders, files: VecDeque::new(), written: BTreeMap::new(), bytes_max, paused_until: None }
+    /// Files of [`Bounds::held_bytes_max`] bytes in all are kept, the latest ones.
+    pub(super) fn new(
+        spares: Receiver<HeldFile>,
+        orders: Sender<Order>,
+        bounds: &Bounds,
+        fail_points: FailPoints,
+    ) -> Self {
+        Self {
+            spares,
+            orders,
+            files: VecDeque::new(),
+            written: BTreeMap::new(),
+            bytes_max: bounds.held_bytes_max,
+            stall: bounds.stall,
+            paused_until: None,
+            fail_points,
+        }
     }
 
     /// Writes a slice. If it cannot be, [`Self::block`] tries it again.
@@ -140,7 +157,7 @@ impl HeldSlices {
     }
 
     /// Appends a record about a slot; the number of its file.
-    fn append(&mut self, now: Time, slot: Slot, encode: impl FnOnce(&mut Vec<u8>)) -> Option<u64> {
+    fn append(&mut self, now: Time, slot: Slot, encode: impl Fn(&mut Vec<u8>)) -> Option<u64> {
         if self.paused_until.is_some_and(|until| now < until) {
             return None;
         }
@@ -151,13 +168,18 @@ impl HeldSlices {
             self.make_room();
         }
         let file = self.files.back_mut().expect("one was taken if there was none");
+        self.fail_points.pass_after(Point::WithinHeld, || {
+            let mut record = Vec::new();
+            encode(&mut record);
+            let _ = file.file.append_part(&record);
+        });
         let begun = clock::now();
         let appended = file.file.append_with(encode);
         let took = clock::now().since(begun);
         (file.first, file.last) = (file.first.min(slot), file.last.max(slot));
         let number = file.number;
         match appended {
-            Ok(()) if took < STALL => Some(number),
+            Ok(()) if took < self.stall => Some(number),
             Ok(()) => {
                 self.pause(now, &format!("it took {took:?} to write to it"));
                 Some(number)
@@ -273,7 +295,7 @@ mod tests {
     use crossbeam::channel;
     use proptest::prelude::*;
 
-    use super::super::tests::{CLUSTER, LIMITS, PATIENCE, block, chain, fast, gated, open, push, readable};
+    use super::super::tests::{BOUNDS, CLUSTER, LIMITS, PATIENCE, block, chain, fast, gated, open, push, readable};
     use super::*;
 
     const NOW: Time = Time(0);
@@ -283,7 +305,8 @@ mod tests {
         let (spares, of_control) = channel::bounded(files as usize);
         (1..=files).for_each(|number| spares.send(HeldFile::make(folder, number, CLUSTER).unwrap()).unwrap());
         let (orders, to_do) = channel::bounded(100);
-        (HeldSlices::new(of_control, orders, bytes_max), to_do)
+        let bounds = Bounds { held_bytes_max: bytes_max, ..BOUNDS };
+        (HeldSlices::new(of_control, orders, &bounds, FailPoints::default()), to_do)
     }
 
     fn shared(count: u64) -> Vec<Arc<Block>> {
@@ -389,6 +412,20 @@ mod tests {
         assert!(!held.block(NOW.after(PAUSE / 2), &chain[1]), "not so soon");
         assert!(held.block(NOW.after(PAUSE), &chain[1]) && held.block(NOW.after(PAUSE), &chain[2]));
         assert_eq!(find(folder.path(), CLUSTER).ok().unwrap().blocks.len(), 3);
+    }
+
+    #[test]
+    fn after_a_disk_has_stalled_votes_do_not_wait_for_it_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut held, _orders) = held(folder.path(), 1, u64::MAX);
+        let chain = chain(4, 900);
+        held.stall = Duration::ZERO;
+        held.slice(NOW, &chain[0].slices[0]);
+        assert!(held.is_written(&chain[0].slices[0]), "it took long, and it is written");
+        assert!(!held.block(NOW, &chain[0]) && !held.block(NOW.after(PAUSE / 2), &chain[1]));
+        held.stall = Duration::MAX;
+        assert!(held.block(NOW.after(PAUSE), &chain[2]) && held.block(NOW.after(PAUSE), &chain[3]));
+        assert_eq!(find(folder.path(), CLUSTER).ok().unwrap().blocks.len(), 2);
     }
 
     #[test]

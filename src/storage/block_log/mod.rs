@@ -36,6 +36,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::held::STALL;
 pub(crate) use self::log::{BlockLog, BlockLogError};
 pub(crate) use self::reader::{Defect, LoggedBlock, Loss, Reader, Survey, shred_again};
 pub(crate) use self::segment::LogParameters;

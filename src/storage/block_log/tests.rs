@@ -15,7 +15,7 @@ use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::recoder::Recoder;
 use alpenglow_rotor::types::{BlockId, ClusterId, Hash, Slot};
 
-pub(super) use self::writer::{gated, push};
+pub(super) use self::writer::{BOUNDS, gated, push};
 use super::files::{index_path, segment_path};
 use super::log::{Kept, Opened};
 pub(super) use super::samples::{CLUSTER, block, fast};

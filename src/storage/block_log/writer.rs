@@ -20,6 +20,7 @@ use crossbeam::channel::{self, Receiver, Sender, TryRecvError};
 
 use super::held::{HeldFile, HeldSlices, SPARE_FILES};
 use super::log::{BlockLog, Kept};
+use crate::failpoint::FailPoints;
 use crate::report::{Stage, StageHistograms};
 
 /// Orders to write that may wait: of each block two, for more slots than anything else here lags behind.
@@ -94,6 +95,8 @@ pub(crate) struct Bounds {
     pub(crate) slice_memory_bytes: usize,
     /// Bytes of files of slices that may be voted for.
     pub(crate) held_bytes_max: u64,
+    /// When an append to them takes longer, votes do not wait for the next ones.
+    pub(crate) stall: Duration,
 }
 
 /// What the thread leaves.
@@ -119,7 +122,12 @@ impl BlockLogThread {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub(crate) fn start(log: BlockLog, bounds: Bounds, waker: Arc<ControlWaker>) -> io::Result<(Self, BlockLogHandle)> {
+    pub(crate) fn start(
+        log: BlockLog,
+        bounds: Bounds,
+        waker: Arc<ControlWaker>,
+        fail_points: FailPoints,
+    ) -> io::Result<(Self, BlockLogHandle)> {
         let (orders, work) = channel::bounded(ORDERS_MAX);
         let (loads, wanted) = channel::bounded(LOADS_MAX);
         let (answers, told) = channel::bounded(LOADS_MAX + TOLD_MAX);
@@ -128,7 +136,7 @@ impl BlockLogThread {
         let mut writer = Writer::new(log, Arc::clone(&waiting), answers, spares, waker);
         writer.make_spares();
         let thread = thread::Builder::new().name("block-log".into()).spawn(move || writer.run(&work, &wanted))?;
-        let held = HeldSlices::new(held_files, orders.clone(), bounds.held_bytes_max);
+        let held = HeldSlices::new(held_files, orders.clone(), &bounds, fail_points);
         let handle = BlockLogHandle { held, orders, loads, answers: told, waiting, bounds, is_behind: false };
         Ok((Self(thread), handle))
     }

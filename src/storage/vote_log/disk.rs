@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use crate::failpoint::{FailPoints, Point};
+
 /// Steps on files of one folder.
 pub(super) trait Disk {
     /// Makes a file of these bytes, or replaces what is in it.
@@ -34,6 +36,39 @@ impl Disk for FileSystem {
 
     fn sync_folder_of(&mut self, path: &Path) -> io::Result<()> {
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+}
+
+/// The file system, for a process that may be told to end at a point: it is passed when a part of a file is written, and
+/// after each step.
+pub(super) struct FailingFileSystem<'f> {
+    pub(super) fail_points: &'f FailPoints,
+    pub(super) point: Point,
+}
+
+impl FailingFileSystem<'_> {
+    fn pass_after(&self, step: io::Result<()>) -> io::Result<()> {
+        self.fail_points.pass(self.point);
+        step
+    }
+}
+
+impl Disk for FailingFileSystem<'_> {
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.fail_points.pass_after(self.point, || drop(fs::write(path, &bytes[..bytes.len() / 2])));
+        self.pass_after(FileSystem.write(path, bytes))
+    }
+
+    fn sync(&mut self, path: &Path) -> io::Result<()> {
+        self.pass_after(FileSystem.sync(path))
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass_after(FileSystem.rename(from, to))
+    }
+
+    fn sync_folder_of(&mut self, path: &Path) -> io::Result<()> {
+        self.pass_after(FileSystem.sync_folder_of(path))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The log as a file.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use alpenglow_control::vote_record::{Entry, FoundLog};
 
-use super::disk::{Disk, FileSystem};
+use super::disk::Disk;
 use super::{Owner, VoteLogError};
 use crate::storage::frames::{End, Format, FrameFile, HeaderError, Tail};
 
@@ -83,14 +83,14 @@ pub(super) fn create<'e>(
 ///
 /// # Errors
 /// When the file system refuses.
-pub(super) fn put_in_place(data: &Path) -> io::Result<()> {
-    fs::rename(unfinished_path(data), path(data))
+pub(super) fn put_in_place(disk: &mut impl Disk, data: &Path) -> io::Result<()> {
+    disk.rename(&unfinished_path(data), &path(data))
 }
 
 /// Returns when the log's name is on disk.
 ///
 /// # Errors
 /// When the file system refuses.
-pub(super) fn sync_name(data: &Path) -> io::Result<()> {
-    FileSystem.sync_folder_of(&path(data))
+pub(super) fn sync_name(disk: &mut impl Disk, data: &Path) -> io::Result<()> {
+    disk.sync_folder_of(&path(data))
 }

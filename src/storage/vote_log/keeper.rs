@@ -12,6 +12,7 @@ use alpenglow_dataplane::ControlWaker;
 use alpenglow_rotor::types::Slot;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::disk::{FailingFileSystem, FileSystem};
 use super::{Owner, VoteLogError, file, reservation};
 use crate::failpoint::{FailPoints, Point};
 use crate::storage::frames::FrameFile;
@@ -108,12 +109,12 @@ impl Work {
                 self.answer(Answer::Shortened(shorter.ok()));
             }
             Order::Switch(log) => {
-                let switched = file::put_in_place(&self.data).inspect_err(
+                let switched = file::put_in_place(&mut FileSystem, &self.data).inspect_err(
                     |error| tracing::warn!(%error, "the vote log grows: no shorter one can be put in place"),
                 );
                 if switched.is_ok() {
                     self.log = log;
-                    if let Err(error) = file::sync_name(&self.data) {
+                    if let Err(error) = file::sync_name(&mut FileSystem, &self.data) {
                         tracing::warn!(%error, "cannot sync the data folder");
                     }
                 }
@@ -128,7 +129,7 @@ impl Work {
         let slot = wanted?;
         let renewed = self.durable.renewed(slot);
         self.fail_points.pass(Point::BeforeReservation);
-        if let Err(error) = reservation::write(&reservation::path(&self.data), &renewed, &self.owner) {
+        if let Err(error) = self.write_reservation(&renewed) {
             tracing::error!(%error, %slot, "cannot write the reservation: this node votes no further than {}", self.durable.reservation);
             return wanted;
         }
@@ -142,6 +143,11 @@ impl Work {
         None
     }
 
+    fn write_reservation(&self, durable: &Durable) -> io::Result<()> {
+        let mut disk = FailingFileSystem { fail_points: &self.fail_points, point: Point::WithinReservation };
+        reservation::write(&mut disk, &reservation::path(&self.data), durable, &self.owner)
+    }
+
     fn answer(&self, answer: Answer) {
         // Control may have ended.
         let _ = self.answers.send(answer);
@@ -150,8 +156,7 @@ impl Work {
 
     fn mark_clean(&self) {
         let clean = Durable { clean: true, ..self.durable };
-        let marked: io::Result<()> =
-            self.log.sync_all().and_then(|()| reservation::write(&reservation::path(&self.data), &clean, &self.owner));
+        let marked = self.log.sync_all().and_then(|()| self.write_reservation(&clean));
         if let Err(error) = marked {
             tracing::warn!(%error, "this stop cannot be marked as clean: after a power loss the vote log will not be trusted");
         }

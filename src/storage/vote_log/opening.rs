@@ -5,8 +5,10 @@ use std::path::Path;
 
 use alpenglow_control::vote_record::{Bar, Doubt, Durable, Found, FoundLog, Host, Restoration, UNKNOWN_SLOTS};
 
+use super::disk::{FailingFileSystem, FileSystem};
 use super::{Owner, VoteLogError, file, reservation};
 use crate::config::Durability;
+use crate::failpoint::{FailPoints, Point};
 use crate::storage::data_folder::DataFolder;
 use crate::storage::frames::FrameFile;
 
@@ -35,7 +37,7 @@ pub(crate) fn initialize(data: &Path, owner: &Owner) -> Result<(), VoteLogError>
     if let Some(path) = [&path, &file::path(data)].into_iter().find(|path| path.exists()) {
         return Err(VoteLogError::Exists(path.clone()));
     }
-    reservation::write(&path, &Durable::new(), owner).map_err(refuse(&path))
+    reservation::write(&mut FileSystem, &path, &Durable::new(), owner).map_err(refuse(&path))
 }
 
 /// Reads what is there, and writes what follows from it: first the durable part, then a log that says the same as the old
@@ -49,6 +51,7 @@ pub(crate) fn open(
     validators: usize,
     host: Host,
     durability: Durability,
+    fail_points: &FailPoints,
 ) -> Result<Opened, VoteLogError> {
     let data = folder.path();
     let (log_path, reservation_path) = (file::path(data), reservation::path(data));
@@ -69,10 +72,13 @@ pub(crate) fn open(
     }
     let restoration = Restoration::of(Found { durable, log }, host, durability == Durability::Power);
     say(&restoration);
-    reservation::write(&reservation_path, &restoration.durable(), owner).map_err(refuse(&reservation_path))?;
+    let mut disk = FailingFileSystem { fail_points, point: Point::WithinStart };
+    reservation::write(&mut disk, &reservation_path, &restoration.durable(), owner)
+        .map_err(refuse(&reservation_path))?;
     let entries: Vec<Vec<u8>> = restoration.entries().map(|entry| entry.encode()).collect();
     let log = file::create(data, owner, entries.iter().map(Vec::as_slice)).map_err(refuse(&log_path))?;
-    file::put_in_place(data).and_then(|()| file::sync_name(data)).map_err(refuse(&log_path))?;
+    fail_points.pass(Point::WithinStart);
+    file::put_in_place(&mut disk, data).and_then(|()| file::sync_name(&mut disk, data)).map_err(refuse(&log_path))?;
     Ok(Opened { restoration, log, durability })
 }
 

@@ -162,6 +162,7 @@ impl Recorder {
     fn append(&mut self, entry: &Entry) -> io::Result<()> {
         let bytes = entry.encode();
         self.fail_points.pass(Point::BeforeLog);
+        self.fail_points.pass_after(Point::WithinLog, || drop(self.log.append_part(&bytes)));
         append_to(&mut self.log, &bytes, self.durability)?;
         match &mut self.replacement {
             Replacement::None | Replacement::GivenUp => {}

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use alpenglow_control::vote_record::{Bar, Durable, Host};
 use alpenglow_rotor::types::{ClusterId, Slot};
 
-use super::disk::{self, FileSystem};
+use super::disk::{self, Disk};
 use super::{Owner, VoteLogError};
 
 const MAGIC: [u8; 8] = *b"agreserv";
@@ -105,8 +105,8 @@ pub(super) fn encode(durable: &Durable, owner: &Owner) -> Vec<u8> {
 ///
 /// # Errors
 /// When the file system refuses.
-pub(super) fn write(path: &Path, durable: &Durable, owner: &Owner) -> io::Result<()> {
-    disk::replace(&mut FileSystem, path, &encode(durable, owner))
+pub(super) fn write(disk: &mut impl Disk, path: &Path, durable: &Durable, owner: &Owner) -> io::Result<()> {
+    disk::replace(disk, path, &encode(durable, owner))
 }
 
 #[cfg(test)]
@@ -115,6 +115,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::disk::FileSystem;
     use super::*;
 
     const OWNER: Owner = Owner { cluster: ClusterId([3; 32]), identity: [4; 32] };
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(read(&path, &OWNER).unwrap(), None);
         for slot in [8, 16] {
             let durable = Durable::new().renewed(Slot(slot));
-            write(&path, &durable, &OWNER).unwrap();
+            write(&mut FileSystem, &path, &durable, &OWNER).unwrap();
             assert_eq!(read(&path, &OWNER).unwrap(), Some(durable));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

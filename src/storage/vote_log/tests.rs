@@ -5,11 +5,12 @@ use std::time::Duration;
 use alpenglow_control::bls::SignatureBytes;
 use alpenglow_control::certificate::{Certificate, Signers, Statement};
 use alpenglow_control::vote::VotePayload;
-use alpenglow_control::vote_record::{Bar, Doubt, Entry, Host, RESERVED_AHEAD_SLOTS, Restoration};
+use alpenglow_control::vote_record::{Bar, Doubt, Durable, Entry, Host, RESERVED_AHEAD_SLOTS, Restoration};
 use alpenglow_dataplane::ControlWaker;
 use alpenglow_rotor::types::{BlockId, Hash, Slot, Time, ValidatorIndex};
 use tempfile::TempDir;
 
+use super::disk::FileSystem;
 use super::*;
 use crate::config::Durability;
 use crate::failpoint::FailPoints;
@@ -60,7 +61,8 @@ impl Disk {
 
     fn open_as(&self, owner: Owner, host: Host) -> Result<Restoration, VoteLogError> {
         let folder = DataFolder::take(self.data()).unwrap();
-        open(&folder, &owner, VALIDATORS, host, Durability::Process).map(|opened| opened.restoration)
+        open(&folder, &owner, VALIDATORS, host, Durability::Process, &FailPoints::default())
+            .map(|opened| opened.restoration)
     }
 
     fn open(&self, host: Host) -> Restoration {
@@ -97,7 +99,7 @@ impl Running {
 
     fn with(disk: &Disk, host: Host, durability: Durability) -> Self {
         let folder = DataFolder::take(disk.data()).unwrap();
-        let opened = open(&folder, &OWNER, VALIDATORS, host, durability).unwrap();
+        let opened = open(&folder, &OWNER, VALIDATORS, host, durability, &FailPoints::default()).unwrap();
         let (waker, _) = ControlWaker::pair().unwrap();
         let (keeper, recorder) = start(&folder, OWNER, opened, &waker, FailPoints::default()).unwrap();
         Self { _folder: folder, keeper, recorder, durable: Slot::GENESIS }
@@ -247,8 +249,7 @@ fn another_node_another_cluster_and_a_later_version_are_refused_and_nothing_is_c
         fs::remove_file(reservation::path(disk.data())).unwrap();
         let refused = disk.open_as(other, HERE).unwrap_err();
         assert!(refused.to_string().contains("vote.log"), "the log tells as much: {refused}");
-        reservation::write(&reservation::path(disk.data()), &alpenglow_control::vote_record::Durable::new(), &OWNER)
-            .unwrap();
+        reservation::write(&mut FileSystem, &reservation::path(disk.data()), &Durable::new(), &OWNER).unwrap();
     }
     assert_eq!(fs::read(disk.log()).unwrap(), before);
     disk.change_log(|bytes| {

@@ -9,6 +9,16 @@ use alpenglow_dataplane::ControlWaker;
 use alpenglow_rotor::types::Time;
 
 use super::*;
+use crate::failpoint::FailPoints;
+
+const SLICE_BYTES: usize = 28_672;
+/// However slow the disk is, votes wait for it.
+pub(in crate::storage::block_log) const BOUNDS: Bounds = Bounds {
+    waiting_bytes_max: 10 * SLICE_BYTES,
+    slice_memory_bytes: SLICE_BYTES,
+    held_bytes_max: 64 << 20,
+    stall: Duration::MAX,
+};
 
 /// Writes when it is let.
 #[derive(Default)]
@@ -41,10 +51,7 @@ pub(in crate::storage::block_log) fn gated(folder: &Path) -> (Arc<Gate>, BlockLo
         file.write_all_at(bytes, at)
     }));
     let (waker, _) = ControlWaker::pair().unwrap();
-    let slice_bytes = 28_672;
-    let bounds =
-        Bounds { waiting_bytes_max: 10 * slice_bytes, slice_memory_bytes: slice_bytes, held_bytes_max: 64 << 20 };
-    let (thread, handle) = BlockLogThread::start(log, bounds, waker).unwrap();
+    let (thread, handle) = BlockLogThread::start(log, BOUNDS, waker, FailPoints::default()).unwrap();
     (gate, thread, handle)
 }
 
