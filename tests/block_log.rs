@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -117,6 +117,11 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
     assert_eq!(blocks(&["show", "99999"], &data[0]).status.code(), Some(1));
     assert_eq!(blocks(&["list", "--from", "2", "--through", "1"], &data[0]).status.code(), Some(2));
     assert_eq!(alpenglow(&["blocks", "list"]).status.code(), Some(2));
+    for action in [&["list"][..], &["show", "1"], &["verify"], &["export"]] {
+        let refused = blocks(action, &out);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && told.contains("there is no block log in"), "{told}");
+    }
 
     let segment = data[0].join("blocks/00000001.segment");
     let whole = fs::read(&segment).unwrap();
@@ -129,10 +134,23 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
         assert_eq!((code, lengths(&found)), (Some(missing), [1, missing as usize, 0]), "byte {at}: {found:#}");
         assert_eq!(found["chain_is_whole"], missing == 0);
         assert_eq!(found["corrupt"][0]["loss"], if missing == 0 { "nothing" } else { "unknown" });
+        // Without what it is to be read with it cannot be exported either.
+        assert_eq!(blocks(&["export"], &data[0]).status.code(), Some(1));
+        let listed = json(&blocks(&["list", "--output", "json"], &data[0]));
+        assert_eq!(
+            (listed["corrupt"].as_u64(), listed["missing"].as_array().unwrap().len()),
+            (Some(1), missing as usize)
+        );
+        if let Some(slot) = found["missing"][0]["slot"].as_u64() {
+            let refused = blocks(&["show", &slot.to_string()], &data[0]);
+            let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(refused.status.code() == Some(1) && told.contains("is final and not in the log"), "{told}");
+        }
     }
     fs::write(&segment, [&[0; 48], &whole[48..]].concat()).unwrap();
     let (code, found) = verify(&data[0], &genesis);
     assert_eq!((code, lengths(&found), &found["chain_is_whole"]), (Some(1), [1, 0, 0], &false.into()), "{found:#}");
+    assert_eq!(blocks(&["export"], &data[0]).status.code(), Some(1));
     fs::write(&segment, &whole[..whole.len() - 3]).unwrap();
     let (code, found) = verify(&data[0], &genesis);
     assert!(code == Some(0) && found["incomplete_at"].is_u64(), "{found:#}");
@@ -360,11 +378,13 @@ fn a_node_whose_log_is_spoilt_says_so_and_fetches_from_others_what_is_lost() {
     assert!(cluster.exported(1).len() < before.len());
     cluster.start(1, &[]);
     let start = Instant::now();
-    loop {
-        let exported = cluster.exported(1);
-        if before.keys().all(|slot| exported.contains_key(slot)) {
-            break;
-        }
+    // What is far below the others' chain is left out at first, and then told to be missing.
+    let is_there_again = |list: &Value| {
+        let finals = list["blocks"].as_array().unwrap().iter().filter(|block| block["finality"] != "not-final");
+        let slots: BTreeSet<u64> = finals.map(|block| block["slot"].as_u64().unwrap()).collect();
+        before.keys().all(|slot| slots.contains(slot)) && list["missing"].as_array().unwrap().is_empty()
+    };
+    while !is_there_again(&json(&blocks(&["list", "--output", "json"], &cluster.path(1, "data")))) {
         assert!(start.elapsed() < PATIENCE, "{}", cluster.log(1));
         thread::sleep(Duration::from_millis(200));
     }

@@ -11,7 +11,7 @@ use alpenglow_control::message::Message;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Slots, Source, corrupt, read};
+use super::{Slots, Source, corrupt, corrupt_places, read};
 use crate::cli::CliError;
 use crate::encoding::hex;
 
@@ -73,13 +73,21 @@ impl ExportArgs {
         };
         let mut output = BufWriter::new(output);
         let validators = survey.parameters.map_or(0, |parameters| parameters.validators);
-        let finals = survey.blocks.values().filter(|block| block.finality.is_some() && self.slots.contain(block));
+        let finals = survey.blocks.values().filter(|block| block.finality.is_some() && self.slots.contain(block.id));
         for logged in finals {
             let Some((block, certificates)) = read(&reader, logged, validators).map_err(corrupt)? else { continue };
             let line = serde_json::to_string(&Exported::new(&block, certificates)).expect("its keys are strings");
             writeln!(output, "{line}").map_err(|error| cannot_write(self.out.as_deref(), &error))?;
         }
-        output.flush().map_err(|error| cannot_write(self.out.as_deref(), &error))
+        output.flush().map_err(|error| cannot_write(self.out.as_deref(), &error))?;
+        let missing = survey.missing.iter().filter(|id| self.slots.contain(**id)).count();
+        if missing > 0 || survey.is_unreadable() {
+            return Err(CliError::Failed(format!(
+                "{missing} final blocks of these slots are not in the log{}; a node that runs with it fetches them from others",
+                corrupt_places(&survey)
+            )));
+        }
+        Ok(())
     }
 }
 

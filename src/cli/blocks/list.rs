@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Listed, Missing, Slots, Source, json};
+use super::{Listed, Missing, Slots, Source, corrupt_places, json};
 use crate::cli::cluster::OutputForm;
 use crate::cli::{CliError, print};
 use crate::encoding::hex;
@@ -30,6 +30,10 @@ struct List {
     bytes: u64,
     blocks: Vec<Listed>,
     missing: Vec<Missing>,
+    /// How many places are, where something may have been that is not listed.
+    corrupt: usize,
+    #[serde(skip)]
+    corrupt_places: String,
 }
 
 impl ListArgs {
@@ -41,8 +45,10 @@ impl ListArgs {
             cluster: survey.cluster.map(|cluster| hex(&cluster.0)),
             segments: survey.segments.len(),
             bytes: survey.segments.iter().map(|(_, bytes)| bytes).sum(),
-            blocks: survey.blocks.values().filter(|block| self.slots.contain(block)).map(Listed::new).collect(),
+            blocks: survey.blocks.values().filter(|block| self.slots.contain(block.id)).map(Listed::new).collect(),
             missing: Missing::all(&survey),
+            corrupt: survey.defects.len(),
+            corrupt_places: corrupt_places(&survey),
         };
         print(&match self.output {
             OutputForm::Text => list.text(),
@@ -58,10 +64,13 @@ impl List {
             writeln!(text, "slot {slot:<8} {hash}  on slot {parent_slot:<8} {finality:<10} {bytes:>10} bytes")
                 .expect("strings take any text");
         }
-        let Self { blocks, segments, bytes, missing, .. } = self;
+        let Self { blocks, segments, bytes, missing, corrupt_places, .. } = self;
         let (blocks, missing) = (blocks.len(), missing.len());
-        writeln!(text, "{blocks} blocks; {segments} segments of {bytes} bytes; {missing} final blocks missing")
-            .expect("strings take any text");
+        writeln!(
+            text,
+            "{blocks} blocks; {segments} segments of {bytes} bytes; {missing} final blocks missing{corrupt_places}"
+        )
+        .expect("strings take any text");
         text
     }
 }

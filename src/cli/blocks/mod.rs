@@ -12,7 +12,7 @@ use std::sync::Arc;
 use alpenglow_control::block::Block;
 use alpenglow_control::certificate::Certificate;
 use alpenglow_control::vote_record::Entry;
-use alpenglow_rotor::types::Slot;
+use alpenglow_rotor::types::{BlockId, Slot};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ Examples:
   alpenglow blocks verify --data cluster/node-0/data --genesis cluster/genesis.json
   alpenglow blocks export --data cluster/node-0/data --from 10 --through 20 | jq .hash
 
-Exit codes: 0 done, 1 the log cannot be read, or verify found that blocks are missing or wrong, 2 wrong flags.";
+Exit codes: 0 done, 1 the log cannot be read, or verify or export found that blocks are missing or wrong, 2 wrong flags.";
 
 #[derive(Debug, Subcommand)]
 enum Action {
@@ -62,6 +62,8 @@ enum Action {
     /// is being written, or a crash tore it.
     Verify(VerifyArgs),
     /// Writes final blocks as JSON, one object a line: with every slice's payload and every certificate in hexadecimal
+    ///
+    /// It fails, after it has written those that are there, if the log lacks final blocks of these slots.
     Export(ExportArgs),
 }
 
@@ -105,7 +107,13 @@ impl Source {
                 self.data.display()
             )));
         }
-        let reader = Reader::new(block_log::folder(&self.data));
+        if !self.folder().is_dir() {
+            return Err(CliError::Failed(format!(
+                "there is no block log in {}; give the data folder of a node that has run, `data` in its node.toml",
+                self.data.display()
+            )));
+        }
+        let reader = Reader::new(self.folder());
         let survey = reader.survey().map_err(CliError::failed)?;
         Ok((reader, survey))
     }
@@ -130,8 +138,8 @@ impl Source {
 }
 
 impl Slots {
-    fn contain(&self, block: &LoggedBlock) -> bool {
-        (self.from..=self.through).contains(&block.id.slot.0)
+    fn contain(&self, block: BlockId) -> bool {
+        (self.from..=self.through).contains(&block.slot.0)
     }
 
     fn check(&self) -> Result<(), CliError> {
@@ -176,6 +184,14 @@ impl Listed {
             segment: block.segment,
             at: block.at,
         }
+    }
+}
+
+/// What to add where a corrupt place may be why something is not shown.
+fn corrupt_places(survey: &Survey) -> String {
+    match survey.defects.len() {
+        0 => String::new(),
+        places => format!("; {places} places of the log are corrupt, see `alpenglow blocks verify`"),
     }
 }
 

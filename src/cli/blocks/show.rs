@@ -8,11 +8,11 @@ use alpenglow_control::certificate::Certificate;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Listed, Source, corrupt, json, read};
+use super::{Listed, Source, corrupt, corrupt_places, json, read};
 use crate::cli::cluster::OutputForm;
 use crate::cli::{CliError, print};
 use crate::encoding::hex;
-use crate::storage::block_log::LoggedBlock;
+use crate::storage::block_log::{LoggedBlock, Survey};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -98,19 +98,27 @@ impl ShowArgs {
             shown.extend(read.map(|(block, certificates)| Shown::new(logged, &block, &certificates)));
         }
         if shown.is_empty() {
-            let ends = survey.blocks.first_key_value().zip(survey.blocks.last_key_value());
-            let held = ends.map_or_else(
-                || "no block at all".to_owned(),
-                |((first, _), (last, _))| format!("blocks from slot {} to {}", first.slot, last.slot),
-            );
-            let slot = self.slot;
-            return Err(CliError::Failed(format!(
-                "no block of slot {slot} is there: it was skipped, or is not kept; the log has {held}"
-            )));
+            return Err(CliError::Failed(self.not_there(&survey)));
         }
         print(&match self.output {
             OutputForm::Text => shown.iter().map(Shown::text).collect(),
             OutputForm::Json => json(&shown),
         })
+    }
+
+    fn not_there(&self, survey: &Survey) -> String {
+        let slot = self.slot;
+        if survey.missing.iter().any(|id| id.slot.0 == slot) {
+            return format!(
+                "the block of slot {slot} is final and not in the log; a node that runs with it fetches it from others"
+            );
+        }
+        let ends = survey.blocks.first_key_value().zip(survey.blocks.last_key_value());
+        let held = ends.map_or_else(
+            || "no block at all".to_owned(),
+            |((first, _), (last, _))| format!("blocks from slot {} to {}", first.slot, last.slot),
+        );
+        let corrupt = corrupt_places(survey);
+        format!("no block of slot {slot} is there: it was skipped, or is not kept; the log has {held}{corrupt}")
     }
 }
