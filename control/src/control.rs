@@ -237,7 +237,7 @@ impl Control {
         self.transactions.len()
     }
 
-    /// Memory of slices held, in bytes, by the reckoning of [`BlokstorConfig::bytes_max`].
+    /// Memory of slices held, in bytes, by the reckoning of [`crate::blokstor::BlokstorConfig::bytes_max`].
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.blokstor.bytes()
