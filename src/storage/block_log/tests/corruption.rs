@@ -289,7 +289,7 @@ fn a_frame_that_a_leader_put_into_its_block_is_no_record_when_the_head_before_it
     for spoilt in at - MARK_BYTES..at + FRAME_HEAD_BYTES {
         let mut bytes = whole.clone();
         bytes[spoilt] ^= 1;
-        assert_eq!(known(&bytes), without_hostile, "byte {}", spoilt - at);
+        assert_eq!(known(&bytes), without_hostile, "byte {spoilt}");
     }
     // One place of the mark or the other, the header, and both places: the last segment has no index.
     let fronts = [&[50][..], &[80], &[BEGIN_BYTES - 1], &[20], &[50, 80]];
