@@ -24,8 +24,8 @@ use crate::failpoint::FailAt;
 use crate::files::{self, Access, ReadError};
 use crate::storage::block_log::Limits;
 
-pub(crate) use self::file::{BLOCK_LOG_MIB, BLOCK_LOG_MIB_DEFAULT};
-pub(crate) use self::flags::ConfigFlags;
+pub(crate) use self::file::BLOCK_LOG_MIB_DEFAULT;
+pub(crate) use self::flags::{ConfigFlags, block_log_mib};
 pub(crate) use self::policies::{CorePolicy, Durability, EnginePolicy, KernelPolicy, PollPolicy};
 pub(crate) use self::text::NewConfig;
 
@@ -109,13 +109,17 @@ pub(crate) enum ConfigError {
         /// What is wrong.
         reason: ReadError,
     },
-    /// Not TOML, or a value of the wrong type.
-    #[error("the config file {path} is wrong: {}; correct it there", reason.to_string().trim_end())]
+    /// Not TOML, or a value of the wrong type. Nothing of the file is repeated: it may be a key file, given by mistake.
+    #[error("the config file {path} is wrong at line {line}, column {column}: {reason}; correct it there")]
     Syntax {
         /// Which file.
         path: PathBuf,
-        /// Where and what.
-        reason: Box<toml::de::Error>,
+        /// Where, from 1 on.
+        line: usize,
+        /// Where in the line, from 1 on.
+        column: usize,
+        /// What.
+        reason: String,
     },
     /// A key that does not exist.
     #[error("the config file {path} has the unknown key `{key}`: {}", known(nearest))]

@@ -1,6 +1,6 @@
 //! Reading files that anybody may have written: never more than expected, and never waiting for a pipe.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) enum Access {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// The file system refuses.
-    #[error("{0}")]
+    #[error("{0}{remedy}", remedy = remedy(.0))]
     Io(#[from] io::Error),
     /// A folder, pipe or device.
     #[error("it is not a regular file")]
@@ -37,6 +37,13 @@ pub(crate) enum ReadError {
         /// Permission bits.
         mode: u32,
     },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ", so that this user may not read it: run as the user who may",
+        _ => "",
+    }
 }
 
 /// Reads a regular file of at most `bytes_max` bytes. The memory is zeroed when dropped.
@@ -65,12 +72,15 @@ pub(crate) fn read(path: &Path, bytes_max: usize, access: Access) -> Result<Zero
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if there is one: keys are never overwritten.
 pub(crate) fn create_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes).inspect_err(|_| {
+        // A part of a key is of no use, and would be in the way of another try.
+        let _ = fs::remove_file(path);
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::process::Command;
 
     use super::*;

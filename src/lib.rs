@@ -25,6 +25,7 @@ pub mod measuring;
 mod new_cluster;
 mod node;
 mod process_guard;
+mod progress;
 mod report;
 mod slice_memory;
 mod stakes;

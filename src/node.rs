@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use alpenglow_control::bls::SecretKey;
 use alpenglow_control::checker::Checker;
@@ -16,7 +16,7 @@ use alpenglow_dataplane::{
     ControlWaker, Counter, Dataplane, DataplaneConfig, EngineKind, Horizon, Poll, ShardReport, StartError, clock, probe,
 };
 use alpenglow_rotor::schedule::LeaderSchedule;
-use alpenglow_rotor::types::{Slot, Time, ValidatorIndex};
+use alpenglow_rotor::types::{Slot, Time, ValidatorIndex, WINDOW_SLOTS};
 use ed25519_dalek::SigningKey;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -31,6 +31,7 @@ use crate::genesis::{self, Genesis, GenesisError, OwnKeysError};
 use crate::keys::{self, KeyError};
 use crate::logging;
 use crate::process_guard::{self, ProcessError};
+use crate::progress::{Progress, ProgressWatch};
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
 use crate::storage::block_log::{
@@ -160,7 +161,7 @@ impl Node {
         logging::start(Some(own));
         let data = DataFolder::take(&config.data)?;
         let layout = Layout::plan(&config.cores, config.poll, config.shards, config.verifiers, &available_cores())?;
-        tracing::info!(validator = own.0, bind = %config.bind, ?layout, "starting");
+        tracing::info!(validator = own.0, bind = %config.bind, "starting with {layout}");
         let schedule = Arc::new(genesis.leader_schedule());
         Ok((Self { config, genesis, schedule, identity, own, layout, data }, voting_key))
     }
@@ -198,7 +199,7 @@ impl Node {
             equivocate: self.config.equivocate,
             validators: self.genesis.validators.len(),
             links,
-            horizon,
+            horizon: Arc::clone(&horizon),
             verifiers,
             application: finalized,
             block_log,
@@ -218,6 +219,7 @@ impl Node {
             block_log: block_log_thread,
             verifier_panic,
             flood,
+            horizon,
         })
     }
 
@@ -319,6 +321,12 @@ impl Node {
     /// Looks after the threads until it is told to stop.
     fn wait(&self, running: &Running, stop: &AtomicBool) -> Result<(), NodeError> {
         let mut is_network_narrow = false;
+        let genesis = &self.genesis;
+        let start = genesis.start_time.duration_since(SystemTime::now()).unwrap_or_default();
+        let mut progress = ProgressWatch::new(
+            Instant::now() + start,
+            genesis.delta_timeout + WINDOW_SLOTS as u32 * genesis.delta_block,
+        );
         while !stop.load(Ordering::Relaxed) {
             if !running.dataplane.is_running() {
                 return Err(NodeError::ThreadEnded("a shard"));
@@ -331,7 +339,14 @@ impl Node {
             }
             if !is_network_narrow && running.counted(Counter::SendTooLong) > 0 {
                 is_network_narrow = true;
-                tracing::warn!("{}", narrow_network(self.genesis.coding.datagram_bytes(), self.config.bind));
+                tracing::warn!("{}", narrow_network(genesis.coding.datagram_bytes(), self.config.bind));
+            }
+            match progress.look(Instant::now(), running.final_through()) {
+                Some(Progress::FinalThrough(slot)) => tracing::info!("final through slot {slot}"),
+                Some(Progress::StandsStillAt(slot)) => tracing::warn!(
+                    "nothing has become final after slot {slot} for a while: check that validators with 60% of the stake or more run, and reach this node and each other by UDP at the addresses in `peers`"
+                ),
+                None => {}
             }
             thread::sleep(LOOK_AFTER);
         }
@@ -398,9 +413,14 @@ struct Running {
     block_log: Option<BlockLogThread>,
     verifier_panic: VerifierPanic,
     flood: Option<Flood>,
+    horizon: Arc<Horizon>,
 }
 
 impl Running {
+    fn final_through(&self) -> Slot {
+        Slot(self.horizon.closed_through.load(Ordering::Relaxed))
+    }
+
     fn counted(&self, counter: Counter) -> u64 {
         self.dataplane.counters().iter().map(|counters| counters.get(counter)).sum()
     }

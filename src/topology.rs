@@ -14,6 +14,7 @@
 //! Shards and control are pinned when cores are assigned; verifiers, application, evidence, block-log, vote-log and
 //! telemetry are never pinned: they run wherever a core is free. Every arrow is a bounded queue, and nobody waits for a full one.
 
+use std::fmt;
 use std::num::NonZero;
 
 use crate::config::{CorePolicy, PollPolicy};
@@ -38,6 +39,24 @@ pub(crate) struct Layout {
     pub(crate) spin: bool,
     /// Number of verifier threads.
     pub(crate) verifiers: usize,
+}
+
+/// For a log line.
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard_cores, control_core, spin, verifiers } = self;
+        let how = if *spin { "spinning" } else { "waiting in the kernel" };
+        let count = |number, what| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        write!(f, "{} and control, {how}, ", count(shard_cores.len(), "shard"))?;
+        match control_core {
+            Some(control) => {
+                let shards: Vec<String> = shard_cores.iter().flatten().map(usize::to_string).collect();
+                write!(f, "on cores {} and {control}", shards.join(", "))?;
+            }
+            None => f.write_str("on any core")?,
+        }
+        write!(f, "; {}", count(*verifiers, "verifier"))
+    }
 }
 
 /// Why a placement is impossible.
@@ -128,6 +147,22 @@ mod tests {
         );
         let tight = plan(&[0, 1]);
         assert_eq!((tight.shard_cores, tight.control_core, tight.spin, tight.verifiers), (vec![None], None, false, 1));
+    }
+
+    #[test]
+    fn a_layout_is_told_in_a_line() {
+        let told = |cores, poll, shards| {
+            let shards = NonZero::new(shards).unwrap();
+            Layout::plan(&cores, poll, shards, None, &[0, 1, 2, 3]).unwrap().to_string()
+        };
+        assert_eq!(
+            told(CorePolicy::Auto, PollPolicy::Auto, 2),
+            "2 shards and control, spinning, on cores 1, 2 and 3; 1 verifier"
+        );
+        assert_eq!(
+            told(CorePolicy::Unpinned, PollPolicy::Auto, 1),
+            "1 shard and control, waiting in the kernel, on any core; 2 verifiers"
+        );
     }
 
     #[test]

@@ -99,12 +99,28 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) {
 #[test]
 fn help_names_every_subcommand_and_each_teaches_by_example() {
     let help = run(&["--help"]).succeeded();
-    for subcommand in ["cluster", "genesis", "keys", "node", "submit"] {
+    for subcommand in ["blocks", "cluster", "evidence", "genesis", "init", "keys", "node", "submit"] {
         assert!(help.contains(&format!("\n  {subcommand} ")), "{subcommand}: {help}");
     }
-    for subcommand in [&["genesis"][..], &["keys", "new"], &["keys", "pubkey"], &["node"], &["submit"]] {
-        let help = run(&[subcommand, &["--help"]].concat()).succeeded();
-        assert!(help.contains("Example"), "{subcommand:?}: {help}");
+    for line in [
+        "blocks",
+        "blocks list",
+        "blocks show",
+        "blocks verify",
+        "blocks export",
+        "cluster",
+        "evidence",
+        "genesis",
+        "init",
+        "keys",
+        "keys new",
+        "keys pubkey",
+        "node",
+        "submit",
+    ] {
+        let subcommand: Vec<&str> = line.split(' ').collect();
+        let help = run(&[subcommand.as_slice(), &["--help"]].concat()).succeeded();
+        assert!(help.contains("Example") && help.contains(&format!("  alpenglow {line} ")), "{line}: {help}");
     }
     assert!(run(&["--version"]).succeeded().starts_with("alpenglow "));
 }
@@ -125,15 +141,24 @@ fn wrong_flags_exit_with_2_and_name_what_is_wrong() {
         ("genesis --validators 3 --block-ms 0 --out OUT", "--block-ms"),
         ("genesis --validators 3 --seed xyz --out OUT", "64 hexadecimal digits"),
         ("genesis --validators 3 --base-port 65534 --out OUT", "65536"),
+        ("genesis --validators 3 --base-port 65534 --out OUT", "Usage: alpenglow genesis"),
         ("genesis --validators 3 --host somewhere --out OUT", "--host"),
+        ("genesis --validators 3 --host 10.0.0.1,10.0.0.2 --out OUT", "one for all, or one for each"),
+        ("genesis --validators 2 --host 10.0.0.1,::1 --out OUT", "one address family"),
+        ("genesis --validators 2 --host 0.0.0.0 --out OUT", "nothing can be sent to 0.0.0.0"),
         ("keys", "Usage"),
         ("cluster --nodes 0", "2..=2000"),
+        ("cluster --start 9@5", "there is no node 9, the nodes are 0 to 4\n\nUsage: alpenglow cluster"),
+        ("blocks list --data x --from 5 --through 3", "--from is above --through"),
         ("keys new", "--out"),
         ("keys pubkey", "<FILE>"),
         ("node", "--config"),
         ("node --config x --shards 0", "1..=64"),
         ("node --config x --cores 1,1", "different core numbers"),
         ("node --config x --poll often", "spin"),
+        ("node --config x --bind 127.0.0.1", "as in 127.0.0.1:8000"),
+        ("node --config x --bind 127.0.0.1:0", "as in 127.0.0.1:8000"),
+        ("node --config x --block-log-mib 3", "0 or from 16"),
         ("submit --to 127.0.0.1:1", "--genesis"),
         ("submit --to 127.0.0.1 --genesis x --text a", "expected a host and a port"),
         ("submit --to 127.0.0.1:1 --genesis x --text a --hex 00", "cannot be used with"),
@@ -201,6 +226,112 @@ fn new_keys_are_the_ones_printed_and_are_never_overwritten() {
     fs::remove_file(folder.path().join("identity.json")).unwrap();
     run(&["keys", "new", "--out", out]).failed_with(&["bls.json is there already"]);
     assert!(!folder.path().join("identity.json").exists());
+}
+
+/// Half a key would be in the way of another try.
+#[test]
+fn keys_that_cannot_be_written_leave_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    // No file may have a byte.
+    command.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 0; exec \"$0\" keys new --out \"$1\"",
+        env!("CARGO_BIN_EXE_alpenglow"),
+    ]);
+    let ended = Ended::from(command.arg(folder.path()).output().unwrap());
+    ended.failed_with(&["cannot create the key file", "identity.json"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Messages end up in logs and in questions to others.
+#[test]
+fn a_key_given_in_the_place_of_another_file_is_not_shown() {
+    let cluster = Cluster::new("--validators 1");
+    for name in ["node-0/identity.json", "node-0/bls.json"] {
+        let path = cluster.text(name);
+        let secret = fs::read_to_string(&path).unwrap();
+        let begin = &secret.trim_start_matches('[')[..12];
+        for line in [
+            &["node", "--config", &path][..],
+            &["init", "--config", &path],
+            &["node", "--config", &cluster.text("node-0/node.toml"), "--genesis", &path],
+            &["submit", "--to", "127.0.0.1:9", "--text", "hello", "--genesis", &path],
+        ] {
+            let Ended { code, stdout, stderr } = run(line);
+            assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+            assert!(stderr.starts_with("error: ") && stderr.contains(name), "{stderr}");
+            assert!(!stderr.contains(begin), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn nodes_that_share_a_host_share_its_cores_and_others_have_theirs() {
+    let config = |cluster: &Cluster, index: usize| {
+        let text = fs::read_to_string(cluster.path(&format!("node-{index}/node.toml"))).unwrap();
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        ["bind", "cores", "poll"].map(|key| table[key].as_str().unwrap().to_owned())
+    };
+    let spread = Cluster::new("--validators 4 --host 10.0.0.1,10.0.0.2,10.0.0.2,10.0.0.3 --base-port 9000");
+    let expected = [
+        ["10.0.0.1:9000", "auto", "auto"],
+        ["10.0.0.2:9000", "none", "wait"],
+        ["10.0.0.2:9001", "none", "wait"],
+        ["10.0.0.3:9000", "auto", "auto"],
+    ];
+    assert_eq!([0, 1, 2, 3].map(|index| config(&spread, index)), expected);
+    assert_eq!(config(&Cluster::new("--validators 1"), 0), ["127.0.0.1:8000", "auto", "auto"]);
+    assert_eq!(config(&Cluster::new("--validators 2"), 1), ["127.0.0.1:8001", "none", "wait"]);
+}
+
+/// As when each validator's operator makes its keys, and gives away their public halves only.
+#[test]
+fn keys_made_elsewhere_take_a_place_in_a_cluster() {
+    let (cluster, elsewhere) = (Cluster::new("--validators 2"), tempfile::tempdir().unwrap());
+    let printed = run(&["keys", "new", "--out", elsewhere.path().to_str().unwrap()]).succeeded();
+    let mut genesis = cluster.genesis();
+    for (field, value) in printed.lines().map(|line| line.split_once(": ").unwrap()) {
+        assert!(genesis["validators"][1][field].is_string(), "{field}");
+        genesis["validators"][1][field] = value.into();
+    }
+    fs::write(cluster.path("genesis.json"), genesis.to_string()).unwrap();
+    for name in ["identity.json", "bls.json"] {
+        fs::rename(elsewhere.path().join(name), cluster.path("node-1").join(name)).unwrap();
+    }
+    let config = cluster.text("node-1/node.toml");
+    // Made ready for the cluster that it was.
+    fs::remove_dir_all(cluster.path("node-1/data")).unwrap();
+    run(&["init", "--config", &config]).succeeded();
+    // It gets as far as its address, which is nobody's.
+    run(&["node", "--config", &config, "--bind", "192.0.2.1:8000"])
+        .failed_with(&["cannot bind UDP address 192.0.2.1:8000", "set `bind` to an address of this host"]);
+}
+
+#[test]
+fn folders_that_no_node_wrote_into_are_refused() {
+    let cluster = Cluster::new("--validators 1");
+    for (data, said) in [
+        (cluster.text("node-0"), "holds nothing that a node wrote"),
+        (cluster.text("nowhere"), "is no folder"),
+        (cluster.text("genesis.json"), "is no folder"),
+    ] {
+        run(&["evidence", "--data", &data]).failed_with(&[&data, said, "give the data folder of a node"]);
+    }
+    run(&["evidence", "--data", &cluster.text("node-0/data")]).succeeded();
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    let cluster = Cluster::new("--validators 1");
+    let data = cluster.text("node-0/data");
+    for line in [&["keys", "pubkey", &cluster.text("node-0/identity.json")][..], &["evidence", "--data", &data]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alpenglow"));
+        let ended = Ended::from(command.args(line).stdout(writer).output().unwrap());
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{line:?}");
+    }
 }
 
 #[test]

@@ -169,7 +169,9 @@ pub enum StartError {
         address: SocketAddr,
     },
     /// The address cannot be bound.
-    #[error("cannot bind UDP address {address}: {error}")]
+    #[error(
+        "cannot bind UDP address {address}: {error}; set `bind` to an address of this host, as `ip address` lists them"
+    )]
     Bind {
         /// The address asked for.
         address: SocketAddr,

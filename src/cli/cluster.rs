@@ -19,7 +19,7 @@ use super::epochs::EpochArgs;
 use super::genesis::random_seed;
 use super::{CliError, print};
 use crate::cluster::{self, CoreList, NodeAtSlot, Placement, Plan, Verdict};
-use crate::config::{BLOCK_LOG_MIB, BLOCK_LOG_MIB_DEFAULT, Durability, EnginePolicy, KernelPolicy, PollPolicy};
+use crate::config::{BLOCK_LOG_MIB_DEFAULT, Durability, EnginePolicy, KernelPolicy, PollPolicy, block_log_mib};
 use crate::genesis::{DELTA_BLOCK_MS_MAX, ScheduleName, parse_seed};
 use crate::load::{RATE_PER_S_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 use crate::stakes::StakeDistribution;
@@ -220,15 +220,6 @@ fn watch_for_interrupts() -> io::Result<Arc<AtomicBool>> {
 fn default_folder(now: SystemTime) -> PathBuf {
     let now = Timestamp::try_from(now).unwrap_or_default();
     now.strftime("runs/%Y%m%d-%H%M%S").to_string().into()
-}
-
-fn block_log_mib(text: &str) -> Result<u64, String> {
-    let mib = text.parse().map_err(|_| "it must be a number".to_owned())?;
-    if mib == 0 || BLOCK_LOG_MIB.contains(&mib) {
-        Ok(mib)
-    } else {
-        Err(format!("it must be 0 or from {} to {}", BLOCK_LOG_MIB.start(), BLOCK_LOG_MIB.end()))
-    }
 }
 
 #[cfg(test)]

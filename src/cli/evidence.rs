@@ -15,6 +15,7 @@ use crate::encoding::{Identity, hex};
 use crate::evidence::{self, FORMAT};
 use crate::files::{self, Access, ReadError};
 use crate::genesis;
+use crate::storage::data_folder::expect_data_folder;
 use crate::storage::frames::End;
 
 /// Shows the proofs that a node found of validators that lied, and checks them.
@@ -140,12 +141,7 @@ impl EvidenceArgs {
 
 /// The file's bytes, `None` if there is no file in the folder.
 fn read(data: &Path, file: &Path) -> Result<Option<Vec<u8>>, CliError> {
-    if !data.is_dir() {
-        return Err(CliError::Failed(format!(
-            "there is no folder {}; give the data folder of a node, `data` in its node.toml",
-            data.display()
-        )));
-    }
+    expect_data_folder(data).map_err(CliError::failed)?;
     let bytes_max = usize::try_from(FORMAT.file_bytes_max).expect("some MiB");
     match files::read(file, bytes_max, Access::Public) {
         Ok(bytes) => Ok(Some(bytes.to_vec())),

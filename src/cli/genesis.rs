@@ -1,5 +1,6 @@
 //! `alpenglow genesis`: makes the files of a new cluster.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use clap::{Args, value_parser};
 use super::coding::CodingArgs;
 use super::epochs::EpochArgs;
 use super::{CliError, print};
-use crate::config::NewConfig;
+use crate::config::{CorePolicy, NewConfig, PollPolicy};
 use crate::encoding::hex;
 use crate::epoch_stakes::EpochParameters;
 use crate::genesis::{ClusterParameters, DELTA_BLOCK_MS_MAX, DELTA_TIMEOUT_MS_MAX, ScheduleName, parse_seed};
@@ -20,14 +21,14 @@ use crate::new_cluster::{NewCluster, NewClusterError, NewValidator};
 use crate::stakes::StakeDistribution;
 
 /// Configs shown as examples of how to start a node.
-const NODES_SHOWN: usize = 3;
+const NODES_SHOWN: usize = 5;
 
 /// Makes the files of a new cluster: what its validators agree on, their keys and their configs.
 ///
 /// Writes into a folder: genesis.json, of which every validator needs an exact copy (its SHA-256 is the cluster's id),
 /// and for each validator a folder node-0, node-1, ... with identity.json, bls.json (both secret, readable by you only)
-/// and node.toml, in which every key is explained. The nodes get consecutive UDP ports on one host; for more hosts,
-/// give each node its folder and change `bind` and `peers` in its node.toml.
+/// and node.toml, in which every key is explained. A node needs genesis.json and its own folder beside it, and nothing
+/// else: on its host, or all on this one.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct GenesisArgs {
@@ -59,12 +60,13 @@ pub(crate) struct GenesisArgs {
     /// What leaders and relays are drawn from: a number or 64 hexadecimal digits [default: random]
     #[arg(long, value_name = "SEED", value_parser = parse_seed)]
     seed: Option<EpochSeed>,
-    /// UDP port of the first validator; each of the others has the next one
+    /// UDP port of the first validator on each address; each of the others there has the next one
     #[arg(long, value_name = "PORT", default_value_t = 8_000, value_parser = value_parser!(u16).range(1..))]
     base_port: u16,
-    /// IP address of all validators
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    host: IpAddr,
+    /// IP address of all validators, or one for each, as in 10.0.0.1,10.0.0.2. Where several share one, their threads
+    /// are not pinned and wait in the kernel, since none has the cores for itself
+    #[arg(long, value_name = "IP,...", value_delimiter = ',', default_value = "127.0.0.1")]
+    host: Vec<IpAddr>,
     /// Folder to write into, created if it is missing; nothing in it is overwritten
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -73,6 +75,7 @@ pub(crate) struct GenesisArgs {
 const AFTER_HELP: &str = "\
 Examples:
   alpenglow genesis --validators 4 --out cluster
+  alpenglow genesis --validators 3 --host 10.0.0.1,10.0.0.2,10.0.0.3 --out cluster    each on a host of its own
   alpenglow genesis --validators 3 --stakes 5,1,1 --schedule round-robin --seed 7 --out cluster
   alpenglow genesis --validators 5 --epoch 0:4=0 --epoch 2:4=1,0=0 --out cluster    4 takes the place of 0
   alpenglow genesis --validators 20 --code leopard16 --total-shreds 320 --datagram-bytes 1472 --out cluster";
@@ -96,18 +99,45 @@ impl GenesisArgs {
         let count = usize::from(self.validators);
         let stakes = self.stakes.stakes(count).map_err(|error| CliError::usage(format!("--stakes: {error}")))?;
         let (stakes, epochs) = self.epochs.parameters(stakes)?;
-        let ports = self.base_port..=self.base_port.saturating_add(self.validators - 1);
-        if ports.len() != count {
-            let last = u32::from(self.base_port) + u32::from(self.validators) - 1;
-            return Err(CliError::usage(format!(
-                "--base-port: ports end at 65535, the last validator would have {last}"
-            )));
-        }
-        let validators = stakes.into_iter().zip(ports).map(|(stake, port)| {
-            let config = NewConfig::at(SocketAddr::new(self.host, port));
+        let addresses = self.addresses()?;
+        let validators = stakes.into_iter().zip(&addresses).map(|(stake, &address)| {
+            let mut config = NewConfig::at(address);
+            if addresses.iter().filter(|other| other.ip() == address.ip()).count() > 1 {
+                (config.cores, config.poll) = (CorePolicy::Unpinned, PollPolicy::Wait);
+            }
             NewValidator { stake, config }
         });
         Ok((validators.collect(), epochs))
+    }
+
+    /// Where the validators receive.
+    fn addresses(&self) -> Result<Vec<SocketAddr>, CliError> {
+        let (count, given) = (usize::from(self.validators), self.host.len());
+        if given != 1 && given != count {
+            return Err(CliError::usage(format!(
+                "--host: {given} addresses are given for {count} validators; give one for all, or one for each"
+            )));
+        }
+        if let Some(host) = self.host.iter().find(|host| host.is_unspecified()) {
+            return Err(CliError::usage(format!(
+                "--host: nothing can be sent to {host}; give the address of an interface"
+            )));
+        }
+        if self.host.iter().any(|host| host.is_ipv4() != self.host[0].is_ipv4()) {
+            return Err(CliError::usage("--host: IPv4 and IPv6 cannot reach each other; use one address family"));
+        }
+        let mut taken: BTreeMap<IpAddr, u32> = BTreeMap::new();
+        let addresses = self.host.iter().cycle().take(count).map(|&host| {
+            let port = taken.entry(host).or_insert(self.base_port.into());
+            let address = u16::try_from(*port).map(|port| SocketAddr::new(host, port));
+            *port += 1;
+            address
+        });
+        let addresses: Result<_, _> = addresses.collect();
+        addresses.map_err(|_| {
+            let last = u32::from(self.base_port) + u32::from(self.validators) - 1;
+            CliError::usage(format!("--base-port: ports end at 65535, the last validator would have {last}"))
+        })
     }
 
     fn parameters(&self, epochs: EpochParameters) -> Result<ClusterParameters, CliError> {
@@ -128,12 +158,19 @@ impl GenesisArgs {
 
     fn summary(&self, cluster: &NewCluster) -> String {
         let (count, out) = (self.validators, self.out.display());
+        let is_spread = self.host.iter().any(|host| *host != self.host[0]);
         let mut text = format!("cluster {} of {count} validators in {out}\n", hex(&cluster.id().0));
         let start_in = Duration::from_millis(self.start_in_ms);
-        write!(text, "The first slot starts in {start_in:?}. Start the nodes:\n\n").expect("strings take any text");
-        for index in (0..count).take(NODES_SHOWN) {
+        write!(text, "The first slot starts in {start_in:?}, or when the nodes do. ").expect("strings take any text");
+        text += if is_spread {
+            "Copy genesis.json and its folder, and no other, to the host of each node, and start it:\n\n"
+        } else {
+            "Start the nodes:\n\n"
+        };
+        for (index, host) in (0..count).zip(self.host.iter().cycle()).take(NODES_SHOWN) {
             let config = cluster.config(ValidatorIndex(index));
-            writeln!(text, "  alpenglow node --config {}", config.display()).expect("strings take any text");
+            let at = if is_spread { format!("{host}: ") } else { String::new() };
+            writeln!(text, "  {at}alpenglow node --config {}", config.display()).expect("strings take any text");
         }
         if usize::from(count) > NODES_SHOWN {
             text += "  ...\n";

@@ -15,6 +15,9 @@ use crate::keys::{self, AnyKey, IDENTITY_FILE, VOTING_KEY_FILE};
 /// file is a JSON array of 64 bytes, as solana-keygen writes it. Its voting key (BLS12-381) signs votes; its file is a
 /// JSON array of 32 bytes, the secret number big-endian. Files that others than their owner can read are refused.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  alpenglow keys new --out my-validator\n  alpenglow keys pubkey my-validator/bls.json"
+)]
 pub(crate) struct KeysArgs {
     #[command(subcommand)]
     command: KeysCommand,
@@ -40,7 +43,7 @@ struct NewArgs {
 
 /// Prints the public half of a key: an identity in base58, a voting key in hexadecimal.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  alpenglow keys pubkey cluster/node-0/identity.json")]
+#[command(after_help = "Example:\n  alpenglow keys pubkey my-validator/identity.json")]
 struct PubkeyArgs {
     /// The key's file, of either kind
     file: PathBuf,

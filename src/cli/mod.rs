@@ -79,35 +79,49 @@ impl CliError {
 impl Cli {
     /// Runs the subcommand. Has to be called from the main thread.
     pub(crate) fn run(self) -> ExitCode {
-        match self.command {
-            Command::Cluster(arguments) => arguments.run().unwrap_or_else(|error| report(Err(error))),
-            Command::Blocks(arguments) => report(arguments.run()),
-            Command::Evidence(arguments) => report(arguments.run()),
-            Command::Genesis(arguments) => report(arguments.run()),
-            Command::Init(arguments) => report(arguments.run()),
-            Command::Keys(arguments) => report(arguments.run()),
-            Command::Node(arguments) => report(arguments.run()),
-            Command::Submit(arguments) => report(arguments.run()),
+        let done = |()| ExitCode::SUCCESS;
+        let (subcommand, result) = match self.command {
+            Command::Blocks(arguments) => ("blocks", arguments.run().map(done)),
+            Command::Cluster(arguments) => ("cluster", arguments.run()),
+            Command::Evidence(arguments) => ("evidence", arguments.run().map(done)),
+            Command::Genesis(arguments) => ("genesis", arguments.run().map(done)),
+            Command::Init(arguments) => ("init", arguments.run().map(done)),
+            Command::Keys(arguments) => ("keys", arguments.run().map(done)),
+            Command::Node(arguments) => ("node", arguments.run().map(done)),
+            Command::Submit(arguments) => ("submit", arguments.run().map(done)),
+        };
+        match result {
+            Ok(code) => code,
+            Err(CliError::Failed(message)) => {
+                logging::tell(&format!("error: {message}"));
+                ExitCode::FAILURE
+            }
+            Err(CliError::Usage(message)) => wrong_flags(subcommand, &message),
         }
     }
 }
 
-fn report(result: Result<(), CliError>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(CliError::Failed(message)) => {
-            logging::tell(&format!("error: {message}"));
-            ExitCode::FAILURE
-        }
-        Err(CliError::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, message).exit(),
-    }
+/// Says so as clap does, and ends the process with its exit code.
+fn wrong_flags(subcommand: &str, message: &str) -> ! {
+    let mut cli = Cli::command();
+    // Until it is built, a subcommand does not know whose it is.
+    cli.build();
+    let subcommand = cli.find_subcommand_mut(subcommand).expect("it has been run");
+    subcommand.error(ErrorKind::ValueValidation, message).exit()
 }
 
 /// Writes to standard output.
 fn print(text: &str) -> Result<(), CliError> {
     let mut output = io::stdout().lock();
-    output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-        .map_err(|error| CliError::Failed(format!("cannot write to standard output: {error}; check where it leads")))
+    written(output.write_all(text.as_bytes()).and_then(|()| output.flush()))
+}
+
+/// What became of writing to standard output. That its reader has read enough, as `head` does, is no failure.
+fn written(result: io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::Failed(format!("cannot write to standard output: {error}; check where it leads")))
+        }
+        _ => Ok(()),
+    }
 }

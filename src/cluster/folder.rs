@@ -19,7 +19,7 @@ pub(crate) enum FolderError {
     #[error("{0} is not empty: choose another folder with --out, or remove it")]
     NotEmpty(PathBuf),
     /// The file system refuses.
-    #[error("{path}: {source}")]
+    #[error("cannot write {path}: {source}; choose another folder with --out")]
     File {
         /// Which file.
         path: PathBuf,

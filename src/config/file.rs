@@ -23,7 +23,7 @@ pub(super) const SLICE_INTERVAL_MS: RangeInclusive<u64> = 1..=10_000;
 /// need at least is checked when the node starts.
 pub(super) const SLICE_MEMORY_MIB: RangeInclusive<u64> = 4..=65_536;
 /// How long the block log may get, from sixteen of the smallest segments; 0 for none.
-pub(crate) const BLOCK_LOG_MIB: RangeInclusive<u64> = 16..=16_777_216;
+pub(super) const BLOCK_LOG_MIB: RangeInclusive<u64> = 16..=16_777_216;
 /// How many slots it may reach back: its index in memory takes some 150 bytes for each.
 pub(super) const BLOCK_LOG_SLOTS: RangeInclusive<u64> = 64..=100_000_000;
 /// How much may be sent; 0 for no limit.
@@ -173,11 +173,16 @@ const fn default_block_log_slots() -> u64 {
 impl ConfigFile {
     /// `path` is for messages.
     pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
-        let syntax = |reason| ConfigError::Syntax { path: path.to_owned(), reason: Box::new(reason) };
         let text = std::str::from_utf8(bytes).map_err(|_| ConfigError::Value {
             path: path.to_owned(),
             complaint: "it is not UTF-8 text; write it anew with `alpenglow genesis`".to_owned(),
         })?;
+        let syntax = |error: toml::de::Error| {
+            let before = &text[..error.span().map_or(0, |span| span.start)];
+            let (line, column) = (before.split('\n').count(), before.rsplit('\n').next().unwrap_or_default());
+            let (column, reason) = (column.chars().count() + 1, error.message().replace('\n', ", "));
+            ConfigError::Syntax { path: path.to_owned(), line, column, reason }
+        };
         // Unknown keys are looked for first, because the parser of the file as a whole knows no suggestions.
         let table: toml::Table = toml::from_str(text).map_err(syntax)?;
         let testing = table.get("testing").and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);

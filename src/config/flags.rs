@@ -31,7 +31,7 @@ pub(crate) struct ConfigFlags {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// UDP address to receive at
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = bind)]
     bind: Option<SocketAddr>,
     /// Threads that handle shreds, 1 to 64
     #[arg(long, value_name = "N", value_parser = within(SHARDS))]
@@ -60,8 +60,8 @@ pub(crate) struct ConfigFlags {
     /// Memory for incomplete slices, in MiB
     #[arg(long, value_name = "MIB", value_parser = within(SLICE_MEMORY_MIB))]
     slice_memory_mib: Option<u64>,
-    /// Most of the block log, in MiB; 0 for none
-    #[arg(long, value_name = "MIB", value_parser = within(0..=*BLOCK_LOG_MIB.end()))]
+    /// Most of the block log, in MiB, from 16; 0 for none
+    #[arg(long, value_name = "MIB", value_parser = block_log_mib)]
     block_log_mib: Option<u64>,
     /// How many slots the block log reaches back
     #[arg(long, value_name = "N", value_parser = within(BLOCK_LOG_SLOTS))]
@@ -99,6 +99,18 @@ pub(crate) struct ConfigFlags {
     /// End at once, as if killed, when a point is passed so many times, as in after-log:7; for tests
     #[arg(long, value_name = "POINT:COUNT", hide = true)]
     fail_at: Option<FailAt>,
+}
+
+/// The value of a flag `--bind`.
+fn bind(text: &str) -> Result<SocketAddr, &'static str> {
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.port() > 0);
+    address.ok_or("expected an IP address of this host and a port, as in 127.0.0.1:8000 or [::1]:8000")
+}
+
+/// The value of a flag `--block-log-mib`.
+pub(crate) fn block_log_mib(text: &str) -> Result<u64, String> {
+    let mib = text.parse().ok().filter(|mib| *mib == 0 || BLOCK_LOG_MIB.contains(mib));
+    mib.ok_or_else(|| format!("it must be 0 or from {} to {}", BLOCK_LOG_MIB.start(), BLOCK_LOG_MIB.end()))
 }
 
 fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser {

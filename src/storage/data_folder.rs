@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const LOCK_FILE: &str = "lock";
+/// What a data folder has at least one of, from when it is made ready or a part of it is copied away.
+const FILES: [&str; 5] = [LOCK_FILE, "reservation", "vote.log", "evidence.log", "blocks"];
 
 /// A data folder that no other process uses as long as this lives.
 #[derive(Debug)]
@@ -35,6 +37,27 @@ pub(crate) enum DataFolderError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+/// A path at which there is nothing that a node wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {}; give the data folder of a node, `data` in its node.toml", path.display(), if *.is_there { "holds nothing that a node wrote" } else { "is no folder" })]
+pub(crate) struct NoDataFolder {
+    path: PathBuf,
+    is_there: bool,
+}
+
+/// Refuses what is no node's data folder, for those who only read there.
+///
+/// # Errors
+/// [`NoDataFolder`].
+pub(crate) fn expect_data_folder(path: &Path) -> Result<(), NoDataFolder> {
+    let is_there = path.is_dir();
+    if is_there && (fs::read_dir(path).is_err() || FILES.iter().any(|name| path.join(name).symlink_metadata().is_ok()))
+    {
+        return Ok(());
+    }
+    Err(NoDataFolder { path: path.to_owned(), is_there })
 }
 
 fn process(holder: &str) -> String {

@@ -12,10 +12,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Slots, Source, corrupt, corrupt_places, read};
-use crate::cli::CliError;
+use crate::cli::{CliError, written};
 use crate::encoding::hex;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  alpenglow blocks export --data cluster/node-0/data --from 10 --through 20 | jq .hash"
+)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
     source: Source,
@@ -69,7 +72,7 @@ impl ExportArgs {
         let (reader, survey) = self.source.survey()?;
         let output: Box<dyn Write> = match &self.out {
             None => Box::new(io::stdout().lock()),
-            Some(path) => Box::new(File::create(path).map_err(|error| cannot_write(Some(path), &error))?),
+            Some(path) => Box::new(File::create(path).map_err(|error| cannot_write(path, &error))?),
         };
         let mut output = BufWriter::new(output);
         let validators = survey.parameters.map_or(0, |parameters| parameters.validators);
@@ -77,9 +80,11 @@ impl ExportArgs {
         for logged in finals {
             let Some((block, certificates)) = read(&reader, logged, validators).map_err(corrupt)? else { continue };
             let line = serde_json::to_string(&Exported::new(&block, certificates)).expect("its keys are strings");
-            writeln!(output, "{line}").map_err(|error| cannot_write(self.out.as_deref(), &error))?;
+            if let Err(error) = writeln!(output, "{line}") {
+                return self.ended(Err(error));
+            }
         }
-        output.flush().map_err(|error| cannot_write(self.out.as_deref(), &error))?;
+        self.ended(output.flush())?;
         let missing = survey.missing.iter().filter(|id| self.slots.contain(**id)).count();
         if missing > 0 || survey.is_unreadable() {
             return Err(CliError::Failed(format!(
@@ -89,9 +94,16 @@ impl ExportArgs {
         }
         Ok(())
     }
+
+    /// What became of writing.
+    fn ended(&self, result: io::Result<()>) -> Result<(), CliError> {
+        match &self.out {
+            None => written(result),
+            Some(path) => result.map_err(|error| cannot_write(path, &error)),
+        }
+    }
 }
 
-fn cannot_write(path: Option<&Path>, error: &io::Error) -> CliError {
-    let to = path.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
-    CliError::Failed(format!("cannot write to {to}: {error}; check where it leads"))
+fn cannot_write(path: &Path, error: &io::Error) -> CliError {
+    CliError::Failed(format!("cannot write to {}: {error}; give another file with --out", path.display()))
 }

@@ -12,6 +12,7 @@ use crate::cli::{CliError, print};
 use crate::encoding::hex;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  alpenglow blocks list --data cluster/node-0/data --from 10 --through 20")]
 pub(super) struct ListArgs {
     #[command(flatten)]
     source: Source,

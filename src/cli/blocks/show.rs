@@ -15,6 +15,7 @@ use crate::encoding::hex;
 use crate::storage::block_log::{LoggedBlock, Survey};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  alpenglow blocks show 17 --data cluster/node-0/data")]
 pub(super) struct ShowArgs {
     /// The slot
     slot: u64,

@@ -19,6 +19,7 @@ use crate::genesis::{self, Genesis};
 use crate::storage::block_log::{Defect, LogParameters, LoggedBlock, Loss, Reader, Survey, shred_again};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  alpenglow blocks verify --data cluster/node-0/data --genesis cluster/genesis.json")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     source: Source,

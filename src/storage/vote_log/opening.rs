@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use alpenglow_control::vote_record::{Bar, Doubt, Durable, Found, FoundLog, Host, Restoration, UNKNOWN_SLOTS};
+use alpenglow_rotor::types::Slot;
 
 use super::disk::{FailingFileSystem, FileSystem};
 use super::{Owner, VoteLogError, file, reservation};
@@ -101,6 +102,13 @@ fn say(restoration: &Restoration) {
             %least,
             "{why}: this node does not vote up to {UNKNOWN_SLOTS} slots past the first finalization that it sees, and that slot at least"
         ),
-        (None, bar) => tracing::info!(entries = kept, ?bar, "goes on from its vote log"),
+        (None, Bar::Through(Slot::GENESIS)) => tracing::info!(entries = kept, "goes on from its vote log"),
+        (None, Bar::Through(through)) => {
+            tracing::info!(entries = kept, %through, "goes on from its vote log, and does not vote up to that slot");
+        }
+        (None, Bar::PastFirstFinalization(least)) => tracing::warn!(
+            %least,
+            "as said at an earlier start, this node does not vote up to {UNKNOWN_SLOTS} slots past the first finalization that it sees, and that slot at least"
+        ),
     }
 }
