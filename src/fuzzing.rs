@@ -6,18 +6,15 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
 
 use alpenglow_control::bls::SecretKey;
-use alpenglow_rotor::parameters::CodingParameters;
-use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::types::{ClusterId, Stake, ValidatorIndex};
 use ed25519_dalek::SigningKey;
 
 use crate::config::{self, ConfigFlags, NewConfig};
 use crate::epoch_stakes::EpochParameters;
 use crate::evidence;
-use crate::genesis::{ClusterParameters, GenesisFile, ScheduleName, cluster_id};
+use crate::genesis::{ClusterParameters, GenesisFile, cluster_id};
 use crate::keys::{self, AnyKey};
 use crate::storage::block_log;
 use crate::storage::frames::{End, FRAME_HEAD_BYTES};
@@ -58,15 +55,7 @@ pub fn genesis(bytes: &[u8]) -> bool {
 }
 
 fn geneses() -> Vec<Vec<u8>> {
-    let mut file = GenesisFile::new(&ClusterParameters {
-        schedule: ScheduleName::RoundRobin,
-        seed: EpochSeed([7; 32]),
-        epochs: EpochParameters::default(),
-        coding: CodingParameters::default(),
-        delta_block: Duration::from_millis(400),
-        delta_timeout: Duration::from_millis(1_200),
-        start_time: UNIX_EPOCH,
-    });
+    let mut file = GenesisFile::new(&ClusterParameters::example());
     for secret in [[1; 32], [2; 32]] {
         file.add_validator(&SigningKey::from_bytes(&secret), &SecretKey::from_entropy(&secret), Stake(5));
     }

@@ -187,25 +187,8 @@ fn write_error(path: &Path) -> impl FnOnce(io::Error) -> NewClusterError {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use alpenglow_rotor::parameters::CodingParameters;
-    use alpenglow_rotor::schedule::EpochSeed;
-
     use super::*;
     use crate::config::{self, ConfigFlags};
-    use crate::epoch_stakes::EpochParameters;
-    use crate::genesis::ScheduleName;
-
-    fn parameters() -> ClusterParameters {
-        ClusterParameters {
-            schedule: ScheduleName::StakeWeighted,
-            seed: EpochSeed([7; 32]),
-            epochs: EpochParameters::default(),
-            coding: CodingParameters::default(),
-            delta_block: Duration::from_millis(400),
-            delta_timeout: Duration::from_millis(1_200),
-            start_time: UNIX_EPOCH,
-        }
-    }
 
     fn validators() -> Vec<NewValidator> {
         let config = |port: u16| NewConfig::at(([127, 0, 0, 1], port).into());
@@ -217,7 +200,8 @@ mod tests {
     #[test]
     fn every_validator_of_a_new_cluster_can_start_from_its_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let cluster = NewCluster::create(&folder.path().join("a/b"), &parameters(), &validators()).unwrap();
+        let cluster =
+            NewCluster::create(&folder.path().join("a/b"), &ClusterParameters::example(), &validators()).unwrap();
         for index in (0..3).map(ValidatorIndex) {
             let config = config::load(&cluster.config(index), &ConfigFlags::default()).unwrap();
             let genesis = genesis::load(&config.genesis).unwrap();
@@ -234,7 +218,7 @@ mod tests {
     #[test]
     fn another_start_time_is_another_cluster_of_the_same_validators() {
         let folder = tempfile::tempdir().unwrap();
-        let mut cluster = NewCluster::create(folder.path(), &parameters(), &validators()).unwrap();
+        let mut cluster = NewCluster::create(folder.path(), &ClusterParameters::example(), &validators()).unwrap();
         let (before, start_time) = (cluster.id(), UNIX_EPOCH + Duration::from_secs(1_000));
         cluster.set_start_time(start_time).unwrap();
         let genesis = genesis::load(&folder.path().join(GENESIS_FILE)).unwrap();
@@ -245,8 +229,8 @@ mod tests {
     #[test]
     fn nothing_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
-        NewCluster::create(folder.path(), &parameters(), &validators()).unwrap();
-        let again = || NewCluster::create(folder.path(), &parameters(), &validators()).unwrap_err();
+        NewCluster::create(folder.path(), &ClusterParameters::example(), &validators()).unwrap();
+        let again = || NewCluster::create(folder.path(), &ClusterParameters::example(), &validators()).unwrap_err();
         assert!(matches!(again(), NewClusterError::Exists(path) if path.ends_with(GENESIS_FILE)));
         fs::remove_file(folder.path().join(GENESIS_FILE)).unwrap();
         assert!(matches!(again(), NewClusterError::Exists(path) if path.ends_with("node-0")));
@@ -256,12 +240,15 @@ mod tests {
     fn parameters_that_no_cluster_can_have_are_refused_before_anything_is_written() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("cluster");
-        let wrong = ClusterParameters { delta_block: Duration::ZERO, ..parameters() };
+        let wrong = ClusterParameters { delta_block: Duration::ZERO, ..ClusterParameters::example() };
         assert!(matches!(
             NewCluster::create(&folder, &wrong, &validators()),
             Err(NewClusterError::Parameters(GenesisDefect::Range { key: "delta_block_ms", .. }))
         ));
-        assert!(matches!(NewCluster::create(&folder, &parameters(), &[]), Err(NewClusterError::Parameters(_))));
+        assert!(matches!(
+            NewCluster::create(&folder, &ClusterParameters::example(), &[]),
+            Err(NewClusterError::Parameters(_))
+        ));
         assert!(!folder.exists());
     }
 }
