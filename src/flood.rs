@@ -22,7 +22,7 @@ use alpenglow_control::repair::{RepairMessage, RepairRequest, RequestId, Want};
 use alpenglow_control::vote::{Vote, VotePayload};
 use alpenglow_dataplane::Horizon;
 use alpenglow_dataplane::auth::PairwiseKeys;
-use alpenglow_dataplane::datagram::{Header, Kind, covered};
+use alpenglow_dataplane::datagram::{Header, Kind, covered, message_lane};
 use alpenglow_rotor::parameters::CodingParameters;
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::LeaderSchedule;
@@ -131,7 +131,7 @@ impl Attacker {
         let round = number / 5;
         let closed_through = self.plan.horizon.closed_through.load(Ordering::Relaxed);
         let block = BlockId { slot: Slot(closed_through + 1 + round % SLOTS_AHEAD), hash: hash(round) };
-        let lane = round as u8;
+        let lane = message_lane(self.plan.keys.own());
         Some(match number % 5 {
             0 | 1 if to.get().is_multiple_of(2) => (Kind::Vote, lane, self.vote(block)),
             0 | 1 => (Kind::Certificate, lane, self.certificate(block)),

@@ -79,7 +79,7 @@ counters! {
     WrongCluster = "wrong_cluster" drop,
     /// The lane does not follow from the sender or the slice.
     WrongLane = "wrong_lane" drop,
-    /// A shred of another shard of this node, in whose inbox there is no room.
+    /// A datagram of another shard of this node, in whose inbox there is no room.
     InboxFull = "inbox_full" drop,
     /// No validator has this index.
     UnknownSender = "unknown_sender" drop,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | version, [`VERSION`] |
 //! | 1 | kind |
-//! | 2 | lane: the kernel gives the datagram to shard `lane % shards` |
+//! | 2 | lane: the kernel gives the datagram to shard `lane % shards`; a shred's follows from its slice, another message's from its sender ([`message_lane`]), a client picks any |
 //! | 3 | zero |
 //! | 4..6 | sender's index in the validator set, little-endian; [`NO_SENDER`] on a transaction from anyone |
 //! | 6..8 | zero |
@@ -29,6 +29,13 @@ pub const VERSION: u8 = 1;
 pub const NO_SENDER: u16 = u16::MAX;
 /// What of a shred its MAC covers: 16 bytes of header, 64 of signature.
 pub const SHRED_COVERED_BYTES: usize = 80;
+
+/// The lane of what a validator sends besides shreds. It is the same for all of it, so that one shard of the receiver counts
+/// what the sender may send.
+#[must_use]
+pub const fn message_lane(sender: ValidatorIndex) -> u8 {
+    sender.0 as u8
+}
 
 /// What a datagram's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

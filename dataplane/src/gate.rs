@@ -81,11 +81,11 @@ impl Gate {
         }
     }
 
-    /// The shard that a shred belongs to, if it is another one. Messages other than shreds belong to whichever shard they
-    /// come to.
-    pub(crate) fn other_shard(&self, shred: &Authentic<'_>) -> Option<usize> {
-        let shard = usize::from(shred.lane) % self.shards;
-        (shard != self.shard).then_some(shard)
+    /// The shard that a validator's datagram belongs to, if it is another one. What clients send belongs to whichever shard
+    /// it comes to, and each shard lets through its share.
+    pub(crate) fn other_shard(&self, authentic: &Authentic<'_>) -> Option<usize> {
+        let shard = usize::from(authentic.lane) % self.shards;
+        (authentic.sender.is_some() && shard != self.shard).then_some(shard)
     }
 
     /// Checks everything about a datagram but its MAC, the cheapest first. `closed_through` is closed, as are the slots
@@ -113,6 +113,8 @@ impl Gate {
         }
         if header.kind == Kind::Shred {
             within_horizon(body, closed_through, shreds_through)?;
+        } else if sender.is_some_and(|sender| header.lane != datagram::message_lane(sender)) {
+            return Err(Counter::WrongLane);
         }
         Ok(Claimed(Authentic { kind: header.kind, sender, lane: header.lane, datagram }))
     }

@@ -171,14 +171,14 @@ impl Intake {
 
     /// Reads a shred; other messages go to control as they are.
     fn parse<'a>(&mut self, authentic: &Authentic<'a>) -> Option<Shred<'a>> {
-        let (Kind::Shred, Some(sender)) = (authentic.kind, authentic.sender) else {
-            self.pass_on(authentic);
-            return None;
-        };
         if let Some(shard) = self.gate.other_shard(authentic) {
             self.hand_over(shard, authentic.datagram.bytes);
             return None;
         }
+        let (Kind::Shred, Some(sender)) = (authentic.kind, authentic.sender) else {
+            self.pass_on(authentic);
+            return None;
+        };
         let Ok(view) = ShredView::parse(authentic.body(), &self.coding) else {
             return self.drop_one(Counter::MalformedShred);
         };

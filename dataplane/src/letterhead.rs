@@ -21,7 +21,7 @@ impl Letterhead {
 
     /// The lane of our messages that are not shreds.
     pub(crate) const fn message_lane(&self) -> u8 {
-        self.own.0 as u8
+        datagram::message_lane(self.own)
     }
 
     /// Writes the headers of a row of datagrams to one receiver, whose bodies are in place: `datagram_bytes` each but for a

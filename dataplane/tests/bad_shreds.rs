@@ -80,7 +80,8 @@ const KINDS: &[(&str, Before, Counter, Make)] = {
         ("another kind", SLICE, C::BadMac, |s| {
             let known = (0..=255)
                 .filter(|byte| ![None, Some(Kind::Shred), Some(Kind::Transaction)].contains(&Kind::from_byte(*byte)));
-            known.map(|byte| s.by_stranger(|d| d[1] = byte)).collect()
+            // On the lane that such a message has.
+            known.map(|byte| s.by_stranger(|d| (d[1], d[2]) = (byte, d[4]))).collect()
         }),
         ("a transaction", SLICE, C::BadHeader, |s| vec![s.by_stranger(|d| d[1] = 4)]),
         ("another lane", SLICE, C::BadMac, |s| s.flipped_by_stranger(2..3)),

@@ -104,6 +104,7 @@ fn datagrams_are_dropped_by_the_first_reason_that_applies(engine: EngineKind) {
     peer.send(&with(16, !good[16]));
     peer.send(&with(33, !good[33]));
     peer.send(&with(2, 9));
+    peer.send(&peer.sealed(Kind::Vote, 3, b"a vote on another lane than its sender's"));
     expect_drops(
         &mut nodes,
         &[
@@ -115,7 +116,8 @@ fn datagrams_are_dropped_by_the_first_reason_that_applies(engine: EngineKind) {
             (Counter::WrongCluster, 1),
             (Counter::UnknownSender, 1),
             (Counter::OwnSender, 1),
-            (Counter::BadMac, 3),
+            (Counter::WrongLane, 2),
+            (Counter::BadMac, 2),
         ],
     );
     peer.send(&good);
@@ -238,7 +240,7 @@ fn transactions_do_not_crowd_out_votes(engine: EngineKind) {
 fn defect_18_votes_that_nobody_takes_keep_no_shred_from_being_relayed(engine: EngineKind) {
     let (nodes, config) = victim(engine);
     let (peer, leader) = (Attacker::new(&config, 3), Attacker::new(&config, 2));
-    let vote = peer.sealed(Kind::Vote, 2, b"a vote");
+    let vote = peer.sealed(Kind::Vote, 3, b"a vote");
     let counter = |counter| nodes[0].counter(counter);
     let wait_for = |what: &str, done: &dyn Fn() -> bool| {
         let deadline = Instant::now() + common::PATIENCE;

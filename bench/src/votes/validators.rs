@@ -97,7 +97,8 @@ impl Validators {
     }
 
     fn datagram(&self, kind: Kind, sender: usize, body: &[u8]) -> Vec<u8> {
-        let prefix = Header::prefix(kind, 0, ValidatorIndex(sender as u16), CLUSTER);
+        let index = ValidatorIndex(sender as u16);
+        let prefix = Header::prefix(kind, datagram::message_lane(index), index, CLUSTER);
         let tag = self.macs[sender].tag_to(ValidatorIndex(1), (&prefix, datagram::covered(kind, body)));
         let datagram = [&prefix[..], &tag, body].concat();
         assert!(datagram.len() == HEADER_BYTES + body.len() && prefix.len() == PREFIX_BYTES);

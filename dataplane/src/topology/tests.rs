@@ -205,6 +205,34 @@ fn misrouted_shreds_are_decoded_and_relayed_by_their_own_shard(engine: EngineKin
     assert_eq!(drops.map(|counter| counter.name()).collect::<Vec<_>>(), [""; 0]);
 }
 
+/// Whoever joins its messages to something of another lane, which the kernel steers by, has the rate of one shard all the same.
+#[test]
+fn a_validators_messages_are_counted_by_one_shard_wherever_they_come_in() {
+    let mut fixture = fixture(EngineKind::IoUring);
+    let keys = PairwiseKeys::derive(&identity(LEADER), &fixture.config.validators, CLUSTER, LEADER).unwrap();
+    let sealed = |lane: u8, body: &[u8]| {
+        let prefix = Header::prefix(Kind::Vote, lane, LEADER, CLUSTER);
+        let tag = keys.tag_to(NODE, (&prefix, body));
+        [&prefix[..], &tag, body].concat()
+    };
+    let lane = datagram::message_lane(LEADER);
+    for other in 0..SHARDS as u8 {
+        let joined: Vec<_> = [sealed(other, b"1"), sealed(lane, b"2"), sealed(lane, b"3")].into();
+        fixture.send_joined(&joined);
+    }
+    let mut came_to = vec![0; SHARDS];
+    wait_until("the last message", || {
+        for (link, count) in fixture.links.iter().zip(&mut came_to) {
+            *count += std::iter::from_fn(|| link.pop_message()).count();
+        }
+        came_to.iter().sum::<usize>() > 2 * SHARDS
+    });
+    let mut expected = vec![0; SHARDS];
+    expected[usize::from(lane) % SHARDS] = 2 * SHARDS + 1;
+    assert_eq!(came_to, expected);
+    assert_eq!(fixture.counted(Counter::WrongLane), SHARDS as u64 - 1);
+}
+
 #[test]
 fn misrouted_shreds_reach_their_shard_by_io_uring() {
     misrouted_shreds_are_decoded_and_relayed_by_their_own_shard(EngineKind::IoUring);
