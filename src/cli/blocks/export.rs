@@ -11,7 +11,7 @@ use alpenglow_control::message::Message;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Slots, Source, corrupt, corrupt_places, read};
+use super::{Slots, Source, corrupt, corrupt_places, read, validators};
 use crate::cli::{CliError, written};
 use crate::encoding::hex;
 
@@ -70,12 +70,12 @@ impl ExportArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         self.slots.check()?;
         let (reader, survey) = self.source.survey()?;
+        let validators = validators(&survey)?;
         let output: Box<dyn Write> = match &self.out {
             None => Box::new(io::stdout().lock()),
             Some(path) => Box::new(File::create(path).map_err(|error| cannot_write(path, &error))?),
         };
         let mut output = BufWriter::new(output);
-        let validators = survey.parameters.map_or(0, |parameters| parameters.validators);
         let finals = survey.blocks.values().filter(|block| block.finality.is_some() && self.slots.contain(block.id));
         for logged in finals {
             let Some((block, certificates)) = read(&reader, logged, validators).map_err(corrupt)? else { continue };

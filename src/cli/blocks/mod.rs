@@ -187,6 +187,18 @@ impl Listed {
     }
 }
 
+/// How many validators the certificates of a log are about; none if it is empty.
+fn validators(survey: &Survey) -> Result<usize, CliError> {
+    match survey.parameters {
+        Some(parameters) => Ok(parameters.validators),
+        None if survey.blocks.is_empty() => Ok(0),
+        None => Err(CliError::Failed(
+            "what the blocks of the log are to be read with is corrupt in every segment; `alpenglow blocks verify --genesis` can still check them"
+                .to_owned(),
+        )),
+    }
+}
+
 /// What to add where a corrupt place may be why something is not shown.
 fn corrupt_places(survey: &Survey) -> String {
     match survey.defects.len() {

@@ -8,7 +8,7 @@ use alpenglow_control::certificate::Certificate;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Listed, Source, corrupt, corrupt_places, json, read};
+use super::{Listed, Source, corrupt, corrupt_places, json, read, validators};
 use crate::cli::cluster::OutputForm;
 use crate::cli::{CliError, print};
 use crate::encoding::hex;
@@ -92,7 +92,7 @@ impl Shown {
 impl ShowArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let (reader, survey) = self.source.survey()?;
-        let validators = survey.parameters.map_or(0, |parameters| parameters.validators);
+        let validators = validators(&survey)?;
         let mut shown = Vec::new();
         for logged in survey.blocks.values().filter(|block| block.id.slot.0 == self.slot) {
             let read = read(&reader, logged, validators).map_err(corrupt)?;
