@@ -477,14 +477,6 @@ fn refused_node(config: &Path) -> String {
     stderr
 }
 
-/// Nobody is left there to take what is sent in the last four slots.
-#[test]
-fn a_run_that_ends_in_the_window_of_a_killed_leader_is_valid() {
-    let run = Run::of("--slots 19 --tx-rate 200 --schedule round-robin --kill 4@8");
-    run.assert_valid();
-    assert!(run.decided(&["skipped"]).any(|slot| slot == 19), "{run}");
-}
-
 #[test]
 fn the_second_node_on_a_port_is_refused() {
     let _alone = alone();

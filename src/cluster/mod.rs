@@ -97,7 +97,7 @@ pub(crate) fn run(plan: &Plan, interrupted: &AtomicBool) -> Result<Finished, Clu
     if complete {
         watch.until_decided(interrupted);
     }
-    let load = load.map_or_else(LoadEnd::default, |load| load.stop(plan.block_time, watch.load_end()));
+    let load = load.map_or_else(LoadEnd::default, |load| load.stop(plan.block_time));
     watch.until_applied();
     let seen = watch.stop_nodes();
     display.end();
@@ -119,8 +119,7 @@ struct OfferedLoad {
 #[derive(Default)]
 struct LoadEnd {
     sent: LoadSent,
-    /// Transactions that were to be sent more than two slots before the end, and were sent. Windows at the end that the plan
-    /// spoils do not count: nobody had to put anything into them.
+    /// Transactions that were to be sent more than two slots before the end, and were sent.
     due: u64,
     /// From the first transaction to the end.
     duration: Duration,
@@ -147,13 +146,11 @@ impl OfferedLoad {
         Ok(Some(Self { plan: load, generator }))
     }
 
-    /// Ends it; until `had_blocks` what was sent two slots before could be finalized.
-    fn stop(self, block_time: Duration, had_blocks: Instant) -> LoadEnd {
+    fn stop(self, block_time: Duration) -> LoadEnd {
         let end = clock::now();
-        let without_blocks = had_blocks.elapsed();
         let sent = self.generator.stop();
-        let late_ns = u64::try_from((2 * block_time + without_blocks).as_nanos()).unwrap_or(u64::MAX);
-        let due = self.plan.intended_before(Time(end.0.saturating_sub(late_ns))).min(sent.transactions);
+        let two_slots_ns = u64::try_from(2 * block_time.as_nanos()).unwrap_or(u64::MAX);
+        let due = self.plan.intended_before(Time(end.0.saturating_sub(two_slots_ns))).min(sent.transactions);
         LoadEnd { sent, due, duration: end.since(self.plan.start) }
     }
 }

@@ -206,13 +206,6 @@ impl Plan {
         (sum(&runs), sum(&|_| true))
     }
 
-    /// Whether the slots that a node leads at the end of the run may be skipped because of what the plan does to it.
-    pub(crate) fn spoils_windows_of(&self, node: ValidatorIndex) -> bool {
-        let is_killed = self.kills.iter().any(|kill| kill.node == node);
-        let comes_back = self.starts.iter().any(|start| start.node == node && self.is_restart(start));
-        (is_killed && !comes_back) || self.equivocators.contains(&node.0) || self.floods.contains(&node.0)
-    }
-
     /// Whether a node is there from the beginning.
     pub(crate) fn starts_with_the_run(&self, node: ValidatorIndex) -> bool {
         self.starts.iter().all(|start| start.node != node || self.is_restart(start))

@@ -18,7 +18,7 @@ use super::ports::PortRange;
 use super::processes::{Heard, LOOK_AGAIN, Life, Processes, Said};
 use super::start::{Started, nonsense};
 use crate::new_cluster::NewCluster;
-use crate::report::{How, NodeEvent, ProcessUsage};
+use crate::report::{NodeEvent, ProcessUsage};
 
 /// Added to the deadline for each leader window with a skipped slot: its timeouts.
 const SKIPPED_WINDOW: Duration = Duration::from_secs(3);
@@ -41,8 +41,6 @@ pub(super) struct Watch<'a> {
     log: RunLog,
     first_slot: Instant,
     last_decision: Instant,
-    /// When the last slot of the run so far was final.
-    last_final: Instant,
     /// By node: started, and neither killed nor dead.
     alive: Vec<bool>,
     /// By node: whether its standard output is still open.
@@ -98,7 +96,6 @@ impl<'a> Watch<'a> {
             log: RunLog { file: BufWriter::new(folder.create_log()?), begun: Instant::now(), failed: false },
             first_slot,
             last_decision: first_slot,
-            last_final: first_slot,
             // After a start that failed nobody is asked for anything any more: its reason is the only one.
             alive: (0u16..)
                 .take(plan.nodes)
@@ -152,16 +149,6 @@ impl<'a> Watch<'a> {
                 self.handle(heard);
             }
         }
-    }
-
-    /// Until when the load had blocks to go into: now, unless the run ends in windows that the plan spoils.
-    pub(super) fn load_end(&self) -> Instant {
-        let Ok(schedule) = self.cluster.leader_schedule() else { return Instant::now() };
-        let slots = (1..=self.plan.slots).rev().map(Slot);
-        let skipped = slots.take_while(|slot| self.decisions.how(*slot) == Some(How::Skipped));
-        let mut leaders = skipped.map(|slot| schedule.leader(slot)).peekable();
-        let is_spoilt = leaders.peek().is_some() && leaders.all(|leader| self.plan.spoils_windows_of(leader));
-        if is_spoilt { self.last_final } else { Instant::now() }
     }
 
     /// Asks the nodes to stop and listens until they have.
@@ -223,9 +210,6 @@ impl<'a> Watch<'a> {
             self.last_decision = Instant::now();
         }
         let slot = first.filter(|slot| slot.0 <= self.plan.slots)?;
-        if self.decisions.how(slot) != Some(How::Skipped) {
-            self.last_final = Instant::now();
-        }
         self.display.decided(slot, &self.decisions);
         Some(slot)
     }
@@ -348,6 +332,7 @@ mod tests {
     use super::*;
     use crate::cluster::plan::tests::plan;
     use crate::cluster::processes::NodeCommand;
+    use crate::report::How;
     use alpenglow_rotor::types::{Hash, Stake};
 
     const NODES: [ValidatorIndex; 2] = [ValidatorIndex(0), ValidatorIndex(1)];

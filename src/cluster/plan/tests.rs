@@ -163,16 +163,3 @@ fn the_outcome_tells_how_to_run_it_again() {
     assert_eq!(config["start"][0], "3@7");
     assert_eq!((&config["slots"], &config["schedule"]), (&40.into(), &"round-robin".into()));
 }
-
-#[test]
-fn windows_of_nodes_that_are_killed_for_good_equivocate_or_flood_are_spoilt() {
-    let plan = Plan {
-        kills: vec![at(4, 3), at(3, 3)],
-        starts: vec![at(3, 12), at(2, 12)],
-        equivocators: vec![1],
-        floods: vec![0],
-        ..plan()
-    };
-    let spoilt = [0, 1, 2, 3, 4].map(|node| plan.spoils_windows_of(ValidatorIndex(node)));
-    assert_eq!(spoilt, [true, true, false, false, true]);
-}
