@@ -35,7 +35,7 @@ use crate::progress::{Progress, ProgressWatch};
 use crate::report::{NodeEvent, NodeReport, ReportError, Stage};
 use crate::slice_memory::{SliceMemoryError, leave_room_to_shards};
 use crate::storage::block_log::{
-    BlockLog, BlockLogError, BlockLogHandle, BlockLogReport, BlockLogThread, Bounds, STALL,
+    BlockLog, BlockLogError, BlockLogHandle, BlockLogReport, BlockLogThread, Bounds, STALL, STOP_WITHIN,
 };
 use crate::storage::data_folder::{DataFolder, DataFolderError};
 use crate::storage::host;
@@ -283,6 +283,7 @@ impl Node {
             // More than can be held and not final.
             held_bytes_max: memory_bytes as u64,
             stall: STALL,
+            stop_within: STOP_WITHIN,
         };
         BlockLogThread::start(log, bounds, Arc::clone(waker), fail_points.clone())
             .map_err(system("start the thread of the block log"))

@@ -363,7 +363,7 @@ mod tests {
             let (block, certificates) = (Arc::clone(block), fast(block.id));
             push(&mut handle, BlockLogOrder::Final { block, certificates, in_order: true });
             // As many as are made ahead, the one that is written to, and those of which the thread may be behind.
-            while files(folder.path()) > SPARE_FILES + 2 || handle.lacks_spares() {
+            while files(folder.path()) > SPARE_FILES + 2 || handle.awaits_thread() {
                 assert!(start.elapsed() < PATIENCE, "{} files", files(folder.path()));
                 thread::sleep(Duration::from_millis(1));
             }

@@ -73,12 +73,16 @@ struct Active {
 /// Writes at a place of a file: [`write_all_at`](std::os::unix::fs::FileExt::write_all_at), but in tests of disks that fail.
 pub(super) type WriteAt = Box<dyn FnMut(&File, &[u8], u64) -> io::Result<()> + Send>;
 
+/// Returns when what is in a file is on disk: [`File::sync_data`], but in tests of slow disks.
+pub(super) type Sync = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
+
 /// See the module `block_log`.
 pub(crate) struct BlockLog {
     folder: PathBuf,
     parameters: LogParameters,
     limits: Limits,
     write_at: WriteAt,
+    sync: Sync,
     index: Index,
     /// All of them, with the one that is written to.
     segments: BTreeMap<u64, Segment>,
@@ -130,6 +134,12 @@ impl BlockLog {
     #[cfg(test)]
     pub(super) fn write_with(&mut self, write_at: WriteAt) {
         self.write_at = write_at;
+    }
+
+    /// Another way to sync.
+    #[cfg(test)]
+    pub(super) fn sync_with(&mut self, sync: Sync) {
+        self.sync = sync;
     }
 
     /// Writes a complete block, if it is not there.
@@ -395,7 +405,7 @@ impl BlockLog {
         match &mut self.active {
             Some(active) if !active.is_synced => {
                 active.is_synced = true;
-                active.file.sync_data()
+                (self.sync)(&active.file)
             }
             _ => Ok(()),
         }

@@ -18,6 +18,9 @@
 //! - **A block is written before it is voted for**, by control itself, in files beside the segments ([`held`]).
 //! - **Nothing is synced before it is said.** Appends outlive the process; a power loss may cost the last second. What is
 //!   lost then is fetched from others like anything else.
+//! - **A slow disk is left to the vote log.** Who syncs a file may have to wait for what other files have unwritten (ext4
+//!   writes data before the journal that names it). So little is left unsynced, and after a slow sync nothing is written
+//!   for as long: the log lags, and leaves blocks out, rather than hold up the reservation.
 //!
 //! One thread does the rest, with plain files ([`writer`]), whatever engine moves datagrams.
 
@@ -40,7 +43,7 @@ pub(crate) use self::held::STALL;
 pub(crate) use self::log::{BlockLog, BlockLogError};
 pub(crate) use self::reader::{Defect, LoggedBlock, Loss, Reader, Survey, shred_again};
 pub(crate) use self::segment::LogParameters;
-pub(crate) use self::writer::{BlockLogHandle, BlockLogReport, BlockLogThread, Bounds};
+pub(crate) use self::writer::{BlockLogHandle, BlockLogReport, BlockLogThread, Bounds, STOP_WITHIN};
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,15 @@ const TICK: Duration = Duration::from_millis(100);
 const LOOK_BYTES: u64 = 4 << 20;
 /// How often what was written is synced: what a power loss costs.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// Or when so much was written since. Whoever syncs a file next, as the vote log's thread does for the reservation, may have
+/// to wait until the disk has all of it.
+pub(super) const UNSYNCED_BYTES_MAX: u64 = 256 << 10;
+/// After a sync that took longer than this, the disk is left to others for as long as it took, …
+pub(super) const SLOW_SYNC: Duration = Duration::from_millis(50);
+/// … or for so long.
+const REST_MAX: Duration = Duration::from_secs(5);
+/// What waits is written at a stop as far as there is time.
+pub(crate) const STOP_WITHIN: Duration = Duration::from_millis(500);
 /// After the disk refused, so long nothing is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Lost blocks that control is told of at a time: as many as it asks others for.
@@ -97,6 +106,8 @@ pub(crate) struct Bounds {
     pub(crate) held_bytes_max: u64,
     /// When an append to them takes longer, votes do not wait for the next ones.
     pub(crate) stall: Duration,
+    /// So long what waits is written at a stop.
+    pub(crate) stop_within: Duration,
 }
 
 /// What the thread leaves.
@@ -115,7 +126,10 @@ pub(crate) struct BlockLogReport {
 }
 
 /// The running thread.
-pub(crate) struct BlockLogThread(JoinHandle<BlockLogReport>);
+pub(crate) struct BlockLogThread {
+    thread: JoinHandle<BlockLogReport>,
+    is_stopping: Arc<AtomicBool>,
+}
 
 impl BlockLogThread {
     /// Starts it.
@@ -133,17 +147,19 @@ impl BlockLogThread {
         let (answers, told) = channel::bounded(LOADS_MAX + TOLD_MAX);
         let waiting = Arc::new(Waiting::default());
         let (spares, held_files) = channel::bounded(SPARE_FILES);
-        let mut writer = Writer::new(log, Arc::clone(&waiting), answers, spares, waker);
+        let mut writer = Writer::new(log, Arc::clone(&waiting), answers, spares, waker, bounds.stop_within);
         writer.make_spares();
+        let is_stopping = Arc::clone(&writer.is_stopping);
         let thread = thread::Builder::new().name("block-log".into()).spawn(move || writer.run(&work, &wanted))?;
         let held = HeldSlices::new(held_files, orders.clone(), &bounds, fail_points);
         let handle = BlockLogHandle { held, orders, loads, answers: told, waiting, bounds, is_behind: false };
-        Ok((Self(thread), handle))
+        Ok((Self { thread, is_stopping }, handle))
     }
 
-    /// Lets it write what waits. The [`BlockLogHandle`] must have been dropped.
+    /// Lets it write what waits, as far as there is time. The [`BlockLogHandle`] must have been dropped.
     pub(crate) fn stop(self) -> BlockLogReport {
-        self.0.join().unwrap_or_else(|_| {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|_| {
             tracing::error!("the thread of the block log panicked: blocks since then are not in it");
             BlockLogReport::default()
         })
@@ -208,10 +224,10 @@ impl BlockLogHandle {
         self.answers.try_recv().ok()
     }
 
-    /// Whether the thread has made fewer files than control may need.
+    /// Whether the thread has something to do, or has made fewer files than control may need.
     #[cfg(test)]
-    pub(super) fn lacks_spares(&self) -> bool {
-        self.held.lacks_spares()
+    pub(super) fn awaits_thread(&self) -> bool {
+        !self.orders.is_empty() || self.held.lacks_spares()
     }
 
     /// Whether no answer waits.
@@ -232,7 +248,13 @@ struct Writer {
     retry_at: Option<Instant>,
     refused: u64,
     too_long: u64,
+    left_at_stop: u64,
     synced: Instant,
+    unsynced_bytes: u64,
+    /// Nothing is written before.
+    rests_until: Option<Instant>,
+    is_stopping: Arc<AtomicBool>,
+    stop_within: Duration,
     lost: BTreeSet<BlockId>,
     /// Those that control was told of, and when.
     told: BTreeMap<BlockId, Instant>,
@@ -247,9 +269,11 @@ impl Writer {
         answers: Sender<BlockLogAnswer>,
         spares: Sender<HeldFile>,
         waker: Arc<ControlWaker>,
+        stop_within: Duration,
     ) -> Self {
         Self {
             log,
+            stop_within,
             waiting,
             answers,
             spares,
@@ -258,7 +282,11 @@ impl Writer {
             retry_at: None,
             refused: 0,
             too_long: 0,
+            left_at_stop: 0,
             synced: Instant::now(),
+            unsynced_bytes: 0,
+            rests_until: None,
+            is_stopping: Arc::default(),
             lost: BTreeSet::new(),
             told: BTreeMap::new(),
             told_last: BlockId::GENESIS,
@@ -270,23 +298,29 @@ impl Writer {
             tracing::warn!(%error, "the thread of the block log is as urgent as the others");
         }
         let mut ticked = Instant::now();
+        let mut stops_since = None;
         loop {
             if let Ok(id) = loads.try_recv() {
                 self.load(id);
             }
-            let has_worked = match orders.try_recv() {
-                Ok(Order::Write(write)) => {
-                    self.write(write);
-                    true
-                }
-                Ok(Order::Remove(file)) => {
-                    self.log.remove_held(file);
-                    true
-                }
-                Err(TryRecvError::Empty) => false,
-                // Control is gone, and asks for nothing more.
-                Err(TryRecvError::Disconnected) => break,
-            };
+            if self.is_stopping.load(Ordering::Relaxed)
+                && stops_since.get_or_insert_with(Instant::now).elapsed() >= self.stop_within
+            {
+                // What is not final is in files that the next start looks into, the rest others have.
+                self.left_at_stop = orders.try_iter().filter(|order| matches!(order, Order::Write(_))).count() as u64;
+                break;
+            }
+            self.rests_until.take_if(|until| stops_since.is_some() || *until <= Instant::now());
+            let has_worked = self.rests_until.is_none()
+                && match orders.try_recv() {
+                    Ok(order) => {
+                        self.carry_out(order);
+                        true
+                    }
+                    Err(TryRecvError::Empty) => false,
+                    // Control is gone, and asks for nothing more.
+                    Err(TryRecvError::Disconnected) => break,
+                };
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.tick(!has_worked);
@@ -297,6 +331,13 @@ impl Writer {
             }
         }
         self.finish()
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Write(write) => self.write(write),
+            Order::Remove(file) => self.log.remove_held(file),
+        }
     }
 
     fn write(&mut self, Write { block, finality, at, bytes }: Write) {
@@ -311,14 +352,29 @@ impl Writer {
             Some(Ok(Kept::Written)) => {
                 self.report.stages.record_ns(Stage::BlockLog, clock::now().0.saturating_sub(at.0));
                 self.report.blocks += u64::from(finality.is_none());
-                self.report.bytes += self.log.bytes().saturating_sub(before);
+                let bytes = self.log.bytes().saturating_sub(before);
+                self.report.bytes += bytes;
+                self.unsynced_bytes += bytes;
             }
             Some(Ok(Kept::Known)) => {}
             Some(Ok(Kept::TooLong)) => self.too_long += 1,
             Some(Err(error)) => self.refuse(&error),
             None => self.refused += 1,
         }
+        if self.unsynced_bytes >= UNSYNCED_BYTES_MAX {
+            self.sync();
+        }
         self.make_spares();
+    }
+
+    fn sync(&mut self) {
+        let begun = Instant::now();
+        if let Err(error) = self.log.sync() {
+            self.refuse(&error);
+        }
+        (self.synced, self.unsynced_bytes) = (Instant::now(), 0);
+        let took = self.synced - begun;
+        self.rests_until = (took > SLOW_SYNC).then(|| self.synced + took.min(REST_MAX));
     }
 
     /// So that control always finds a file to go on with.
@@ -361,11 +417,8 @@ impl Writer {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
-        if self.retry_at.is_none() && now - self.synced >= SYNC_AFTER {
-            self.synced = now;
-            if let Err(error) = self.log.sync() {
-                self.refuse(&error);
-            }
+        if self.retry_at.or(self.rests_until).is_none() && now - self.synced >= SYNC_AFTER {
+            self.sync();
         }
         self.make_spares();
         if !is_idle {
@@ -420,6 +473,7 @@ impl Writer {
         self.report.drops = vec![
             ("block_log_refused", self.refused),
             ("block_log_too_long", self.too_long),
+            ("block_log_left_at_stop", self.left_at_stop),
             ("block_log_corrupt", self.log.corrupt()),
         ];
         self.report.drops.retain(|(_, count)| *count > 0);

@@ -45,6 +45,7 @@ impl BlockLog {
             parameters,
             limits,
             write_at: Box::new(|file, bytes, at| file.write_all_at(bytes, at)),
+            sync: Box::new(File::sync_data),
             index: Index::default(),
             segments: BTreeMap::new(),
             active: None,

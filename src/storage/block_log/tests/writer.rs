@@ -8,16 +8,18 @@ use alpenglow_control::block_log::{BlockLogAnswer, BlockLogOrder};
 use alpenglow_dataplane::ControlWaker;
 use alpenglow_rotor::types::Time;
 
+use super::super::writer::{SLOW_SYNC, UNSYNCED_BYTES_MAX};
 use super::*;
 use crate::failpoint::FailPoints;
 
 const SLICE_BYTES: usize = 28_672;
-/// However slow the disk is, votes wait for it.
+/// However slow the disk is, votes and stops wait for it.
 pub(in crate::storage::block_log) const BOUNDS: Bounds = Bounds {
     waiting_bytes_max: 10 * SLICE_BYTES,
     slice_memory_bytes: SLICE_BYTES,
     held_bytes_max: 64 << 20,
     stall: Duration::MAX,
+    stop_within: Duration::MAX,
 };
 
 /// Writes when it is let.
@@ -50,6 +52,8 @@ pub(in crate::storage::block_log) fn gated(folder: &Path) -> (Arc<Gate>, BlockLo
         at_disk.written.fetch_add(1, Ordering::Relaxed);
         file.write_all_at(bytes, at)
     }));
+    // However slow the disk is, it is not left to others.
+    log.sync_with(Box::new(|_: &File| Ok(())));
     let (waker, _) = ControlWaker::pair().unwrap();
     let (thread, handle) = BlockLogThread::start(log, BOUNDS, waker, FailPoints::default()).unwrap();
     (gate, thread, handle)
@@ -62,6 +66,10 @@ pub(in crate::storage::block_log) fn push(handle: &mut BlockLogHandle, order: Bl
 
 fn hold(block: &Arc<Block>) -> BlockLogOrder {
     BlockLogOrder::Hold { block: Arc::clone(block), before_vote: false }
+}
+
+fn finality(block: Block) -> BlockLogOrder {
+    BlockLogOrder::Final { block: Arc::new(block), certificates: Vec::new(), in_order: true }
 }
 
 fn answer(handle: &BlockLogHandle) -> BlockLogAnswer {
@@ -132,6 +140,80 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
 }
 
 /// The niceness of the threads of this process that are named so.
+/// So that whoever syncs another file waits for little of this one, and finds the disk idle now and then.
+#[test]
+fn a_slow_disk_has_little_to_write_at_a_time_and_is_left_to_others_as_long_as_it_took() {
+    const SYNC_TAKES: Duration = SLOW_SYNC.saturating_mul(2);
+    #[derive(Default)]
+    struct Seen {
+        unsynced: u64,
+        unsynced_most: u64,
+        syncs: usize,
+        synced: Option<Instant>,
+        written_too_soon: usize,
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(folder.path(), LIMITS);
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let (at_write, at_sync) = (Arc::clone(&seen), Arc::clone(&seen));
+    log.write_with(Box::new(move |file: &File, bytes: &[u8], at: u64| {
+        use std::os::unix::fs::FileExt;
+        let mut seen = at_write.lock().unwrap();
+        seen.unsynced += bytes.len() as u64;
+        seen.unsynced_most = seen.unsynced_most.max(seen.unsynced);
+        seen.written_too_soon += usize::from(seen.synced.is_some_and(|synced| synced.elapsed() < SYNC_TAKES));
+        file.write_all_at(bytes, at)
+    }));
+    log.sync_with(Box::new(move |_: &File| {
+        thread::sleep(SYNC_TAKES);
+        let mut seen = at_sync.lock().unwrap();
+        (seen.unsynced, seen.syncs, seen.synced) = (0, seen.syncs + 1, Some(Instant::now()));
+        Ok(())
+    }));
+    let (waker, _) = ControlWaker::pair().unwrap();
+    let (thread, mut handle) = BlockLogThread::start(log, BOUNDS, waker, FailPoints::default()).unwrap();
+    let block_bytes = 26_000;
+    for block in chain(4 * UNSYNCED_BYTES_MAX / block_bytes, block_bytes as usize) {
+        push(&mut handle, finality(block));
+    }
+    let start = Instant::now();
+    while seen.lock().unwrap().syncs < 3 {
+        assert!(start.elapsed() < PATIENCE, "it is not synced");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let Seen { unsynced_most, written_too_soon, .. } = std::mem::take(&mut *seen.lock().unwrap());
+    drop(handle);
+    thread.stop();
+    assert!(unsynced_most < UNSYNCED_BYTES_MAX + 2 * block_bytes, "{unsynced_most} bytes");
+    assert_eq!(written_too_soon, 0);
+}
+
+#[test]
+fn a_stop_waits_only_so_long_for_a_slow_disk() {
+    const BLOCKS: u64 = 100;
+    let bounds = Bounds { stop_within: Duration::from_millis(100), ..BOUNDS };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(folder.path(), LIMITS);
+    let written = Arc::new(AtomicUsize::new(0));
+    let at_disk = Arc::clone(&written);
+    log.write_with(Box::new(move |file: &File, bytes: &[u8], at: u64| {
+        use std::os::unix::fs::FileExt;
+        thread::sleep(bounds.stop_within / 20);
+        at_disk.fetch_add(usize::from(at > 0), Ordering::Relaxed);
+        file.write_all_at(bytes, at)
+    }));
+    let (waker, _) = ControlWaker::pair().unwrap();
+    let (thread, mut handle) = BlockLogThread::start(log, bounds, waker, FailPoints::default()).unwrap();
+    for block in chain(BLOCKS, 900) {
+        push(&mut handle, finality(block));
+    }
+    drop(handle);
+    let report = thread.stop();
+    let left = report.drops.iter().find(|(reason, _)| *reason == "block_log_left_at_stop").map_or(0, |(_, left)| *left);
+    assert!(left > 0, "{:?}", report.drops);
+    assert_eq!(written.load(Ordering::Relaxed) as u64 + left, BLOCKS);
+}
+
 fn niceness(thread_name: &str) -> Vec<i32> {
     let threads = fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.join("stat")).ok());
