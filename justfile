@@ -22,7 +22,7 @@ lint:
 emulated *FILTERS:
     bash .ci/emulated {{FILTERS}}
 
-# The tests of unsafe code in rotor and dataplane, under AddressSanitizer.
+# The tests that run unsafe code, and a cluster, under AddressSanitizer.
 asan *FLAGS:
     bash .ci/asan {{FLAGS}}
 

@@ -142,7 +142,6 @@ pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     }
     let (writer, events) = EventWriter::start(events).map_err(system("start the telemetry thread"))?;
     let running = node.start(voting_key, &events)?;
-    events.emit(NodeEvent::Ready);
     drop(events);
     let outcome = node.wait(&running, &stop);
     let report = running.stop(node.own)?;
@@ -209,6 +208,8 @@ impl Node {
         let Layout { control_core: core, spin, .. } = self.layout;
         let engine = self.config.engine;
         let placement = ControlPlacement { engine, core, spin, waker, wake_reader };
+        // Before control tells what it has found in its logs.
+        events.emit(NodeEvent::Ready);
         let control = ControlThread::start(parts, placement).map_err(system("start the control thread"))?;
         Ok(Running {
             dataplane,

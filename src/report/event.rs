@@ -22,7 +22,7 @@ pub(crate) enum How {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum NodeEvent {
-    /// The node's port is open and its threads run. First event, once.
+    /// The node's port is open, and control begins. First event, once.
     Ready,
     /// A slot is decided here. Once for each slot.
     Decided {

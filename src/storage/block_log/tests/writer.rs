@@ -88,23 +88,29 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let chain: Vec<Arc<Block>> = chain(300, 900).into_iter().map(Arc::new).collect();
     let (gate, thread, mut handle) = gated(folder.path());
-    let mut left_out = [0, 0];
-    for block in &chain {
-        let id = block.id;
-        for order in
-            [hold(block), BlockLogOrder::Final { block: Arc::clone(block), certificates: fast(id), in_order: true }]
-        {
-            handle.push(Time(0), order, |reason| match reason {
-                "block_log_behind_held" => left_out[0] += 1,
-                reason => {
-                    assert_eq!(reason, "block_log_behind");
-                    left_out[1] += 1;
-                }
-            });
-        }
+    push(&mut handle, hold(&chain[0]));
+    // From when it hangs at the first one, nothing leaves the queue.
+    let start = Instant::now();
+    while handle.awaits_thread() {
+        assert!(start.elapsed() < PATIENCE, "nothing is written");
+        thread::sleep(Duration::from_millis(1));
     }
-    // The shards get their memory back: ten slices of it may wait, and what the thread is at.
-    assert!((285..=290).contains(&left_out[0]), "{left_out:?}");
+    let orders = chain.iter().flat_map(|block| {
+        let certificates = fast(block.id);
+        [hold(block), BlockLogOrder::Final { block: Arc::clone(block), certificates, in_order: true }]
+    });
+    let mut left_out = [0, 0];
+    for order in orders.skip(1) {
+        handle.push(Time(0), order, |reason| match reason {
+            "block_log_behind_held" => left_out[0] += 1,
+            reason => {
+                assert_eq!(reason, "block_log_behind");
+                left_out[1] += 1;
+            }
+        });
+    }
+    // The shards get their memory back: ten slices of it may wait, with what the thread is at.
+    assert_eq!(left_out[0], 290);
     assert!(left_out[1] > 40, "{left_out:?}");
     gate.open();
     // Until the queue is worked off it stays behind, then it goes on, and misses what lies between.
@@ -139,7 +145,6 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_left_out_is_asked_for() {
     assert!(thread.stop().drops.is_empty());
 }
 
-/// The niceness of the threads of this process that are named so.
 /// So that whoever syncs another file waits for little of this one, and finds the disk idle now and then.
 #[test]
 fn a_slow_disk_has_little_to_write_at_a_time_and_is_left_to_others_as_long_as_it_took() {
@@ -214,6 +219,7 @@ fn a_stop_waits_only_so_long_for_a_slow_disk() {
     assert_eq!(written.load(Ordering::Relaxed) as u64 + left, BLOCKS);
 }
 
+/// The niceness of the threads of this process that are named so.
 fn niceness(thread_name: &str) -> Vec<i32> {
     let threads = fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.join("stat")).ok());
