@@ -78,7 +78,7 @@ bench-storage *FLAGS:
 fuzz SECONDS="60":
     bash .ci/fuzz {{SECONDS}}
 
-# Every order in which threads can meet in what wakes them up.
+# Every order in which threads can meet in the queues, in slice memory and in what wakes them up.
 loom:
     RUSTFLAGS="--cfg loom" cargo test -p alpenglow-dataplane --lib --release --target-dir target/loom -- in_every_order
 

@@ -3,9 +3,8 @@
 //! The kernel steers joined datagrams as a whole, by the first one's lane; where a network card has joined shreds of several
 //! slices, or steering is not what it should be, the others land on the wrong shard. That shard copies them here.
 
-use crossbeam::queue::ArrayQueue;
-
 use crate::buffers::SEGMENTS_MAX;
+use crate::sync::ArrayQueue;
 
 /// Datagrams that can wait for their shard: two whole receive buffers of them.
 const DATAGRAMS: usize = 2 * SEGMENTS_MAX;
@@ -20,11 +19,15 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// For datagrams of up to `datagram_bytes`.
     pub(crate) fn new(datagram_bytes: usize) -> Self {
-        let vacant = ArrayQueue::new(DATAGRAMS);
-        for _ in 0..DATAGRAMS {
+        Self::with_entries(DATAGRAMS, datagram_bytes)
+    }
+
+    fn with_entries(entries: usize, datagram_bytes: usize) -> Self {
+        let vacant = ArrayQueue::new(entries);
+        for _ in 0..entries {
             assert!(vacant.push(vec![0; datagram_bytes].into()).is_ok(), "room for all");
         }
-        Self { vacant, filled: ArrayQueue::new(DATAGRAMS) }
+        Self { vacant, filled: ArrayQueue::new(entries) }
     }
 
     /// Copies a datagram in; `false` if there is no room.
@@ -45,6 +48,37 @@ impl Inbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.filled.is_empty()
+    }
+}
+
+/// Every order in which two neighbours and the owner can meet.
+#[cfg(all(test, loom))]
+mod orders {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn what_an_inbox_took_comes_out_once_and_whole_in_every_order() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::with_entries(1, 1));
+            let neighbours = [1, 2].map(|number| {
+                let inbox = Arc::clone(&inbox);
+                thread::spawn(move || inbox.put(&[number]).then_some(number))
+            });
+            let early = inbox.take(|datagram| datagram[0]);
+            let taken = neighbours.map(|neighbour| neighbour.join().unwrap());
+            let late = inbox.take(|datagram| datagram[0]);
+            let mut put: Vec<u8> = taken.into_iter().flatten().collect();
+            let mut out: Vec<u8> = early.into_iter().chain(late).collect();
+            put.sort_unstable();
+            out.sort_unstable();
+            assert_eq!(put, out);
+            assert!(!put.is_empty(), "there was room for one");
+            assert!(inbox.put(&[3]), "and there is again");
+        });
     }
 }
 

@@ -32,6 +32,7 @@ mod shard;
 mod socket;
 mod stages;
 mod steer;
+mod sync;
 mod syscalls;
 mod topology;
 mod wake;

@@ -5,17 +5,17 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use alpenglow_rotor::assembler::{Equivocation, MalformedSlice};
 use alpenglow_rotor::parameters::DATAGRAM_BYTES_DEFAULT;
 use alpenglow_rotor::slice::{Slice, SliceId, SlicePayload, SliceSignature};
 use alpenglow_rotor::types::{Hash, Slot, Time, VALIDATORS_MAX, ValidatorIndex};
-use crossbeam::queue::ArrayQueue;
 
 use crate::counters::Counter;
 use crate::datagram::{HEADER_BYTES, Kind};
 use crate::inbox::Inbox;
+use crate::sync::{ArrayQueue, AtomicU16, Ordering};
 use crate::wake::ShardWaker;
 
 /// Most bytes in the body of a message that is not a shred: what the default datagram limit leaves, whatever the
@@ -328,6 +328,95 @@ pub(crate) fn link(waker: ShardWaker, datagram_bytes: usize) -> (ShardLink, Cont
         waker,
     });
     (ShardLink { queues: Arc::clone(&queues), pushed: Cell::new(false) }, ControlLink { queues })
+}
+
+/// Every order in which a shard, control and who else reads a slice can meet.
+#[cfg(all(test, loom))]
+mod orders {
+    use alpenglow_rotor::slice::SliceMemory;
+    use alpenglow_rotor::types::SliceIndex;
+    use loom::{sync, thread};
+
+    use super::*;
+
+    fn slice(payload: SlicePayload) -> FromShard {
+        let id = SliceId { slot: Slot(1), index: SliceIndex::new(0).unwrap() };
+        let signature = SliceSignature([0; 64]);
+        let slice = Slice { id, is_last: true, root: Hash([0; 32]), signature, leader_stamp_ns: 0, payload };
+        FromShard::Slice { slice, decoded: Time(0) }
+    }
+
+    /// The payload goes to control, which reads it and lends it to its block log; the shard takes the memory up again.
+    #[test]
+    fn nobody_who_reads_a_slice_sees_the_next_one_in_its_memory_in_every_order() {
+        loom::model(|| {
+            let (shard_link, control_link) = link(ShardWaker::new().unwrap(), 0);
+            let control = thread::spawn(move || {
+                let Some(FromShard::Slice { slice, .. }) = shard_link.pop_slice() else { return };
+                let lent = slice.payload.clone();
+                let log = thread::spawn(move || assert_eq!(*lent, [1]));
+                assert_eq!(*slice.payload, [1]);
+                drop(slice);
+                log.join().unwrap();
+            });
+            let mut memory = SliceMemory::zeroed(1);
+            let write = |memory: &mut sync::Arc<SliceMemory>, byte| {
+                sync::Arc::get_mut(memory).map(|memory| memory.bytes_mut()[0] = byte)
+            };
+            write(&mut memory, 1).unwrap();
+            control_link.push_slice(slice(SlicePayload::new(sync::Arc::clone(&memory), 0..1)));
+            write(&mut memory, 2);
+            control.join().unwrap();
+            // What control did not pop is in the queue, which goes.
+            drop(control_link);
+            assert!(write(&mut memory, 3).is_some(), "nobody holds it any more");
+        });
+    }
+
+    #[test]
+    fn a_senders_messages_are_counted_as_they_come_and_go_in_every_order() {
+        loom::model(|| {
+            let (shard_link, control_link) = link(ShardWaker::new().unwrap(), 0);
+            let queued = |queues: &Queues| queues.messages_of[1].load(Ordering::Relaxed);
+            let control = thread::spawn(move || {
+                let popped = [(); 2].map(|()| {
+                    let message = shard_link.pop_message();
+                    assert!(queued(&shard_link.queues) <= 2, "taken off before it was counted");
+                    usize::from(message.is_some())
+                });
+                (popped[0] + popped[1], shard_link)
+            });
+            for _ in 0..2 {
+                let body = MessageBytes::try_from(&[][..]).unwrap();
+                let vote =
+                    InboundMessage { kind: Kind::Vote, sender: Some(ValidatorIndex(1)), body, received: Time(0) };
+                assert_eq!(control_link.push_message(vote), Ok(()), "there is room");
+            }
+            let (popped, shard_link) = control.join().unwrap();
+            assert_eq!(usize::from(queued(&control_link.queues)), 2 - popped);
+            while shard_link.pop_message().is_some() {}
+            assert_eq!(queued(&control_link.queues), 0);
+        });
+    }
+
+    #[test]
+    fn no_order_is_left_with_a_shard_that_sleeps_in_every_order() {
+        loom::model(|| {
+            let (shard_link, control_link) = link(ShardWaker::new().unwrap(), 0);
+            let control = thread::spawn(move || {
+                let body = MessageBytes::try_from(&[][..]).unwrap();
+                assert!(shard_link.push(ToShard::Broadcast { kind: Kind::Vote, body }).is_ok());
+                shard_link.flush();
+            });
+            control_link.waker().park(false);
+            let has_seen = control_link.has_orders();
+            control.join().unwrap();
+            let woken =
+                rustix::event::PollFd::from_borrowed_fd(control_link.waker().event(), rustix::event::PollFlags::IN);
+            let is_woken = rustix::event::poll(&mut [woken], Some(&rustix::time::Timespec::default())).unwrap() == 1;
+            assert!(has_seen || is_woken, "the shard would wait for ever");
+        });
+    }
 }
 
 #[cfg(test)]

@@ -13,12 +13,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-#[cfg(not(all(test, loom)))]
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 
-#[cfg(all(test, loom))]
-use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::sync::{AtomicBool, AtomicU8, Ordering, fence};
 
 /// Wakes the control thread out of its wait on the other end of a socketpair.
 ///
@@ -155,7 +153,7 @@ mod orders {
             });
             waker.park();
             let seen = pushed.load(Ordering::Relaxed);
-            shards.map(|shard| shard.join().unwrap());
+            shards.into_iter().for_each(|shard| shard.join().unwrap());
             let tokens = tokens.load(Ordering::Relaxed);
             assert!(seen == 2 || tokens == 1, "saw {seen} of 2 entries and would wait for ever");
             assert!(tokens <= 1, "one token for each time it parks");
@@ -187,7 +185,7 @@ mod orders {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use std::io::Read;
 

@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::sync::Arc;
+#[cfg(not(loom))]
+pub(crate) use std::sync::Arc;
+
+#[cfg(loom)]
+pub(crate) use loom::sync::Arc;
 
 use crate::types::{Hash, SliceIndex, Slot};
 

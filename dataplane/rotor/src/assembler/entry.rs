@@ -1,7 +1,6 @@
 //! One slice on its way from shreds to payload.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::known_nodes::{KnownNodes, NodeSet};
 use super::outcome::{Defect, Inserted, Reject};
@@ -12,7 +11,7 @@ use crate::parameters::{CodingParameters, DATA_SHREDS_MAX};
 use crate::shred::{self, ShredView};
 use crate::shredder::unframe;
 use crate::signature::SignedRoot;
-use crate::slice::{SliceId, SliceMemory, SliceSignature};
+use crate::slice::{Arc, SliceId, SliceMemory, SliceSignature};
 use crate::types::{Hash, SLICES_MAX, ShredIndex, SliceIndex, Slot, Time};
 
 /// Where a slice stands.

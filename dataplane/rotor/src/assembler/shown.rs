@@ -4,15 +4,13 @@
 //! need the shreds. The shards allocate nothing, so an assembler has memory for the shreds of one slice, reserved at its
 //! start and lent out as slice memory is. While it is lent, further malformed slices are reported without their shreds.
 
-use std::sync::Arc;
-
 use ed25519_dalek::VerifyingKey;
 
 use super::entry::Entry;
 use super::{Assembler, Decoded, Defect, Inserted, MalformedSlice};
 use crate::parameters::CodingParameters;
 use crate::shred::{self, ShredView};
-use crate::slice::{SliceId, SliceMemory, SlicePayload};
+use crate::slice::{Arc, SliceId, SliceMemory, SlicePayload};
 use crate::types::{ClusterId, SLICES_MAX, Time, ValidatorIndex};
 
 /// Bytes before each shred: its length.
