@@ -22,6 +22,7 @@ use self::handed_over::HandedOverBuffers;
 pub(crate) use self::receive::{BufferId, NAME_BYTES, PAYLOAD_BYTES, ReceiveBuffers, Received};
 pub(crate) use self::send::{Draft, PreparedSend, SendSlot, SliceBuffer};
 use self::send::{Outgoing, SendBuffers};
+use crate::limits::Source;
 
 /// Most datagrams that the kernel joins in one buffer (`UDP_MAX_SEGMENTS`; a sender may ask for as many).
 pub(crate) const SEGMENTS_MAX: usize = 128;
@@ -49,7 +50,7 @@ pub(crate) struct BufferCounts {
 fn received<'a>(receive: &'a ReceiveBuffers, handed_over: &'a HandedOverBuffers, buffer: BufferId) -> Received<'a> {
     match buffer.as_handed_over() {
         None => Received::parse(receive.bytes(buffer)),
-        Some(index) => Received::handed_over(handed_over.bytes(index)),
+        Some(index) => handed_over.received(index),
     }
 }
 
@@ -96,8 +97,8 @@ impl Buffers {
     }
 
     /// Copies a datagram that another shard has received; `None` if too many are held.
-    pub(crate) fn admit(&mut self, datagram: &[u8]) -> Option<BufferId> {
-        self.handed_over.admit(datagram)
+    pub(crate) fn admit(&mut self, datagram: &[u8], source: Source) -> Option<BufferId> {
+        self.handed_over.admit(datagram, source)
     }
 
     /// A slot to send with; `None` when all are in flight.

@@ -195,7 +195,7 @@ impl Intake {
     }
 
     fn hand_over(&mut self, shard: usize, datagram: &[u8]) {
-        if self.neighbours[shard].hand_over(datagram) {
+        if self.neighbours[shard].hand_over(datagram, self.source) {
             self.counters.add(Counter::HandedOver, 1);
             self.handed_over |= 1 << shard;
         } else {

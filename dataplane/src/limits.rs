@@ -1,11 +1,15 @@
 //! How many messages a shard lets through to control: of each validator by kind; of clients by the address that they come
 //! from, and of all of them. Shreds are not counted here: what they may cost is bounded where it is spent (the assembler).
 //!
+//! A validator's datagrams that do not come from its own address are counted apart, with the same rates: who replays what it
+//! has recorded spends nothing of what the validator itself may send, unless it can forge that address as well.
+//!
 //! The memory is fixed. Clients' addresses share a table of counts by a hash that nobody outside can foresee, so an address
 //! may share the count of another one; whoever can send from any address spends what all of them have, as far as the total
 //! lets it.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 
 use alpenglow_rotor::types::{Time, ValidatorIndex};
@@ -49,18 +53,23 @@ pub(crate) struct Source(u64);
 impl Source {
     /// Of a socket address as the kernel writes it. What is neither IPv4 nor IPv6 is all one source.
     pub(crate) fn of(name: &[u8]) -> Self {
-        let family = name.first_chunk().map_or(0, |family| u16::from_ne_bytes(*family));
-        let ipv4 = |address: &[u8]| address.first_chunk().map_or(0, |address| u64::from(u32::from_be_bytes(*address)));
-        Self(match i32::from(family) {
-            libc::AF_INET if name.len() >= 8 => ipv4(&name[4..]),
-            libc::AF_INET6 if name.len() >= 24 => {
-                let (network, host) = name[8..24].split_at(8);
-                // IPv4 behind a socket for both.
-                let is_mapped = network == [0; 8] && host.starts_with(&[0, 0, 0xff, 0xff]);
-                let network = network.first_chunk().map_or(0, |network| u64::from_be_bytes(*network));
-                if is_mapped { ipv4(&host[4..]) } else { network }
-            }
-            _ => 0,
+        let family = name.first_chunk().map_or(0, |family| i32::from(u16::from_ne_bytes(*family)));
+        let bytes = |start: usize| name.get(start..).unwrap_or_default();
+        match family {
+            libc::AF_INET => bytes(4).first_chunk::<4>().map(|&ip| Ipv4Addr::from(ip).into()),
+            libc::AF_INET6 => bytes(8).first_chunk::<16>().map(|&ip| Ipv6Addr::from(ip).into()),
+            _ => None,
+        }
+        .map_or(Self(0), |ip: IpAddr| Self::from(ip))
+    }
+}
+
+impl From<IpAddr> for Source {
+    fn from(ip: IpAddr) -> Self {
+        // IPv4 behind a socket for both is IPv4.
+        Self(match ip.to_canonical() {
+            IpAddr::V4(ip) => u32::from(ip).into(),
+            IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
         })
     }
 }
@@ -109,7 +118,9 @@ const CLASSES: usize = 5;
 
 /// See the module.
 pub(crate) struct Limits {
-    validators: Box<[[Account; CLASSES]]>,
+    /// Of each validator: what came from elsewhere, and what came from its own address.
+    validators: Box<[[[Account; CLASSES]; 2]]>,
+    own_addresses: Box<[Source]>,
     paces: [Pace; CLASSES],
     sources: Box<[Account]>,
     hasher: RandomState,
@@ -119,14 +130,15 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// For a set of `validators`, in one of `shards`: clients spread what they send over all of them.
-    pub(crate) fn new(clients: ClientLimits, validators: usize, shards: usize) -> Self {
+    /// For the validators with these addresses, in one of `shards`: clients spread what they send over all of them.
+    pub(crate) fn new(clients: ClientLimits, addresses: &[SocketAddr], shards: usize) -> Self {
         let share = |limit: NonZero<u32>| Pace::per_s(u64::from(limit.get()).div_ceil(shards as u64));
         let forwarded = u64::from(FORWARDED_AGAIN_PER_S) + u64::from(clients.total_per_s.get());
         let [votes, requests, answers] =
             [VOTES_PER_S, REPAIR_REQUESTS_PER_S, REPAIR_ANSWERS_PER_S].map(|count| Pace::per_s(count.into()));
         Self {
-            validators: vec![[Account::default(); CLASSES]; validators].into(),
+            validators: vec![[[Account::default(); CLASSES]; 2]; addresses.len()].into(),
+            own_addresses: addresses.iter().map(|address| address.ip().into()).collect(),
             paces: [votes, votes, requests, answers, Pace::per_s(forwarded)],
             sources: vec![Account::default(); SOURCES].into(),
             hasher: RandomState::new(),
@@ -153,8 +165,10 @@ impl Limits {
             Kind::ForwardedTransaction => (Class::Transaction, Counter::TransactionOverRate),
             Kind::Shred => unreachable!("shreds do not go to control"),
         };
-        let sender = sender.expect("only transactions of clients come without");
-        let is_let = self.validators[sender.get()][class as usize].take(now, self.paces[class as usize]);
+        let sender = sender.expect("only transactions of clients come without").get();
+        let is_own_address = source == self.own_addresses[sender];
+        let accounts = &mut self.validators[sender][usize::from(is_own_address)];
+        let is_let = accounts[class as usize].take(now, self.paces[class as usize]);
         if is_let { Ok(()) } else { Err(over) }
     }
 
@@ -170,8 +184,6 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, SocketAddr};
-
     use super::*;
 
     const SECOND: u64 = Pace::SECOND_NS;
@@ -200,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_client_gets_its_rate_and_what_it_sends_beyond_takes_nothing_from_others() {
-        let mut limits = Limits::new(clients(100, 1_000), 0, 1);
+        let mut limits = Limits::new(clients(100, 1_000), &[], 1);
         let (greedy, modest) = (source("10.0.0.1"), source("10.0.0.2"));
         for second in 1..10 {
             let taken = let_through(&mut limits, greedy, second * SECOND, 50_000);
@@ -213,7 +225,7 @@ mod tests {
 
     #[test]
     fn all_clients_together_get_no_more_than_the_total_from_however_many_addresses() {
-        let mut limits = Limits::new(clients(100, 1_000), 0, 1);
+        let mut limits = Limits::new(clients(100, 1_000), &[], 1);
         let mut taken = 0;
         for number in 0..100_000_u64 {
             let from = Source(number);
@@ -228,7 +240,7 @@ mod tests {
 
     #[test]
     fn shards_share_what_clients_may_send() {
-        let mut limits = Limits::new(clients(100, 1_000), 0, 4);
+        let mut limits = Limits::new(clients(100, 1_000), &[], 4);
         let taken = let_through(&mut limits, source("10.0.0.1"), 2 * SECOND, 1_000);
         assert!((49..=51).contains(&taken), "{taken}: a quarter of the rate, and as much saved");
     }
@@ -244,9 +256,13 @@ mod tests {
         }
     }
 
+    fn addresses() -> [SocketAddr; 2] {
+        ["10.0.0.1:8000", "[2001:db8::1]:8000"].map(|address| address.parse().unwrap())
+    }
+
     #[test]
     fn a_validator_gets_its_rate_of_each_kind_and_takes_none_of_others() {
-        let mut limits = Limits::new(ClientLimits::default(), 2, 1);
+        let mut limits = Limits::new(ClientLimits::default(), &addresses(), 1);
         let [flooder, other] = [0, 1].map(ValidatorIndex);
         let kinds = [
             (Kind::Vote, VOTES_PER_S),
@@ -263,6 +279,18 @@ mod tests {
             let most = 2 * rate as usize;
             assert!((most - 2..=most + 2).contains(&taken), "{kind:?}: {taken} in a second, with one saved");
             assert!(admit(&mut limits, 200_000, other));
+        }
+    }
+
+    #[test]
+    fn who_replays_a_validators_messages_from_elsewhere_takes_none_of_its_rate() {
+        let mut limits = Limits::new(ClientLimits::default(), &addresses(), 1);
+        for (sender, own) in [(ValidatorIndex(0), "10.0.0.1"), (ValidatorIndex(1), "2001:db8::1")] {
+            let mut admit = |from| limits.admit(Time(SECOND), Kind::Vote, Some(sender), source(from));
+            while admit("10.0.0.3").is_ok() {}
+            assert_eq!(admit("2001:db8:0:1::1"), Err(Counter::VoteOverRate));
+            let sent = (0..100_000).filter(|_| admit(own).is_ok()).count();
+            assert!(sent >= VOTES_PER_S as usize, "{sent}");
         }
     }
 }

@@ -15,6 +15,7 @@ use alpenglow_rotor::types::{Hash, Slot, Time, VALIDATORS_MAX, ValidatorIndex};
 use crate::counters::Counter;
 use crate::datagram::{HEADER_BYTES, Kind};
 use crate::inbox::Inbox;
+use crate::limits::Source;
 use crate::sync::{ArrayQueue, AtomicU16, Ordering};
 use crate::wake::ShardWaker;
 
@@ -308,8 +309,8 @@ pub(crate) struct Neighbour {
 impl Neighbour {
     /// Copies a datagram that belongs to that shard into its inbox; `false` if there is no room. The shard may not see it
     /// before it was woken.
-    pub(crate) fn hand_over(&self, datagram: &[u8]) -> bool {
-        self.queues.inbox.put(datagram)
+    pub(crate) fn hand_over(&self, datagram: &[u8], source: Source) -> bool {
+        self.queues.inbox.put(datagram, source)
     }
 
     pub(crate) fn waker(&self) -> &ShardWaker {

@@ -86,7 +86,7 @@ impl OfflineReceiver {
         let intake = Intake::new(IntakeParts {
             lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
             gate: Gate::new(&config, keys, 0),
-            limits: Limits::new(config.clients, config.validators.len(), 1),
+            limits: Limits::new(config.clients, &config.addresses, 1),
             assembler: Assembler::with_kernel(config.coding, config.cluster, config.slice_memory_bytes, config.kernel),
             coding: config.coding,
             own: config.own,

@@ -90,7 +90,7 @@ impl Shard {
     fn take_handed_over(&mut self) {
         let (engine, inbox) = (&mut self.engine, self.control.inbox());
         while engine.can_admit()
-            && let Some(admitted) = inbox.take(|datagram| engine.admit(datagram))
+            && let Some(admitted) = inbox.take(|datagram, source| engine.admit(datagram, source))
         {
             self.received.extend(admitted);
             self.counters.add(Counter::HandedOverReceived, 1);

@@ -278,7 +278,7 @@ fn set_up(parts: ShardParts) -> Result<Shard, StartError> {
     let intake = Intake::new(IntakeParts {
         lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
         gate: Gate::new(&config, keys, index),
-        limits: Limits::new(config.clients, config.validators.len(), config.shards),
+        limits: Limits::new(config.clients, &config.addresses, config.shards),
         assembler: Assembler::with_kernel(config.coding, config.cluster, memory_bytes, config.kernel),
         coding: config.coding,
         own: config.own,

@@ -1,6 +1,7 @@
 //! Buffers for datagrams that another shard has handed over.
 
-use super::BufferId;
+use super::{BufferId, Received};
+use crate::limits::Source;
 
 /// Datagrams at hand. More of them wait in the inbox.
 pub(crate) const HANDED_OVER_BUFFERS: u16 = 16;
@@ -8,7 +9,8 @@ pub(crate) const HANDED_OVER_BUFFERS: u16 = 16;
 /// Held like receive buffers, but filled from this process's memory, one datagram in each.
 pub(crate) struct HandedOverBuffers {
     entries: Box<[Box<[u8]>]>,
-    filled: Box<[usize]>,
+    /// The bytes in each, and where they say that they come from.
+    filled: Box<[(usize, Source)]>,
     /// How often the shard holds each buffer; 0: it is free.
     holds: Box<[u16]>,
     free: Vec<u16>,
@@ -20,7 +22,7 @@ impl HandedOverBuffers {
         let count = if datagram_bytes == 0 { 0 } else { HANDED_OVER_BUFFERS };
         Self {
             entries: (0..count).map(|_| vec![0; datagram_bytes].into()).collect(),
-            filled: vec![0; count.into()].into(),
+            filled: vec![(0, Source::default()); count.into()].into(),
             holds: vec![0; count.into()].into(),
             free: (0..count).collect(),
         }
@@ -32,17 +34,18 @@ impl HandedOverBuffers {
     }
 
     /// Copies a datagram to a free buffer, which is then held once.
-    pub(crate) fn admit(&mut self, datagram: &[u8]) -> Option<BufferId> {
+    pub(crate) fn admit(&mut self, datagram: &[u8], source: Source) -> Option<BufferId> {
         let index = self.free.pop()?;
         self.entries[usize::from(index)][..datagram.len()].copy_from_slice(datagram);
-        self.filled[usize::from(index)] = datagram.len();
+        self.filled[usize::from(index)] = (datagram.len(), source);
         self.holds[usize::from(index)] = 1;
         Some(BufferId::handed_over(index))
     }
 
-    pub(crate) fn bytes(&self, index: usize) -> &[u8] {
+    pub(crate) fn received(&self, index: usize) -> Received<'_> {
         assert!(self.holds[index] > 0, "the buffer is free");
-        &self.entries[index][..self.filled[index]]
+        let (bytes, source) = self.filled[index];
+        Received::handed_over(&self.entries[index][..bytes], source)
     }
 
     pub(crate) fn hold(&mut self, index: usize) {

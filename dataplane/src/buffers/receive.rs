@@ -39,9 +39,9 @@ pub(crate) struct Received<'a> {
 
 impl<'a> Received<'a> {
     /// A datagram that another shard has received.
-    pub(super) fn handed_over(datagram: &'a [u8]) -> Self {
+    pub(super) fn handed_over(datagram: &'a [u8], source: Source) -> Self {
         let segment_bytes = datagram.len().max(1);
-        Self { payload: datagram, segment_bytes, stamp_ns: None, source: Source::default(), truncated: false }
+        Self { payload: datagram, segment_bytes, stamp_ns: None, source, truncated: false }
     }
 
     pub(super) fn parse(bytes: &'a [u8]) -> Self {

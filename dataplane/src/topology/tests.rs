@@ -1,6 +1,6 @@
 //! Running shards, and datagrams that come to the wrong one.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -243,38 +243,83 @@ fn misrouted_shreds_reach_their_shard_by_syscalls() {
     misrouted_shreds_are_decoded_and_relayed_by_their_own_shard(EngineKind::Syscalls);
 }
 
-/// The other shard takes nothing out.
-#[test]
-fn what_finds_a_full_inbox_is_counted() {
+/// The first of two shards, which receive nothing by themselves.
+struct Lone {
+    intake: Intake,
+    link: ShardLink,
+    /// The other one's.
+    neighbour: ControlLink,
+    config: DataplaneConfig,
+    counters: Arc<Counters>,
+}
+
+fn lone() -> Lone {
     let config = config(SocketAddr::from(([127, 0, 0, 1], 9)), EngineKind::IoUring);
     let keys = PairwiseKeys::derive(&config.identity, &config.validators, CLUSTER, NODE).unwrap();
-    let [(_link, control), (_, other)] =
+    let [(link, control), (_, neighbour)] =
         [(); 2].map(|()| link(ShardWaker::new().unwrap(), config.coding.datagram_bytes()));
     let config = DataplaneConfig { shards: 2, ..config };
     let counters = Arc::new(Counters::new());
-    let mut intake = Intake::new(IntakeParts {
+    let intake = Intake::new(IntakeParts {
         lineups: Lineups::new(Arc::clone(&config.sampler), Arc::clone(&config.schedule)),
         gate: Gate::new(&config, Arc::new(keys), 0),
-        limits: Limits::new(config.clients, config.validators.len(), config.shards),
+        limits: Limits::new(config.clients, &config.addresses, config.shards),
         assembler: Assembler::with_kernel(config.coding, CLUSTER, config.slice_memory_bytes, config.kernel),
         coding: config.coding,
         own: NODE,
         validators: Arc::clone(&config.validators),
         horizon: Arc::new(Horizon::new(Slot::GENESIS, Slot(100))),
         silent_relay: false,
-        neighbours: [&control, &other].map(ControlLink::neighbour).into(),
+        neighbours: [&control, &neighbour].map(ControlLink::neighbour).into(),
         control,
         counters: Arc::clone(&counters),
     });
+    Lone { intake, link, neighbour, config, counters }
+}
+
+impl Lone {
+    /// What is no shred for this shard.
+    fn receive(&mut self, buffer: &[u8], segment_bytes: usize, source: Source) {
+        let received = Received { payload: buffer, segment_bytes, stamp_ns: None, source, truncated: false };
+        let mut datagrams = self.intake.split(&received, Time(0));
+        assert!(self.intake.next_batch(&mut datagrams).is_none());
+    }
+}
+
+/// The other shard takes nothing out.
+#[test]
+fn what_finds_a_full_inbox_is_counted() {
+    let mut shard = lone();
+    let config = shard.config.clone();
     let of_other = (0..100).filter(|index| slice_id(*index).lane() % 2 == 1).take(5);
     for slice in of_other.map(|index| datagrams(&config, index)) {
-        let (buffer, segment_bytes) = (slice.concat(), slice[0].len());
-        let received =
-            Received { payload: &buffer, segment_bytes, stamp_ns: None, source: Source::default(), truncated: false };
-        let mut datagrams = intake.split(&received, Time(0));
-        assert!(intake.next_batch(&mut datagrams).is_none());
+        shard.receive(&slice.concat(), slice[0].len(), Source::default());
     }
-    assert_eq!(intake.take_handed_over(), 0b10);
-    let counted = [Counter::HandedOver, Counter::InboxFull].map(|counter| counters.get(counter));
+    assert_eq!(shard.intake.take_handed_over(), 0b10);
+    let counted = [Counter::HandedOver, Counter::InboxFull].map(|counter| shard.counters.get(counter));
     assert_eq!(counted, [256, 5 * config.coding.total_shreds() as u64 - 256]);
+}
+
+/// Someone has recorded a vote and sends it again and again, at one instant.
+#[test]
+fn who_replays_a_vote_from_another_address_keeps_no_vote_of_its_voter_out() {
+    let mut shard = lone();
+    let [own, other] = [[127, 0, 0, 1], [127, 0, 0, 2]].map(|ip| Source::from(IpAddr::from(ip)));
+    let vote = |sender: ValidatorIndex, body: &[u8]| {
+        let keys = PairwiseKeys::derive(&identity(sender), &shard.config.validators, CLUSTER, sender).unwrap();
+        let prefix = Header::prefix(Kind::Vote, datagram::message_lane(sender), sender, CLUSTER);
+        let tag = keys.tag_to(NODE, (&prefix, body));
+        [&prefix[..], &tag, body].concat()
+    };
+    let (recorded, new, of_neighbour) = (vote(LEADER, b"old"), vote(LEADER, b"new"), vote(ValidatorIndex(3), b"vote"));
+    for _ in 0..10_000 {
+        shard.receive(&recorded, recorded.len(), other);
+        while shard.link.pop_message().is_some_and(|message| *message.body == *b"old") {}
+    }
+    assert!(shard.counters.get(Counter::VoteOverRate) > 5_000);
+    shard.receive(&new, new.len(), own);
+    assert_eq!(*shard.link.pop_message().unwrap().body, *b"new");
+    shard.receive(&of_neighbour, of_neighbour.len(), other);
+    let source = shard.neighbour.inbox().take(|_, source| source);
+    assert_eq!(source, Some(other), "it is handed over with the address");
 }
