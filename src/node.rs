@@ -339,6 +339,10 @@ impl Node {
             if running.verifier_panic.happened() {
                 return Err(NodeError::ThreadEnded("a verifier thread"));
             }
+            // Without it the votes would end with the reservation.
+            if running.keeper.as_ref().is_some_and(Keeper::has_ended) {
+                return Err(NodeError::ThreadEnded("the thread that renews the reservation"));
+            }
             if !is_network_narrow && running.counted(Counter::SendTooLong) > 0 {
                 is_network_narrow = true;
                 tracing::warn!("{}", narrow_network(genesis.coding.datagram_bytes(), self.config.bind));

@@ -65,6 +65,11 @@ impl Keeper {
         thread.map(Self).map_err(VoteLogError::Thread)
     }
 
+    /// Whether it has ended although the recorder is there: by a panic.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
     /// Ends it; the recorder must have been dropped. If `is_complete`, that is if everything that was said is in the log,
     /// marks the stop as clean: at the next start the log is trusted, whatever happens to the machine until then.
     pub(crate) fn stop(self, is_complete: bool) {
