@@ -363,16 +363,20 @@ impl Requester {
         let needed = self.fetches.range(split..).chain(self.fetches.range(..split));
         let needed = needed.filter(|(_, fetch)| fetch.named_by.is_none() && !fetch.can_wait);
         let named = self.fetches.iter().rev().filter(|(_, fetch)| fetch.named_by.is_some() && fetch.kept.is_none());
+        let can_wait = self.fetches.iter().filter(|(_, fetch)| fetch.can_wait);
+        let others = needed.chain(named).chain(can_wait).filter(|(_, fetch)| !fetch.descends());
         let active = descending
-            .chain(needed)
-            .chain(named)
-            .chain(self.fetches.iter().filter(|(_, fetch)| fetch.can_wait))
+            .chain(others)
             .filter(|(_, fetch)| fetch.starts <= now && fetch.paused_until <= now)
             .take(REPAIRED_AT_A_TIME_MAX);
         active.filter(|(_, fetch)| !fetch.pending.is_empty()).map(|(&block, _)| block).collect()
     }
 
     fn ask_for(&mut self, now: Time, block: BlockId, counters: &mut Counters) {
+        if !self.fetches.contains_key(&block) {
+            // It was only named, and has just made room for one before it.
+            return;
+        }
         if !self.has_memory(block) {
             let bytes = self.slice_bytes() * self.fetches[&block].length();
             if bytes > self.limits.bytes_max {

@@ -98,6 +98,11 @@ struct Network {
     jitter_ms: u64,
 }
 
+fn requester(limits: RequestLimits, coding: CodingParameters, validators: usize) -> Requester {
+    let stakes = Stakes::new(vec![Stake(1_000); validators]);
+    Requester::new(limits, coding, Recoder::new(coding, CLUSTER), ValidatorIndex(0), &stakes, [5; 32])
+}
+
 struct Net {
     now: Time,
     requester: Requester,
@@ -116,18 +121,10 @@ struct Net {
 impl Net {
     fn new(coding: CodingParameters, behaviours: &[Behaviour], held: &[&Arc<Block>]) -> Self {
         let count = behaviours.len() + 1;
-        let stakes = Stakes::new(vec![Stake(1_000); count]);
         let responder = || Responder::new(ServingLimits::default(), coding, Recoder::new(coding, CLUSTER), count);
         Self {
             now: Time(1_000 * MS),
-            requester: Requester::new(
-                LIMITS,
-                coding,
-                Recoder::new(coding, CLUSTER),
-                ValidatorIndex(0),
-                &stakes,
-                [5; 32],
-            ),
+            requester: requester(LIMITS, coding, count),
             counters: Counters::default(),
             peers: behaviours.iter().map(|&behaviour| (behaviour, responder())).collect(),
             held: Held(held.iter().copied().cloned().collect()),
@@ -139,6 +136,12 @@ impl Net {
             queued: 0,
             asked: Vec::new(),
         }
+    }
+
+    /// With memory for so many full slices on their way.
+    fn limit_memory(&mut self, slices: usize) {
+        let limits = RequestLimits { bytes_max: slices * 32 * 896, ..LIMITS };
+        self.requester = requester(limits, coding(), self.peers.len() + 1);
     }
 
     fn replay(&self) -> String {
@@ -494,10 +497,7 @@ fn shreds_longer_than_the_smallest_datagram_come_in_parts() {
 fn a_block_longer_than_the_memory_for_repair_is_left() {
     let block = block(coding(), 40);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&block]);
-    let stakes = Stakes::new(vec![Stake(1_000); 5]);
-    let limits = RequestLimits { bytes_max: 39 * 32 * 896, ..LIMITS };
-    net.requester =
-        Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
+    net.limit_memory(39);
     net.need(block.id, Need::Now);
     assert!(net.run(10_000).is_none());
     assert_eq!((net.count("repair_block_too_long"), net.asked.len()), (1, 1));
@@ -508,10 +508,7 @@ fn a_block_longer_than_the_memory_for_repair_is_left() {
 fn blocks_of_open_slots_come_first_and_memory_bounds_how_many_at_a_time() {
     let wanted = block(coding(), 20);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &[&wanted]);
-    let stakes = Stakes::new(vec![Stake(1_000); 5]);
-    let limits = RequestLimits { bytes_max: 30 * 32 * 896, ..LIMITS };
-    net.requester =
-        Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
+    net.limit_memory(30);
     let others: Vec<BlockId> = (1..=6).map(|slot| BlockId { slot: Slot(slot), hash: wanted.id.hash }).collect();
     for &other in &others {
         net.need(other, Need::Now);

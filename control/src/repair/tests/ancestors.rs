@@ -2,11 +2,11 @@
 
 use super::*;
 
-/// Blocks of the slots 3 to 8, each the child of the one before.
-fn chain() -> Vec<Arc<Block>> {
+/// Blocks of so many slices, of the slots 3 to `last`, each the child of the one before.
+fn chain_of(slices: usize, last: u64) -> Vec<Arc<Block>> {
     let mut parent = BlockId { slot: Slot(2), hash: Hash([2; 32]) };
-    let blocks = (3..=8).map(|slot| {
-        let block = child(coding(), 40, Slot(slot), parent);
+    let blocks = (3..=last).map(|slot| {
+        let block = child(coding(), slices, Slot(slot), parent);
         parent = block.id;
         block
     });
@@ -15,7 +15,7 @@ fn chain() -> Vec<Arc<Block>> {
 
 #[test]
 fn the_ancestors_of_a_final_block_are_fetched_as_soon_as_its_first_slice_names_them() {
-    let chain = chain();
+    let chain = chain_of(40, 8);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
     net.requester.close(net.now, Slot(8));
     let began = net.now;
@@ -39,17 +39,6 @@ fn the_ancestors_of_a_final_block_are_fetched_as_soon_as_its_first_slice_names_t
     assert!(net.run(10_000).is_none(), "what is settled is not asked for");
 }
 
-/// Blocks of the slots 3 to `last`, each the child of the one before.
-fn long_chain(last: u64) -> Vec<Arc<Block>> {
-    let mut parent = BlockId { slot: Slot(2), hash: Hash([2; 32]) };
-    let blocks = (3..=last).map(|slot| {
-        let block = child(coding(), 1, Slot(slot), parent);
-        parent = block.id;
-        block
-    });
-    blocks.collect()
-}
-
 /// Fetches a final chain as the Pool asks for it: a block's parent when the block is here.
 fn descend(net: &mut Net, chain: &[Arc<Block>], most_ms: u64) -> Duration {
     let began = net.now;
@@ -68,7 +57,7 @@ fn descend(net: &mut Net, chain: &[Arc<Block>], most_ms: u64) -> Duration {
 
 #[test]
 fn a_node_that_is_far_behind_fetches_the_ancestors_side_by_side() {
-    let chain = long_chain(62);
+    let chain = chain_of(1, 62);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
     net.requester.forget_through(Slot(2));
     let took = descend(&mut net, &chain, 10_000);
@@ -83,7 +72,7 @@ fn a_node_that_is_far_behind_fetches_the_ancestors_side_by_side() {
 
 #[test]
 fn what_was_only_named_is_not_given_out() {
-    let chain = long_chain(62);
+    let chain = chain_of(1, 62);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
     net.requester.forget_through(Slot(2));
     net.requester.close(net.now, Slot(62));
@@ -122,7 +111,7 @@ fn who_names_wrong_ancestors_is_asked_less_and_the_chain_is_fetched_all_the_same
         (Behaviour::Liar(upwards), "repair_answer_wrong"),
         (Behaviour::Liar(false_genesis), "repair_answer_wrong"),
     ];
-    let chain = long_chain(62);
+    let chain = chain_of(1, 62);
     for (number, (liar, counted)) in lies.into_iter().enumerate() {
         let behaviours = [liar, liar, liar, Behaviour::Honest];
         let mut net = Net::new(coding(), &behaviours, &chain.iter().collect::<Vec<_>>());
@@ -138,7 +127,7 @@ fn who_names_wrong_ancestors_is_asked_less_and_the_chain_is_fetched_all_the_same
 
 #[test]
 fn a_fork_that_is_needed_too_makes_no_liar_of_who_names_the_ancestors_of_the_chain() {
-    let chain = long_chain(62);
+    let chain = chain_of(1, 62);
     let fork = child(coding(), 1, Slot(44), chain[17].id);
     let held: Vec<_> = chain.iter().chain([&fork]).collect();
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &held);
@@ -156,13 +145,10 @@ fn a_fork_that_is_needed_too_makes_no_liar_of_who_names_the_ancestors_of_the_cha
 
 #[test]
 fn memory_goes_to_what_is_needed_before_what_was_only_named() {
-    let chain = long_chain(62);
+    let chain = chain_of(1, 62);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
-    let stakes = Stakes::new(vec![Stake(1_000); 9]);
     for slices in [1, 2, 7] {
-        let limits = RequestLimits { bytes_max: slices * 32 * 896, ..LIMITS };
-        net.requester =
-            Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
+        net.limit_memory(slices);
         net.requester.forget_through(Slot(2));
         descend(&mut net, &chain, 10_000);
     }
@@ -174,10 +160,7 @@ fn memory_set_aside_for_a_block_is_free_again_when_the_block_is_here() {
         .map(|slot| child(coding(), 20, Slot(slot), BlockId { slot: Slot(slot - 1), hash: Hash([2; 32]) }))
         .collect();
     let mut net = Net::new(coding(), &[Behaviour::Honest; 4], &blocks.iter().collect::<Vec<_>>());
-    let stakes = Stakes::new(vec![Stake(1_000); 5]);
-    let limits = RequestLimits { bytes_max: 30 * 32 * 896, ..LIMITS };
-    net.requester =
-        Requester::new(limits, coding(), Recoder::new(coding(), CLUSTER), ValidatorIndex(0), &stakes, [5; 32]);
+    net.limit_memory(30);
     for block in &blocks {
         net.repair(block, 1_000);
     }
@@ -185,9 +168,31 @@ fn memory_set_aside_for_a_block_is_free_again_when_the_block_is_here() {
 
 #[test]
 fn the_parent_of_a_block_that_is_not_final_is_not_fetched_for_it() {
-    let chain = chain();
+    let chain = chain_of(40, 8);
     let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().collect::<Vec<_>>());
     net.need(chain[5].id, Need::Now);
     assert_eq!(net.run(10_000).expect("the block").id, chain[5].id);
     assert!(net.run(10_000).is_none());
+}
+
+#[test]
+fn what_makes_room_for_another_block_is_not_asked_for_in_the_same_breath() {
+    let mut chain = chain_of(60, 39);
+    // The final one is here soon, while its ancestors are on their way.
+    chain.push(child(coding(), 1, Slot(40), chain[36].id));
+    let needed = child(coding(), 60, Slot(41), chain[37].id);
+    for needed_after_ms in 0..100 {
+        let mut net = Net::new(coding(), &[Behaviour::Honest; 8], &chain.iter().chain([&needed]).collect::<Vec<_>>());
+        // For two blocks, so that the third one takes the memory of what was only named.
+        net.limit_memory(130);
+        net.requester.forget_through(Slot(2));
+        net.requester.close(net.now, Slot(40));
+        net.need(chain[37].id, Need::Final);
+        let end = Time(net.now.0 + needed_after_ms * MS);
+        while net.now < end {
+            net.run(1);
+        }
+        net.need(needed.id, Need::Now);
+        while net.run(10_000).expect("the block").id != needed.id {}
+    }
 }
