@@ -77,6 +77,9 @@ pub enum Finalization {
 pub enum ConsensusEvent {
     /// An own vote was cast: broadcast it.
     Vote(Vote),
+    /// An own vote was not cast, for those cast before it in its slot: as a fourth notar-fallback vote, which a node may come
+    /// to that was started again and has forgotten how others voted. Nothing else that others send leads to one.
+    Withheld(VotePayload),
     /// A certificate was newly stored, made here or received: broadcast it once.
     Certificate(Arc<Certificate>),
     /// A block has a notarization or fast-finalization certificate. Not reported for a block that is finalized at once.
@@ -248,7 +251,7 @@ impl Consensus {
             }
             self.votor.replay(payload);
             let (vote, checked) = (self.sign)(&self.hashes.of(payload));
-            if self.pool.restore_own_vote(&checked) {
+            if self.pool.add_own_vote(&checked) {
                 self.own_votes.entry(payload.slot()).or_default().push(vote);
                 self.highest_voted = self.highest_voted.max(payload.slot());
             }
@@ -419,6 +422,12 @@ impl Consensus {
         self.highest_voted = self.highest_voted.max(payload.slot());
         if self.has_cast(&payload) {
             // Cast before a restart, by a reason that came up once more.
+            return;
+        }
+        if !self.pool.allows_own(&payload) {
+            // An error and no assertion: whoever starts again comes to the same vote again, and what led one node here may
+            // lead all of them. Not to say it is safe, whatever led here.
+            self.events.push_back(ConsensusEvent::Withheld(payload));
             return;
         }
         let (vote, checked) = (self.sign)(&self.hashes.of(payload));

@@ -413,6 +413,7 @@ impl Control {
     fn consensus_event(&mut self, now: Time, event: ConsensusEvent) {
         match event {
             ConsensusEvent::Vote(vote) => self.vote_cast(now, vote),
+            ConsensusEvent::Withheld(_) => self.counters.count("own_vote_withheld"),
             ConsensusEvent::Certificate(certificate) => self.certificate_stored(certificate),
             ConsensusEvent::BlockNotarized(block) => self.notarized(block),
             ConsensusEvent::ParentReady { slot, parent } => {

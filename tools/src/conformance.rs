@@ -342,8 +342,9 @@ impl Vector {
             | ConsensusEvent::Chained { .. }
             | ConsensusEvent::SkippedForGood { .. }
             | ConsensusEvent::Horizon(_) => return None,
-            // Never to be expected: vectors hold authentic votes one by one and no contradictions.
+            // Never to be expected: vectors hold authentic votes one by one, no restarts and no contradictions.
             ConsensusEvent::Recheck(_) => json!(["recheck"]),
+            ConsensusEvent::Withheld(payload) => json!(["withheld", payload.slot().0]),
             ConsensusEvent::Contradiction { block, other } => {
                 json!(["contradiction", block.slot.0, self.labels.name(block.hash), other.slot.0])
             }

@@ -313,6 +313,9 @@ impl Stream {
             }
             ConsensusEvent::Horizon(horizon) => Seen::Horizon(horizon.closed_through, horizon.votes_through),
             ConsensusEvent::Contradiction { .. } => panic!("no final blocks contradict each other: {event:?}"),
+            ConsensusEvent::Withheld(_) => {
+                panic!("own votes fit each other as long as nothing is forgotten: {event:?}")
+            }
         }
     }
 

@@ -167,8 +167,8 @@ pub(crate) struct Pool {
     events: VecDeque<PoolEvent>,
     /// Slots where something may have become safe to notarize or to skip. Emptied with the events.
     unsettled: BTreeSet<Slot>,
-    /// What one slot made safe, taken out before the next one is looked at: a notar-fallback vote for each of at most five
-    /// hashes, and a skip-fallback vote.
+    /// What one slot made safe, taken out before the next one is looked at: a notar-fallback vote for each of at most three
+    /// hashes (what is safe has 20% each, and 60% with the skip votes), and a skip-fallback vote.
     safe: VecDeque<PoolEvent>,
 }
 
@@ -364,20 +364,13 @@ impl Pool {
         }
     }
 
-    /// An own vote, just cast.
-    pub(crate) fn add_own_vote(&mut self, batch: &VerifiedVotes) {
-        let slot = batch.payload.slot();
-        if self.is_closed(slot) {
-            return;
-        }
-        let own = self.own;
-        let Some(votes) = self.votes_of(slot) else { return };
-        assert!(votes.fit(own, &batch.payload) == Fit::New, "own votes never conflict and are cast once");
-        self.store_votes(batch);
+    /// Whether an own vote may be cast beside those cast before.
+    pub(crate) fn allows_own(&self, payload: &VotePayload) -> bool {
+        self.votes.get(&payload.slot()).is_none_or(|votes| votes.fit(self.own, payload) == Fit::New)
     }
 
-    /// An own vote of before a restart; whether it fits what is held.
-    pub(crate) fn restore_own_vote(&mut self, batch: &VerifiedVotes) -> bool {
+    /// An own vote, just cast or of before a restart; whether it is kept.
+    pub(crate) fn add_own_vote(&mut self, batch: &VerifiedVotes) -> bool {
         let (slot, own) = (batch.payload.slot(), self.own);
         let fits = !self.is_closed(slot)
             && self.votes_of(slot).is_some_and(|votes| votes.fit(own, &batch.payload) == Fit::New);

@@ -67,6 +67,18 @@ fn a_fallback_vote_of_before_excludes_the_final_vote() {
 }
 
 #[test]
+fn defect_4_no_fourth_notar_fallback_vote_is_cast_whatever_others_vote_after_a_restart() {
+    let [one, two, three] = [1, 2, 3].map(|name| NotarFallback(block(1, name)));
+    let mut node = after(&[Skip(Slot(1)), one, two, three, Skip(Slot(2)), Skip(Slot(3))]);
+    // Those who lie name another block to the node that has forgotten what they named before.
+    node.hold(block(1, 4), BlockId::GENESIS).vote(Notar(block(1, 4)), 1..=4);
+    assert!(node.events().contains(&ConsensusEvent::Withheld(NotarFallback(block(1, 4)))));
+    node.certificate(Statement::NotarFallback(block(1, 4))).hold(block(2, 1), block(1, 4));
+    node.vote(Notar(block(2, 1)), 1..=4);
+    assert_eq!(node.cast(), [NotarFallback(block(2, 1))], "it votes on in other slots");
+}
+
+#[test]
 fn a_final_vote_of_before_excludes_fallback_votes() {
     let mut node = after(&[Notar(block(1, 1)), Final(Slot(1))]);
     node.hold(block(1, 2), BlockId::GENESIS).vote(Notar(block(1, 2)), 1..=4);
