@@ -1,6 +1,7 @@
 //! The record at a node's start.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use alpenglow_control::vote_record::{Bar, Doubt, Durable, Found, FoundLog, Host, Restoration, UNKNOWN_SLOTS};
@@ -63,9 +64,7 @@ pub(crate) fn open(
     let durable = reservation::read(&reservation_path, owner)?;
     let log = file::read(&log_path, owner, validators)?;
     if matches!(log, FoundLog::Corrupt(_)) {
-        let aside = log_path.with_extension("log.corrupt");
-        fs::copy(&log_path, &aside).map_err(refuse(&aside))?;
-        tracing::error!(copy = %aside.display(), "the vote log is corrupt; a copy is kept");
+        keep_aside(&log_path);
     }
     if !matches!(log, FoundLog::Missing) {
         // If the log is to outlive the power from now on, the durable part says so before the log is replaced.
@@ -81,6 +80,19 @@ pub(crate) fn open(
     fail_points.pass(Point::WithinStart);
     file::put_in_place(&mut disk, data).and_then(|()| file::sync_name(&mut disk, data)).map_err(refuse(&log_path))?;
     Ok(Opened { restoration, log, durability })
+}
+
+/// A second name for the file that a new log is about to replace: takes no room, however long the file is.
+fn keep_aside(corrupt: &Path) {
+    let aside = corrupt.with_extension("log.corrupt");
+    let removed = match fs::remove_file(&aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    match removed.and_then(|()| fs::hard_link(corrupt, &aside)) {
+        Ok(()) => tracing::error!(kept = %aside.display(), "the vote log is corrupt; it is kept under another name"),
+        Err(error) => tracing::error!(%error, "the vote log is corrupt, and cannot be kept under another name"),
+    }
 }
 
 fn say(restoration: &Restoration) {

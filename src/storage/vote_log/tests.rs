@@ -193,7 +193,7 @@ fn one_flipped_bit_anywhere_behind_the_header_bars_up_to_the_reservation() {
     for at in HEADER_BYTES..bytes.len() {
         let mut spoilt = bytes.clone();
         spoilt[at] ^= 4;
-        fs::write(disk.log(), spoilt).unwrap();
+        fs::write(disk.log(), &spoilt).unwrap();
         fs::write(&reservation, &durable).unwrap();
         let opened = disk.open_as(OWNER, HERE);
         let restoration = match opened {
@@ -205,7 +205,7 @@ fn one_flipped_bit_anywhere_behind_the_header_bars_up_to_the_reservation() {
             (Some(Doubt::LogCorrupt), Bar::Through(Slot(8))),
             "byte {at}"
         );
-        assert!(disk.log().with_extension("log.corrupt").exists());
+        assert_eq!(fs::read(disk.log().with_extension("log.corrupt")).unwrap(), spoilt, "byte {at}");
     }
 }
 

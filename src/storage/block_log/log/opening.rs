@@ -75,12 +75,12 @@ impl BlockLog {
             held::find(&self.folder, self.parameters.cluster).map_err(|(path, refusal)| refusal.of_file(path))?;
         self.next_held = found.next_number;
         let mut recovered = 0;
-        for block in &found.blocks {
+        for (taken, block) in found.blocks.iter().enumerate() {
             match self.hold(block) {
                 Ok(Kept::Written) => recovered += 1,
                 Ok(Kept::Known | Kept::TooLong) => {}
                 Err(error) => {
-                    tracing::error!(%error, "the block log cannot be written: blocks that were voted for stay where they are until the next start");
+                    tracing::error!(%error, blocks = found.blocks.len() - taken, "the block log cannot be written: these blocks that were voted for stay in files of their own until the next start");
                     return Ok(recovered);
                 }
             }
