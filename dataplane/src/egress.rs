@@ -253,10 +253,9 @@ impl Egress {
             return None;
         };
         let order = self.slices.pop_front()?;
-        let next_leader = lineups.next_leader(order.id.slot);
         let lineup = lineups.of(order.id);
         assert!(lineup.leader == self.audience.own, "control orders slices of its own slots only");
-        let mut encoded = self.encoder.encode(&order, lineup, next_leader, engine, buffer, &self.letterhead);
+        let mut encoded = self.encoder.encode(&order, lineup, engine, buffer, &self.letterhead);
         encoded.set_serial(self.next_serial());
         Some(encoded)
     }

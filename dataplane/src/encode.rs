@@ -98,12 +98,11 @@ impl Encoder {
         &mut self,
         order: &SliceOrder,
         lineup: Lineup<'_>,
-        next_leader: ValidatorIndex,
         engine: &mut Engine,
         buffer: SliceBuffer,
         letterhead: &Letterhead,
     ) -> Encoded {
-        let written = self.write(order, lineup, next_leader, engine.slice_bytes_mut(&buffer), letterhead);
+        let written = self.write(order, lineup, engine.slice_bytes_mut(&buffer), letterhead);
         Encoded { id: order.id, is_last: order.is_last, written, buffer, sent: 0 }
     }
 
@@ -112,7 +111,6 @@ impl Encoder {
         &mut self,
         order: &SliceOrder,
         lineup: Lineup<'_>,
-        next_leader: ValidatorIndex,
         out: &mut [u8],
         letterhead: &Letterhead,
     ) -> Written {
@@ -129,7 +127,7 @@ impl Encoder {
             datagram_bytes,
             receivers: [own; TOTAL_SHREDS_MAX],
             total: self.order.len(),
-            own: FanOut::new(order.id, own, next_leader, datagram_bytes, started),
+            own: FanOut::new(order.id, own, lineup.next_leader, datagram_bytes, started),
         };
         let mut place = 0;
         for of_relay in self.order.chunk_by(|left, right| left.relay() == right.relay()) {

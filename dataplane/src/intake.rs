@@ -19,7 +19,7 @@ use crate::counters::{Counter, Counters};
 use crate::datagram::Kind;
 use crate::gate::{Authentic, Claimed, Datagram, Gate};
 use crate::limits::{Limits, Source};
-use crate::lineup::{Lineups, Role};
+use crate::lineup::{Lineup, Lineups, Role};
 use crate::link::{ControlLink, FromShard, Horizon, InboundMessage, MessageBytes, Neighbour};
 use crate::relay::FanOut;
 use crate::stages::{Stage, Stages};
@@ -31,6 +31,7 @@ pub(crate) struct Shred<'a> {
     sender: ValidatorIndex,
     role: Role,
     leader: ValidatorIndex,
+    next_leader: ValidatorIndex,
     /// Its place in the receive buffer.
     position: usize,
 }
@@ -188,7 +189,8 @@ impl Intake {
         let lineup = self.lineups.of(view.slice());
         match lineup.role(view.index().get(), sender, self.own) {
             Ok(role) => {
-                Some(Shred { view, sender, role, leader: lineup.leader, position: authentic.datagram.position })
+                let (Lineup { leader, next_leader, .. }, position) = (lineup, authentic.datagram.position);
+                Some(Shred { view, sender, role, leader, next_leader, position })
             }
             Err(reason) => self.drop_one(reason),
         }
@@ -258,8 +260,7 @@ impl Intake {
         }
     }
 
-    /// Tells control that the leader of a window is alive. A datagram that begins a slice does not complete it, so a buffer
-    /// still yields no more reports than it has datagrams.
+    /// Tells control that the leader of a window is alive.
     fn report_leader(&mut self, slot: Slot, verified: &Verified) {
         if verified.is_first() && slot.is_window_first() && slot != self.leader_seen {
             self.leader_seen = slot;
@@ -274,8 +275,7 @@ impl Intake {
         }
         let slice = shred.view.slice();
         if self.fan_outs.last().is_none_or(|last| last.slice != slice) {
-            let next_leader = self.lineups.next_leader(slice.slot);
-            self.fan_outs.push(FanOut::new(slice, shred.leader, next_leader, self.datagram_bytes, self.received));
+            self.fan_outs.push(FanOut::new(slice, shred.leader, shred.next_leader, self.datagram_bytes, self.received));
         }
         let fan_out = self.fan_outs.last_mut().expect("one was pushed if there was none");
         fan_out.positions.insert(shred.position);

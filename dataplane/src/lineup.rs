@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::LeaderSchedule;
 use alpenglow_rotor::slice::SliceId;
-use alpenglow_rotor::types::{Slot, ValidatorIndex};
+use alpenglow_rotor::types::ValidatorIndex;
 
 use crate::counters::Counter;
 
@@ -13,10 +13,12 @@ use crate::counters::Counter;
 /// replaced by another is sampled anew, which takes microseconds and nothing else.
 const LINEUPS: usize = 512;
 
-/// The leader and the relays of one slice.
+/// Who leads and who relays one slice.
 #[derive(Clone, Copy)]
 pub(crate) struct Lineup<'a> {
     pub(crate) leader: ValidatorIndex,
+    /// Of the window after the slice's.
+    pub(crate) next_leader: ValidatorIndex,
     pub(crate) relays: &'a [ValidatorIndex],
 }
 
@@ -47,11 +49,18 @@ impl Lineup<'_> {
     }
 }
 
+/// A slice whose relays are remembered, its leader and the next window's.
+#[derive(Clone, Copy)]
+struct Held {
+    slice: SliceId,
+    leaders: [ValidatorIndex; 2],
+}
+
 /// The lineups of recent slices, each at a place given by slot and index.
 pub(crate) struct Lineups {
     sampler: Arc<RelaySampler>,
     schedule: Arc<LeaderSchedule>,
-    slices: Box<[Option<(SliceId, ValidatorIndex)>]>,
+    slices: Box<[Option<Held>]>,
     relays: Box<[ValidatorIndex]>,
 }
 
@@ -66,21 +75,16 @@ impl Lineups {
         let place = (slice.index.get() + 131 * (slice.slot.0 % LINEUPS as u64) as usize) % LINEUPS;
         let total = self.sampler.total_shreds();
         let relays = &mut self.relays[place * total..][..total];
-        let leader = match self.slices[place] {
-            Some((held, leader)) if held == slice => leader,
+        let [leader, next_leader] = match self.slices[place] {
+            Some(held) if held.slice == slice => held.leaders,
             _ => {
                 self.sampler.sample(slice, relays);
-                let leader = self.schedule.leader(slice.slot);
-                self.slices[place] = Some((slice, leader));
-                leader
+                let leaders = [slice.slot, slice.slot.window_last().next()].map(|slot| self.schedule.leader(slot));
+                self.slices[place] = Some(Held { slice, leaders });
+                leaders
             }
         };
-        Lineup { leader, relays }
-    }
-
-    /// The leader of the window after `slot`'s.
-    pub(crate) fn next_leader(&self, slot: Slot) -> ValidatorIndex {
-        self.schedule.leader(slot.window_last().next())
+        Lineup { leader, next_leader, relays }
     }
 }
 
@@ -92,7 +96,7 @@ mod tests {
     const OWN: ValidatorIndex = ValidatorIndex(1);
     const OTHER: ValidatorIndex = ValidatorIndex(2);
     /// Shred 0 is relayed by the leader, 1 by this node, 2 by another.
-    const LINEUP: Lineup<'_> = Lineup { leader: LEADER, relays: &[LEADER, OWN, OTHER] };
+    const LINEUP: Lineup<'_> = Lineup { leader: LEADER, next_leader: OTHER, relays: &[LEADER, OWN, OTHER] };
 
     #[test]
     fn a_shred_is_taken_from_its_relay_or_from_the_leader_in_its_place() {

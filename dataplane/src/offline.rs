@@ -52,9 +52,8 @@ impl OfflineEncoder {
     /// signs them, and writes the datagrams, each with its header and MAC for its relay; those that this node relays
     /// itself get theirs when they are sent.
     pub fn encode(&mut self, id: SliceId, is_last: bool, payload: SlicePayload) -> Shredded {
-        let next_leader = self.lineups.next_leader(id.slot);
         let order = SliceOrder { id, is_last, payload };
-        self.encoder.write(&order, self.lineups.of(id), next_leader, &mut self.buffer, &self.letterhead).shredded
+        self.encoder.write(&order, self.lineups.of(id), &mut self.buffer, &self.letterhead).shredded
     }
 
     /// The datagrams of the last slice, as they lie in the buffer, and whatever lies behind them.
