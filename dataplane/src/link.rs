@@ -23,10 +23,9 @@ use crate::wake::ShardWaker;
 /// cluster's own limit is.
 pub const MESSAGE_BYTES_MAX: usize = DATAGRAM_BYTES_DEFAULT - HEADER_BYTES;
 
-/// Slices and reports on their way to control. One receive buffer can yield at most [`crate::buffers::SEGMENTS_MAX`] of
-/// them, and a shard reads on only while there is room for so many; the rest of the depth covers the slices that arrive
-/// while control is busy for a few milliseconds.
-pub(crate) const SLICE_QUEUE: usize = 512;
+/// Slices and reports on their way to control. A shard reads on only while there is room for all that one receive buffer can
+/// yield; the rest of the depth covers the slices that arrive while control is busy for a few milliseconds.
+pub(crate) const SLICE_QUEUE: usize = 640;
 /// Messages on their way to control: two votes of each of 2,000 validators.
 pub(crate) const MESSAGE_QUEUE: usize = 4_096;
 /// A validator's messages may take up to the room that is left divided by this. So whoever floods the queue leaves room for

@@ -17,6 +17,8 @@ use crate::intake::Intake;
 use crate::link::{ControlLink, FromShard};
 use crate::stages::ShardReport;
 
+/// What one buffer can yield for control: of each datagram that its leader is alive, and a slice or a report about one.
+const YIELD_MAX: usize = 2 * SEGMENTS_MAX;
 /// Buffers handled before control's orders and the ring have their turn again.
 const BUFFERS_PER_TURN: usize = 16;
 /// Longest sleep. Nothing needs it: every reason to get up wakes the shard, or is a time that it knows.
@@ -106,10 +108,9 @@ impl Shard {
         buffers || orders || sends || handed_over || self.stop.load(Ordering::Relaxed)
     }
 
-    /// A buffer yields at most one slice or report for each of its datagrams; without room for them it is left alone, and
-    /// the reading stops when all buffers are.
+    /// Without room for what a buffer can yield it is left alone, and the reading stops when all buffers are.
     fn has_room(&self) -> bool {
-        self.control.slice_room() >= SEGMENTS_MAX
+        self.control.slice_room() >= YIELD_MAX
     }
 
     fn waits_for_room(&self) -> bool {

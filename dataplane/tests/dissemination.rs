@@ -5,15 +5,17 @@ mod common;
 
 use std::sync::Arc;
 
+use alpenglow_dataplane::auth::PairwiseKeys;
 use alpenglow_dataplane::datagram::Kind;
-use alpenglow_dataplane::{Counter, DataplaneConfig, EngineKind, FromShard, MessageBytes, Poll, ToShard};
+use alpenglow_dataplane::offline::OfflineReceiver;
+use alpenglow_dataplane::{Counter, DataplaneConfig, EngineKind, FromShard, Horizon, MessageBytes, Poll, ToShard};
 use alpenglow_rotor::epochs::Epochs;
-use alpenglow_rotor::parameters::{Code, CodingParameters};
+use alpenglow_rotor::parameters::{Code, CodingParameters, DATAGRAM_BYTES_DEFAULT};
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::{EpochSeed, LeaderSchedule, ScheduleKind};
 use alpenglow_rotor::slice::SliceId;
-use alpenglow_rotor::types::{Stake, ValidatorIndex};
-use common::{Node, configs, leader, payload, run_until, send_slice, slice_id, start};
+use alpenglow_rotor::types::{Slot, Stake, ValidatorIndex};
+use common::{CLUSTER, Node, SHREDS_THROUGH, configs, leader, payload, run_until, send_slice, slice_id, start};
 
 for_each_engine! {
     every_slice_of_every_leader_reaches_everybody,
@@ -240,4 +242,30 @@ fn defect_21_a_full_slice_queue_stops_reading_and_loses_no_slice(engine: EngineK
     }
     assert_eq!(decoded(&nodes[1]), stops_at);
     run_until(&mut nodes, "everything decoded", |nodes| nodes[1].slices.len() == slices);
+}
+
+/// With a single data shred a slice's first datagram is all of it: control gets twice as many reports as datagrams, and a shard
+/// must have had room for all of them before it looked at the first.
+#[test]
+fn each_datagram_of_a_buffer_can_yield_a_slice_and_a_sign_of_its_leader() {
+    let coding = CodingParameters::fitting(Code::Rs8, 1, 2, DATAGRAM_BYTES_DEFAULT).unwrap();
+    let config = common::configs_with(EngineKind::IoUring, coding, 3, 1).swap_remove(0);
+    let mut receiver = OfflineReceiver::new(&config, Arc::new(Horizon::new(Slot(0), SHREDS_THROUGH))).unwrap();
+    let slices: Vec<SliceId> = (0..8).map(|number| slice_id([4, 8][number % 2], number / 2)).collect();
+    let datagrams: Vec<Vec<u8>> = slices.iter().map(|&id| first_shred(&config, id)).collect();
+    let mut reports = 0;
+    receiver.receive(&datagrams.concat(), datagrams[0].len(), |_| reports += 1);
+    reports += std::iter::from_fn(|| receiver.link().pop_slice()).count();
+    assert_eq!(reports, 2 * slices.len());
+}
+
+/// Shred 0 of a slice, from whomever validator 0 gets it.
+fn first_shred(config: &DataplaneConfig, id: SliceId) -> Vec<u8> {
+    let leader = config.schedule.leader(id.slot);
+    let mut relays = vec![ValidatorIndex(0); config.coding.total_shreds()];
+    config.sampler.sample(id, &mut relays);
+    let sender = if relays[0] == config.own { leader } else { relays[0] };
+    let keys = PairwiseKeys::derive(&common::identity(sender.get()), &config.validators, CLUSTER, sender).unwrap();
+    let shred = common::shreds(config.coding, id, false, 10, leader.get()).swap_remove(0);
+    common::sealed(&keys, CLUSTER, config.own, Kind::Shred, id.lane(), &shred)
 }
