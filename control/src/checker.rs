@@ -496,6 +496,7 @@ mod tests {
         assert_eq!(certificate_verdict(&mut checker, &stray), Err(CertificateError::Bitmap));
         let below = Err(CertificateError::Stake { signed: 5, total: 10 });
         assert_eq!(certificate_verdict(&mut checker, &five), below);
+        assert_eq!(checker.pairing_checks(), 0, "what is costly comes last");
         let mut claimed = five;
         claimed.signers.insert(ValidatorIndex(5));
         assert_eq!(certificate_verdict(&mut checker, &claimed), Err(CertificateError::Signature));
