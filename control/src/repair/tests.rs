@@ -291,11 +291,13 @@ fn defect_16_answers_to_what_is_satisfied_are_dropped_and_counted() {
     net.requester.satisfied(block.id);
     assert!(net.run(5_000).is_none());
     assert_eq!((net.asked.len(), net.count("repair_answer_not_awaited")), (1, 2));
-    let stranger = RepairAnswer { id: net.asked[0].1.id, content: AnswerContent::NotHeld };
     net.need(block.id, Need::Now);
     net.pump();
-    net.deliver(ValidatorIndex(3), RepairMessage::Answer(stranger));
+    let (asked, RepairRequest { id, .. }) = net.asked[1];
+    let other = (1..=4).map(ValidatorIndex).find(|peer| *peer != asked).unwrap();
+    net.deliver(other, RepairMessage::Answer(RepairAnswer { id, content: AnswerContent::NotHeld }));
     assert_eq!(net.count("repair_answer_not_awaited"), 3);
+    assert_eq!(net.requester.statistics().not_held, 0, "nobody answers for who was asked");
 }
 
 #[test]
