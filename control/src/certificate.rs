@@ -23,6 +23,25 @@ pub enum CertificateKind {
 }
 
 impl CertificateKind {
+    /// The kind of this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Fast,
+            2 => Self::Notarization,
+            3 => Self::NotarFallback,
+            4 => Self::Skip,
+            5 => Self::Finalization,
+            _ => return None,
+        })
+    }
+
+    /// Whether such certificates are about a block, which they name by its hash.
+    #[must_use]
+    pub const fn has_hash(self) -> bool {
+        matches!(self, Self::Fast | Self::Notarization | Self::NotarFallback)
+    }
+
     /// Percent of the stake that must have signed.
     #[must_use]
     pub const fn percent(self) -> u8 {
@@ -239,13 +258,6 @@ impl CertificateError {
 }
 
 impl Certificate {
-    /// Stake of those that signed either payload, each counted once.
-    #[must_use]
-    pub fn stake(&self, stakes: &Stakes) -> Stake {
-        let stakes = stakes.at(self.statement.slot());
-        self.signers_of_either().iter().map(|index| stakes.of(index)).sum()
-    }
-
     fn signers_of_either(&self) -> Signers {
         let both = self.signers.bits.iter().zip(&self.fallback_signers.bits).map(|(first, second)| first | second);
         Signers { bits: both.collect() }
@@ -330,7 +342,6 @@ mod tests {
     #[test]
     fn a_validator_in_both_bitmaps_counts_once() {
         let below = certificate(Statement::NotarFallback(BLOCK), &[0, 1, 2], &[1, 2, 3, 4]);
-        assert_eq!(below.stake(&stakes()), Stake(5));
         assert_eq!(below.check_quorum(&stakes()), Err(CertificateError::Stake { signed: 5, total: 10 }));
         let enough = certificate(Statement::NotarFallback(BLOCK), &[0, 1, 2], &[2, 3, 4, 5]);
         assert_eq!(enough.check_quorum(&stakes()), Ok(()));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alpenglow_rotor::types::{BlockId, ClusterId, Slot, Time, ValidatorIndex, WINDOW_SLOTS};
 
+use crate::block::check_parent_slot;
 use crate::bls::{SecretKey, SignatureBytes};
 use crate::certificate::{Certificate, Statement, UnverifiedCertificate, VerifiedCertificate};
 use crate::message::Message;
@@ -293,8 +294,7 @@ impl Consensus {
     /// are taken for nor asked for by [`ConsensusEvent::RepairNeeded`] must not be given: that bounds what is
     /// remembered.
     pub fn block_held(&mut self, now: Time, block: BlockId, parent: BlockId) {
-        let follows = block.slot.previous() == Some(parent.slot);
-        if !(follows || block.slot.is_window_first() && parent.slot < block.slot) {
+        if check_parent_slot(block.slot, parent).is_err() {
             self.pool.block_dead(block);
             return;
         }

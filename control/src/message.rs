@@ -108,17 +108,9 @@ pub fn decode_vote(body: &[u8], sender: ValidatorIndex) -> Result<UnverifiedVote
         return Err(MessageError::Layout);
     }
     let wire = rkyv::access::<ArchivedWireVote, rancor::Error>(body).map_err(|_| MessageError::Layout)?;
-    let kind = match wire.kind {
-        1 => VoteKind::Notar,
-        2 => VoteKind::NotarFallback,
-        3 => VoteKind::Skip,
-        4 => VoteKind::SkipFallback,
-        5 => VoteKind::Final,
-        _ => return Err(MessageError::Kind),
-    };
-    let with_hash = matches!(kind, VoteKind::Notar | VoteKind::NotarFallback);
-    let payload = VotePayload::from_parts(kind, Slot(wire.slot.to_native()), with_hash.then_some(Hash(wire.hash)))
-        .ok_or(MessageError::Kind)?;
+    let kind = VoteKind::from_number(wire.kind).ok_or(MessageError::Kind)?;
+    let (slot, hash) = (Slot(wire.slot.to_native()), kind.has_hash().then_some(Hash(wire.hash)));
+    let payload = VotePayload::from_parts(kind, slot, hash).ok_or(MessageError::Kind)?;
     let vote = UnverifiedVote { payload, signer: sender, signature: SignatureBytes(wire.signature) };
     if encode_vote_parts(vote.payload, vote.signature) == body { Ok(vote) } else { Err(MessageError::NotCanonical) }
 }
@@ -147,18 +139,9 @@ pub fn decode_certificate(body: &[u8], validators: usize) -> Result<UnverifiedCe
         return Err(MessageError::Layout);
     }
     let wire = rkyv::access::<ArchivedWireCertificate, rancor::Error>(body).map_err(|_| MessageError::Layout)?;
-    let kind = match wire.kind {
-        1 => CertificateKind::Fast,
-        2 => CertificateKind::Notarization,
-        3 => CertificateKind::NotarFallback,
-        4 => CertificateKind::Skip,
-        5 => CertificateKind::Finalization,
-        _ => return Err(MessageError::Kind),
-    };
-    let with_hash =
-        matches!(kind, CertificateKind::Fast | CertificateKind::Notarization | CertificateKind::NotarFallback);
-    let statement = Statement::from_parts(kind, Slot(wire.slot.to_native()), with_hash.then_some(Hash(wire.hash)))
-        .ok_or(MessageError::Kind)?;
+    let kind = CertificateKind::from_number(wire.kind).ok_or(MessageError::Kind)?;
+    let (slot, hash) = (Slot(wire.slot.to_native()), kind.has_hash().then_some(Hash(wire.hash)));
+    let statement = Statement::from_parts(kind, slot, hash).ok_or(MessageError::Kind)?;
     let signers = Signers::from_bytes(validators, &wire.signers).ok_or(MessageError::Bitmap)?;
     let fallback_signers = if wire.fallback_signers.is_empty() {
         Signers::none(validators)

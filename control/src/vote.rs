@@ -23,6 +23,27 @@ pub enum VoteKind {
     Final = 5,
 }
 
+impl VoteKind {
+    /// The kind of this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Notar,
+            2 => Self::NotarFallback,
+            3 => Self::Skip,
+            4 => Self::SkipFallback,
+            5 => Self::Final,
+            _ => return None,
+        })
+    }
+
+    /// Whether such votes are for a block, which they name by its hash.
+    #[must_use]
+    pub const fn has_hash(self) -> bool {
+        matches!(self, Self::Notar | Self::NotarFallback)
+    }
+}
+
 /// What a vote says. Two votes with the same payload are signed over the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VotePayload {

@@ -156,18 +156,9 @@ impl Reader<'_> {
     }
 
     fn vote(&mut self, slot: Slot, signer: ValidatorIndex) -> Option<UnverifiedVote> {
-        let kind = match self.take()? {
-            [1] => VoteKind::Notar,
-            [2] => VoteKind::NotarFallback,
-            [3] => VoteKind::Skip,
-            [4] => VoteKind::SkipFallback,
-            [5] => VoteKind::Final,
-            _ => return None,
-        };
-        let hash = match kind {
-            VoteKind::Notar | VoteKind::NotarFallback => Some(Hash(self.take()?)),
-            VoteKind::Skip | VoteKind::SkipFallback | VoteKind::Final => None,
-        };
+        let [number] = self.take()?;
+        let kind = VoteKind::from_number(number)?;
+        let hash = if kind.has_hash() { Some(Hash(self.take()?)) } else { None };
         let payload = VotePayload::from_parts(kind, slot, hash)?;
         Some(UnverifiedVote { payload, signer, signature: SignatureBytes(self.take()?) })
     }

@@ -1,17 +1,12 @@
 //! Proofs over a block's slice roots. Every proof has exactly the length that the block's number of slices demands.
 
-use alpenglow_rotor::merkle;
+use alpenglow_rotor::merkle::{self, block_depth};
 use alpenglow_rotor::types::{Hash, SLICES_MAX};
 
 use super::wire::ROOTS_PER_GROUP;
 
 /// Levels of the block's tree below the node above a group.
 const GROUP_LEVELS: usize = ROOTS_PER_GROUP.trailing_zeros() as usize;
-
-/// Height of a block's tree.
-const fn depth(slices: usize) -> usize {
-    slices.next_power_of_two().trailing_zeros() as usize
-}
 
 /// Groups that a block's roots are in.
 pub(super) const fn groups(slices: usize) -> usize {
@@ -31,13 +26,13 @@ pub(super) fn verify_group(block_hash: Hash, slices: usize, group: usize, roots:
     if !(1..=SLICES_MAX).contains(&slices) || group >= groups(slices) {
         return false;
     }
-    let levels = depth(slices).min(GROUP_LEVELS);
+    let levels = block_depth(slices).min(GROUP_LEVELS);
     let expected = (slices - group * ROOTS_PER_GROUP).min(ROOTS_PER_GROUP);
-    if roots.len() != expected || path.len() != depth(slices) - levels {
+    if roots.len() != expected || path.len() != block_depth(slices) - levels {
         return false;
     }
     let mut above = merkle::block_hash(roots);
-    for level in depth(roots.len())..levels {
+    for level in block_depth(roots.len())..levels {
         above = Hash(merkle::node(&above.0, &merkle::empty_subtree(level)));
     }
     let siblings: Vec<[u8; 32]> = path.iter().map(|hash| hash.0).collect();

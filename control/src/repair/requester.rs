@@ -190,15 +190,14 @@ impl Requester {
     }
 
     fn of_slot(&mut self, slot: Slot) -> impl Iterator<Item = &mut Fetch> {
-        let bounds = BlockId { slot, hash: Hash([0; 32]) }..=BlockId { slot, hash: Hash([0xff; 32]) };
-        self.fetches.range_mut(bounds).map(|(_, fetch)| fetch)
+        self.fetches.range_mut(first_of(slot)..first_of(slot.next())).map(|(_, fetch)| fetch)
     }
 
     /// Slots up to this one are closed. Blocks of later ones are asked for first.
     pub fn close(&mut self, now: Time, through: Slot) {
         if through > self.closed_through {
             self.closed_through = through;
-            for (_, fetch) in self.fetches.range_mut(..=BlockId { slot: through, hash: Hash([0xff; 32]) }) {
+            for (_, fetch) in self.fetches.range_mut(..first_of(through.next())) {
                 fetch.starts = fetch.starts.min(now);
             }
         }
@@ -214,8 +213,8 @@ impl Requester {
     /// Nobody needs blocks up to this slot any more.
     pub fn forget_through(&mut self, slot: Slot) {
         self.settled_through = self.settled_through.max(slot);
-        let through = BlockId { slot, hash: Hash([0xff; 32]) };
-        let over = self.fetches.range(..=through).filter(|(_, fetch)| !fetch.for_log).map(|(id, _)| *id);
+        let through = self.fetches.range(..first_of(slot.next()));
+        let over = through.filter(|(_, fetch)| !fetch.for_log).map(|(id, _)| *id);
         for block in over.collect::<Vec<_>>() {
             self.satisfied(block);
         }
@@ -358,7 +357,7 @@ impl Requester {
     /// known; those of open slots, which votes wait for; then the lowest that are needed; then those that were only
     /// named, the highest first, since it is from above that they come to be needed; then those that can wait.
     fn in_order(&self, now: Time) -> Vec<BlockId> {
-        let split = BlockId { slot: self.closed_through.next(), hash: Hash([0; 32]) };
+        let split = first_of(self.closed_through.next());
         let descending = self.fetches.iter().filter(|(_, fetch)| fetch.descends());
         let needed = self.fetches.range(split..).chain(self.fetches.range(..split));
         let needed = needed.filter(|(_, fetch)| fetch.named_by.is_none() && !fetch.can_wait);
@@ -397,17 +396,11 @@ impl Requester {
             };
             // Of a block of an earlier epoch: those that are there now; they had to follow before.
             let epoch_of = block.slot.max(self.closed_through);
-            let Some(peer) = self.peers.choose(now, cost, urgency, epoch_of, |peer| fetch.lacking.contains(&peer))
-            else {
+            let lacks = |peer| fetch.lacking.contains(&peer);
+            let Some(peer) = self.peers.choose(now, cost, urgency, epoch_of, lacks) else {
                 fetch.pending.push_front(pending);
                 if fetch.lacking.len() >= self.peers.others(epoch_of) {
-                    if fetch.for_log && block.slot <= self.closed_through {
-                        counters.count("repair_block_nowhere");
-                        self.satisfied(block);
-                        return;
-                    }
-                    fetch.lacking.clear();
-                    fetch.paused_until = now.after(2 * self.limits.answer_timeout);
+                    self.held_by_nobody(now, block, counters);
                 } else {
                     self.retry_at = Some(now.after(BUSY));
                 }
@@ -424,6 +417,18 @@ impl Requester {
             fetch.requests += 1;
             self.statistics.requests += 1;
             self.outgoing.push_back((peer, RepairRequest { id, block, want: pending.want }));
+        }
+    }
+
+    /// All others said that they lack a block: after a while they are asked once more, but not for the log alone.
+    fn held_by_nobody(&mut self, now: Time, block: BlockId, counters: &mut Counters) {
+        let fetch = self.fetches.get_mut(&block).expect("it was just seen");
+        if fetch.for_log && block.slot <= self.closed_through {
+            counters.count("repair_block_nowhere");
+            self.satisfied(block);
+        } else {
+            fetch.lacking.clear();
+            fetch.paused_until = now.after(2 * self.limits.answer_timeout);
         }
     }
 
@@ -474,6 +479,11 @@ impl Requester {
         let start = start.filter(|time| *time > self.advanced).min();
         [answer, start, self.retry_at].into_iter().flatten().min()
     }
+}
+
+/// Not after any block of the slot, and after all of the slots before.
+const fn first_of(slot: Slot) -> BlockId {
+    BlockId { slot, hash: Hash([0; 32]) }
 }
 
 /// Takes an answer to `open` to its block. An error is a defect of the block.

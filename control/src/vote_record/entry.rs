@@ -80,7 +80,7 @@ impl Entry {
             BARRED if hash.is_empty() => Ok(Self::Barred(slot)),
             _ => {
                 let hash = if hash.is_empty() { None } else { Some(hash.try_into().map_err(|_| EntryError::Layout)?) };
-                let kind = kind_of(tag).ok_or(EntryError::Layout)?;
+                let kind = VoteKind::from_number(tag).ok_or(EntryError::Layout)?;
                 VotePayload::from_parts(kind, slot, hash.map(Hash)).map(Self::Vote).ok_or(EntryError::Layout)
             }
         }
@@ -97,17 +97,6 @@ impl Entry {
             }
         }
     }
-}
-
-const fn kind_of(tag: u8) -> Option<VoteKind> {
-    Some(match tag {
-        1 => VoteKind::Notar,
-        2 => VoteKind::NotarFallback,
-        3 => VoteKind::Skip,
-        4 => VoteKind::SkipFallback,
-        5 => VoteKind::Final,
-        _ => return None,
-    })
 }
 
 fn decode_certificates(mut bytes: &[u8], validators: usize) -> Result<Vec<Arc<Certificate>>, EntryError> {

@@ -112,7 +112,8 @@ pub(crate) fn path(nodes: &[[u8; 32]], index: usize) -> impl Iterator<Item = &[u
 }
 
 /// Height of a block's tree over `slices` roots.
-const fn block_depth(slices: usize) -> usize {
+#[must_use]
+pub const fn block_depth(slices: usize) -> usize {
     slices.next_power_of_two().trailing_zeros() as usize
 }
 

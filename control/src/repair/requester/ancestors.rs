@@ -6,9 +6,9 @@
 //! list, all that was named below is let go, and the one who named the highest wrong block is asked less. That one lied:
 //! whoever was asked about a block above it was asked about an ancestor of the final one, since all there is right.
 
-use alpenglow_rotor::types::{BlockId, Hash, Slot, Time, ValidatorIndex, WINDOW_SLOTS};
+use alpenglow_rotor::types::{BlockId, Slot, Time, ValidatorIndex, WINDOW_SLOTS};
 
-use super::{BLOCKS_MAX, Fetch, Requester, SliceSource};
+use super::{BLOCKS_MAX, Fetch, Requester, SliceSource, first_of};
 use crate::counters::Counters;
 
 /// A final block so many slots past what is settled is asked for its ancestors. Closer ones are found soon enough by their
@@ -16,10 +16,6 @@ use crate::counters::Counters;
 const FAR_BEHIND_SLOTS: u64 = 2 * WINDOW_SLOTS;
 /// Blocks on their way while named ones are added: what is needed has the rest.
 const BLOCKS_WITH_NAMED_MAX: usize = BLOCKS_MAX / 2;
-
-const fn first_of(slot: Slot) -> BlockId {
-    BlockId { slot, hash: Hash([0; 32]) }
-}
 
 impl Requester {
     /// Lets final blocks that lie far ahead be asked for their ancestors, once.
@@ -39,11 +35,10 @@ impl Requester {
     /// from.
     pub(super) fn follow_down(&mut self, now: Time, by: ValidatorIndex, named: &[BlockId], held: &dyn SliceSource) {
         let mut lowest = None;
-        for &id in named.iter().take_while(|id| id.slot > self.settled_through) {
-            let of_slot = first_of(id.slot)..first_of(id.slot.next());
-            let is_known = held.is_settled(id) || self.fetches.range(of_slot).any(|(_, fetch)| fetch.id == id);
-            let of_slot = first_of(id.slot)..first_of(id.slot.next());
-            let is_disputed = self.fetches.range(of_slot).any(|(_, fetch)| fetch.named_by.is_some());
+        let settled_through = self.settled_through;
+        for &id in named.iter().take_while(|id| id.slot > settled_through) {
+            let is_known = held.is_settled(id) || self.fetches.contains_key(&id);
+            let is_disputed = self.of_slot(id.slot).any(|fetch| fetch.named_by.is_some());
             if is_known || is_disputed {
                 lowest = None;
             } else if self.fetches.len() < BLOCKS_WITH_NAMED_MAX {
@@ -53,7 +48,7 @@ impl Requester {
                 return;
             }
         }
-        let goes_on = |id: &BlockId| id.slot > self.settled_through.next();
+        let goes_on = |id: &BlockId| id.slot > settled_through.next();
         if let Some(fetch) = lowest.filter(goes_on).and_then(|id| self.fetches.get_mut(&id)) {
             fetch.ask_for_ancestors();
         }
