@@ -18,7 +18,7 @@ use alpenglow_dataplane::{
 use alpenglow_rotor::schedule::LeaderSchedule;
 use alpenglow_rotor::types::{Slot, Time, ValidatorIndex, WINDOW_SLOTS};
 use ed25519_dalek::SigningKey;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::application::{Application, ApplicationConfig, ApplicationReport};
 use crate::config::{ConfigError, NodeConfig};
@@ -140,6 +140,8 @@ pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(system("listen for signals"))?;
     }
+    // Unless somebody listens, a write beyond a limit on file sizes ends the process. So it is refused, as by a full disk.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(system("listen for signals"))?;
     let (writer, events) = EventWriter::start(events).map_err(system("start the telemetry thread"))?;
     let running = node.start(voting_key, &events)?;
     drop(events);

@@ -1,12 +1,12 @@
 //! `alpenglow cluster`: a whole cluster on this host, measured.
 
-use std::io;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
+use std::{io, iter};
 
 use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::types::VALIDATORS_MAX;
@@ -199,7 +199,7 @@ impl ClusterArgs {
             equivocators: self.equivocate,
             floods: self.flood,
             no_vote_log: self.no_vote_log,
-            out: self.out.unwrap_or_else(|| default_folder(SystemTime::now())),
+            out: self.out.unwrap_or_else(|| default_folder(SystemTime::now(), Path::new("runs"))),
         };
         plan.check().map_err(CliError::usage)?;
         Ok(plan)
@@ -216,21 +216,28 @@ fn watch_for_interrupts() -> io::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// `runs/` and the time in UTC, as in `runs/20261122-143000`.
-fn default_folder(now: SystemTime) -> PathBuf {
-    let now = Timestamp::try_from(now).unwrap_or_default();
-    now.strftime("runs/%Y%m%d-%H%M%S").to_string().into()
+/// The time in UTC in `runs`, as in `runs/20261122-143000`, with a number for all but the first one of a second.
+fn default_folder(now: SystemTime, runs: &Path) -> PathBuf {
+    let name = Timestamp::try_from(now).unwrap_or_default().strftime("%Y%m%d-%H%M%S").to_string();
+    let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
+    iter::once(runs.join(&name)).chain(numbered).find(|folder| !folder.exists()).expect("there are numbers enough")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::UNIX_EPOCH;
 
     use super::*;
 
     #[test]
-    fn the_default_folder_is_named_by_the_time() {
+    fn the_default_folder_is_named_by_the_time_and_not_there_yet() {
         let now = UNIX_EPOCH + Duration::from_secs(1_709_164_799);
-        assert_eq!(default_folder(now), PathBuf::from("runs/20240228-235959"));
+        let runs = tempfile::tempdir().unwrap();
+        for name in ["20240228-235959", "20240228-235959-2", "20240228-235959-3"] {
+            let folder = default_folder(now, runs.path());
+            assert_eq!(folder, runs.path().join(name));
+            fs::create_dir(folder).unwrap();
+        }
     }
 }
