@@ -40,7 +40,7 @@ use crate::storage::block_log::{
 use crate::storage::data_folder::{DataFolder, DataFolderError};
 use crate::storage::host;
 use crate::storage::kept_blocks;
-use crate::storage::vote_log::{self, Keeper, Owner, Recorder, VoteLogError};
+use crate::storage::vote_log::{self, Keeper, Opened, Owner, Recorder, VoteLogError};
 use crate::telemetry::{EventWriter, Events};
 use crate::topology::{Layout, LayoutError, available_cores};
 use crate::verifier::{VerifierPanic, Verifiers};
@@ -169,6 +169,9 @@ impl Node {
 
     fn start(&self, voting_key: SecretKey, events: &Events) -> Result<Running, NodeError> {
         let (waker, wake_reader) = ControlWaker::pair().map_err(system("make a socketpair"))?;
+        let fail_points = FailPoints::new(self.config.fail_at);
+        // First, for it knows whose folder this is.
+        let vote_log = self.open_vote_log(&fail_points)?;
         let mut block_log = self.block_log()?;
         let application = ApplicationConfig {
             own: self.own,
@@ -184,8 +187,8 @@ impl Node {
         // Nothing is wanted until control has said what.
         let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot::GENESIS));
         let (dataplane, links) = Dataplane::start(self.dataplane_config()?, Arc::clone(&waker), Arc::clone(&horizon))?;
-        let fail_points = FailPoints::new(self.config.fail_at);
-        let (control, memory) = self.remember(voting_key, block_log.as_mut(), &waker, &fail_points)?;
+        let config = self.control_config(voting_key, block_log.as_mut())?;
+        let (control, memory) = self.remember(config, vote_log, &waker, &fail_points)?;
         let (keeper, recorder) = memory.unzip();
         let (evidence_writer, evidence) = EvidenceWriter::start(&self.config.data, self.genesis.cluster)
             .map_err(system("start the evidence thread"))?;
@@ -226,26 +229,32 @@ impl Node {
         })
     }
 
+    fn owner(&self) -> Owner {
+        Owner { cluster: self.genesis.cluster, identity: self.identity.verifying_key().to_bytes() }
+    }
+
+    fn open_vote_log(&self, fail_points: &FailPoints) -> Result<Option<Opened>, NodeError> {
+        if self.config.no_vote_log {
+            tracing::warn!("keeps no vote log, as it is told to: after a restart it will sign votes that conflict");
+            return Ok(None);
+        }
+        let host = host::host().map_err(|error| random(&error))?;
+        let (validators, durability) = (self.genesis.validators.len(), self.config.durability);
+        Ok(Some(vote_log::open(&self.data, &self.owner(), validators, host, durability, fail_points)?))
+    }
+
     /// What decides, as it was left before the start, and what it is remembered with.
     fn remember(
         &self,
-        voting_key: SecretKey,
-        block_log: Option<&mut BlockLog>,
+        config: ControlConfig,
+        vote_log: Option<Opened>,
         waker: &Arc<ControlWaker>,
         fail_points: &FailPoints,
     ) -> Result<(Control, Option<(Keeper, Recorder)>), NodeError> {
-        let (config, start) = (self.control_config(voting_key, block_log)?, start(self.genesis.start_time));
-        if self.config.no_vote_log {
-            tracing::warn!("keeps no vote log, as it is told to: after a restart it will sign votes that conflict");
-            return Ok((Control::new(config, start)?, None));
-        }
-        let owner = Owner { cluster: self.genesis.cluster, identity: self.identity.verifying_key().to_bytes() };
-        let host = host::host().map_err(|error| random(&error))?;
-        let validators = self.genesis.validators.len();
-        let durability = self.config.durability;
-        let opened = vote_log::open(&self.data, &owner, validators, host, durability, fail_points)?;
+        let start = start(self.genesis.start_time);
+        let Some(opened) = vote_log else { return Ok((Control::new(config, start)?, None)) };
         let control = Control::restore(config, start, &opened.restoration)?;
-        let memory = vote_log::start(&self.data, owner, opened, waker, fail_points.clone())?;
+        let memory = vote_log::start(&self.data, self.owner(), opened, waker, fail_points.clone())?;
         Ok((control, Some(memory)))
     }
 

@@ -322,6 +322,18 @@ fn folders_that_no_node_wrote_into_are_refused() {
 }
 
 #[test]
+fn another_nodes_data_folder_is_refused_before_anything_in_it_changes() {
+    let cluster = Cluster::new("--validators 2");
+    // What is no file of slices, a node removes at its start.
+    let spoilt = cluster.path("node-1/data/blocks/00000001.held");
+    fs::create_dir(spoilt.parent().unwrap()).unwrap();
+    fs::write(&spoilt, [1; 100]).unwrap();
+    let (config, data) = (cluster.text("node-0/node.toml"), cluster.text("node-1/data"));
+    run(&["node", "--config", &config, "--data", &data]).failed_with(&["reservation is of another identity"]);
+    assert_eq!(fs::read(&spoilt).unwrap(), [1; 100]);
+}
+
+#[test]
 fn a_reader_that_has_read_enough_is_no_failure() {
     let cluster = Cluster::new("--validators 1");
     let data = cluster.text("node-0/data");

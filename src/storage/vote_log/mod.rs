@@ -25,7 +25,7 @@ use alpenglow_rotor::types::ClusterId;
 
 pub(crate) use self::file::{FORMAT, path};
 pub(crate) use self::keeper::Keeper;
-pub(crate) use self::opening::{initialize, open};
+pub(crate) use self::opening::{Opened, initialize, open};
 pub(crate) use self::recorder::{Recorder, start};
 
 /// Whose files they are.
