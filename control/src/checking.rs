@@ -398,7 +398,7 @@ impl Checking {
         }
     }
 
-    /// A conflict whose first vote is not among others that are being checked.
+    /// A conflict, unless votes for what the first one says are being checked, which it may be among.
     fn next_conflict(&mut self, now: Time, consensus: &mut Consensus) -> Option<(InFlight, CheckJob)> {
         let waiting: Vec<_> = self.conflicts.keys().copied().collect();
         for key in waiting {
@@ -409,21 +409,19 @@ impl Checking {
                 let _ = self.vote(now, second, consensus);
                 continue;
             };
-            let stake = self.stakes.at(first.slot()).of(second.signer);
             let ballots = self.slots.get_mut(&key.0).and_then(|slot| slot.get_mut(&first));
+            if ballots.as_ref().is_some_and(|ballots| ballots.checks > 0) {
+                continue;
+            }
+            self.conflicts.remove(&key);
             let Some((ballots, (signature, first_waited))) =
                 ballots.and_then(|ballots| ballots.find(second.signer).map(|found| (ballots, found)))
             else {
-                self.conflicts.remove(&key);
                 continue;
             };
-            if !first_waited && ballots.checks > 0 {
-                continue;
-            }
             if first_waited {
-                ballots.remove(second.signer, stake);
+                ballots.remove(second.signer, self.stakes.at(first.slot()).of(second.signer));
             }
-            self.conflicts.remove(&key);
             self.reconsider(first, consensus);
             let votes = [UnverifiedVote { payload: first, signer: second.signer, signature }, second];
             let hashes = votes.map(|vote| consensus.hash_of(vote.payload));
