@@ -424,6 +424,13 @@ mod tests {
         assert_eq!(check(&mut checker, vec![wrong(NOTAR, 0)]).1.len(), 1);
         let (verified, rejected) = check(&mut checker, (0..4).map(|signer| vote(NOTAR, signer)).collect());
         assert_eq!((verified.len(), rejected.len()), (1, 0));
+        let mixed = (0..4).map(|signer| if signer == 1 { wrong(NOTAR, 1) } else { vote(NOTAR, signer) });
+        let (verified, rejected) = check(&mut checker, mixed.collect());
+        assert_eq!((signers(&verified), rejected.len()), (vec![0, 2, 3], 1));
+        for batch in verified {
+            let signatures = batch.votes.iter().map(|vote| Signature::from_bytes(&vote.signature).unwrap());
+            assert_eq!(batch.sum.to_bytes(), SignatureSum::of(&signatures.collect::<Vec<_>>()).to_bytes());
+        }
     }
 
     #[test]
