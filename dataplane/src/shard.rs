@@ -1,4 +1,5 @@
-//! A shard: one thread, one engine, one socket. A shred's way is [`Shard::take_in`] and then [`Shard::run`], from top to bottom.
+//! A shard: one thread, one engine, one socket. A shred's way is [`Shard::take_in`] and then [`Shard::run`], from top
+//! to bottom.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

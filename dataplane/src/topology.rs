@@ -1,7 +1,7 @@
 //! Which thread runs where, and which queue joins whom.
 //!
 //! ```text
-//!  socket 0 ─ shard 0 ─┬─ slices (512) ────►┐
+//!  socket 0 ─ shard 0 ─┬─ slices (640) ────►┐
 //!                      ├─ messages (4,096) ─►├─ control: one ShardLink for each shard, one ControlWaker for all
 //!               ▲      └◄─ orders (512) ─────┘
 //!               inbox (256): shreds of this shard that another one has received

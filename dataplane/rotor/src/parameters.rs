@@ -2,7 +2,8 @@
 
 /// Bytes of a datagram that are not shred data, besides the Merkle path: datagram header 32, shred header 16, signature 64.
 pub const SHRED_OVERHEAD_BYTES: usize = 32 + 16 + 64;
-/// Most shreds of a slice (Gamma), with any code. Sets of shreds, of tree nodes and of places in a buffer have room for as many.
+/// Most shreds of a slice (Gamma), with any code. Sets of shreds, of tree nodes and of places in a buffer have room for
+/// as many.
 pub const TOTAL_SHREDS_MAX: usize = 512;
 /// Most data shreds of a slice (gamma), with any code.
 pub const DATA_SHREDS_MAX: usize = 255;

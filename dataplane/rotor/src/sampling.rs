@@ -3,11 +3,13 @@
 //! With Gamma shreds in a slice, the stakes are measured in units of which a *bin* holds as many as the total stake S,
 //! so a validator with stake s owns `s * Gamma` units and all stakes together fill Gamma bins exactly. A validator fills
 //! `floor(s * Gamma / S)` bins alone: those seats are certain. What is left of all validators is laid out in an order
-//! drawn once for a set of stakes and cut every S units into k bins; of each, one validator is drawn for a slice in proportion to its units there.
-//! So the expected number of a validator's seats is exactly `s * Gamma / S`, and only fractions of a seat are left to chance.
+//! drawn once for a set of stakes and cut every S units into k bins; of each, one validator is drawn for a slice in
+//! proportion to its units there. So the expected number of a validator's seats is exactly `s * Gamma / S`, and only
+//! fractions of a seat are left to chance.
 //!
 //! The seats are then assigned to shred indices in an order drawn for each slice. Otherwise validators with certain
-//! seats would always relay the same indices, say the data shreds, and with the drawn order every index has a relay in proportion to stake.
+//! seats would always relay the same indices, say the data shreds, and with the drawn order every index has a relay in
+//! proportion to stake.
 
 use std::sync::Arc;
 
@@ -103,8 +105,9 @@ impl RelaySampler {
         self.total_shreds
     }
 
-    /// Who fills each seat of a slice of `slot` with how many chances out of [`RelaySampler::chances`]: the certain seats, then the drawn ones.
-    /// Seats are drawn independently of each other, before they are assigned to shred indices.
+    /// Who fills each seat of a slice of `slot` with how many chances out of [`RelaySampler::chances`]: the certain
+    /// seats, then the drawn ones. Seats are drawn independently of each other, before they are assigned to shred
+    /// indices.
     pub fn seats(&self, slot: Slot) -> impl Iterator<Item = Vec<(ValidatorIndex, u64)>> + '_ {
         let bins = self.bins(slot);
         let certain = bins.certain.iter().map(|&validator| vec![(validator, bins.bin_units)]);
@@ -131,9 +134,10 @@ impl RelaySampler {
         &self.sets[self.epochs.set_index(slot)]
     }
 
-    /// Writes the relay of each shred index of the slice to `relays`. From the ChaCha20 stream keyed by SHA-256("alpenglow slice relays 1" |
-    /// epoch seed | slot as u64 | slice as u16, both little-endian), first each bin's draw, in bin order, then a Fisher-Yates
-    /// shuffle of the seats: the certain ones in index order, then the drawn ones.
+    /// Writes the relay of each shred index of the slice to `relays`. From the ChaCha20 stream keyed by
+    /// SHA-256("alpenglow slice relays 1" | epoch seed | slot as u64 | slice as u16, both little-endian), first each
+    /// bin's draw, in bin order, then a Fisher-Yates shuffle of the seats: the certain ones in index order, then the
+    /// drawn ones.
     ///
     /// Allocates nothing; it costs a few microseconds, so a slice's relays should be remembered for its shreds.
     ///

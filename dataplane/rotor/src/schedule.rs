@@ -109,8 +109,8 @@ mod tests {
         assert_eq!(u64::from(schedule.leader(Slot(u64::MAX)).0), (u64::MAX / WINDOW_SLOTS) % 3);
     }
 
-    /// Expected values come from an independent implementation of SHA-256, ChaCha20 and the draws as documented. Totals near 64 bits
-    /// make rejected draws part of it.
+    /// Expected values come from an independent implementation of SHA-256, ChaCha20 and the draws as documented. Totals
+    /// near 64 bits make rejected draws part of it.
     #[test]
     fn golden_leaders() {
         let seed = EpochSeed(std::array::from_fn(|i| i as u8));

@@ -53,7 +53,8 @@ impl Shredder {
     }
 
     /// Writes the Gamma shreds of a slice. Shred i goes, whole and from its header on, to `out[offsets[i]..]`; it is
-    /// [`shred::wire_bytes`] long for [`Self::shred_len`] bytes of data. Nothing else in `out` is touched, and nothing is allocated.
+    /// [`shred::wire_bytes`] long for [`Self::shred_len`] bytes of data. Nothing else in `out` is touched, and nothing
+    /// is allocated.
     ///
     /// # Panics
     /// If the payload is longer than [`CodingParameters::slice_payload_bytes`], if there are not Gamma offsets, or if a

@@ -1,10 +1,12 @@
 //! Shreds in any order, duplicated or hostile, become slices again, or evidence that their leader lied.
 //!
-//! For every shred: [`Assembler::verify`] (with what [`Assembler::hash_leaves`] made of several, if they came together), then relay it if [`Assembler::claim_relay`] agrees, then [`Assembler::insert`];
-//! when that says [`Inserted::Complete`], [`Assembler::decode`].
+//! For every shred: [`Assembler::verify`] (with what [`Assembler::hash_leaves`] made of several, if they came
+//! together), then relay it if [`Assembler::claim_relay`] agrees, then [`Assembler::insert`]; when that says
+//! [`Inserted::Complete`], [`Assembler::decode`].
 //!
-//! - The first shred of a slice pays for a signature check, which takes less the more slices of one leader were checked; what it proves is kept. Further shreds with the same signature
-//!   are hashed up to the first node of the tree that is already known.
+//! - The first shred of a slice pays for a signature check, which takes less the more slices of one leader were
+//!   checked; what it proves is kept. Further shreds with the same signature are hashed up to the first node of the
+//!   tree that is already known.
 //! - Data is written where it belongs in the slice's memory, so a slice of which all data shreds came needs no further copy.
 //! - Decoding computes every shred that is missing, and the root: it is the signed one, or the slice is malformed for
 //!   everybody. After that a shred is checked by comparing bytes.

@@ -71,7 +71,8 @@ impl Reject {
 pub enum Inserted {
     /// Kept.
     Stored,
-    /// Kept or not, the slice can now be decided: call [`super::Assembler::decode`]. Shreds that are at hand may be inserted before.
+    /// Kept or not, the slice can now be decided: call [`super::Assembler::decode`]. Shreds that are at hand may be
+    /// inserted before.
     Complete,
     /// Was held already, or its slice has been decoded.
     Duplicate,
