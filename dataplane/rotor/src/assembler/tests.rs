@@ -221,7 +221,9 @@ fn defect_22_a_spoilt_shred_does_not_burn_the_good_ones_place() {
     assert_eq!(refused(&mut assembler, &spoilt, OTHER), Reject::BadSignature);
     assert_eq!(insert(&mut assembler, &shreds[0]), Inserted::Stored);
     assert_eq!(refused(&mut assembler, &spoilt, OTHER), Reject::WrongPath);
-    assert_eq!(insert(&mut assembler, &shreds[3]), Inserted::Stored);
+    let good = verify(&mut assembler, &shreds[3], SENDER).unwrap();
+    assert!(assembler.claim_relay(&good), "it is still to be relayed");
+    assert_eq!(assembler.insert(&view(&shreds[3]), good, TIME), Inserted::Stored);
     assert_eq!(refused(&mut assembler, &spoilt, OTHER), Reject::WrongBytes);
 }
 
