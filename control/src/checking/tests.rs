@@ -441,6 +441,7 @@ fn a_vote_after_a_wrong_one_is_no_conflict() {
     assert!(node.job().is_none(), "it is gone with all else that the validator had sent");
     let later = START.after(BAR);
     assert_eq!(node.vote(later, vote(VotePayload::Skip(Slot(1)), 5)), Ok(()));
+    assert!(node.checking.conflicts.is_empty(), "it takes the place of the wrong one");
     assert_eq!(evidence(&mut node), 0);
 }
 
