@@ -97,8 +97,6 @@ pub(crate) struct ControlLoop {
     backlog: VecDeque<(usize, ToShard)>,
     /// Messages of repair, which leave when a shard has little else to send.
     repair_backlog: VecDeque<(ValidatorIndex, RepairMessage)>,
-    /// Own slices that wait until the vote log can be written again: as many as production has under way.
-    unrecorded: VecDeque<OutgoingSlice>,
     /// The shard that sends the next message.
     next_shard: usize,
     times: BlockTimes,
@@ -111,7 +109,6 @@ impl ControlLoop {
             parts,
             backlog: VecDeque::new(),
             repair_backlog: VecDeque::new(),
-            unrecorded: VecDeque::new(),
             next_shard: 0,
             times: BlockTimes::default(),
             drops: BTreeMap::new(),
@@ -124,7 +121,7 @@ impl ControlLoop {
         let mut done = self.offer_backlog();
         if self.backlog.is_empty() {
             let is_due = self.is_timer_due(clock::now());
-            done += self.carry_out(clock::now()) + self.take_recorded(clock::now());
+            done += self.take_recorded(clock::now()) + self.carry_out(clock::now());
             for _ in 0..if is_due { TURNS_BEFORE_TIMER } else { 1 } {
                 let taken = self.take_slices() + self.take_verdicts() + self.take_messages() + self.take_log_answers();
                 done += taken;
@@ -132,7 +129,7 @@ impl ControlLoop {
                     break;
                 }
             }
-            if is_due {
+            if is_due && !self.is_behind() {
                 self.decide(clock::now(), Input::Tick);
                 done += 1;
             }
@@ -149,28 +146,37 @@ impl ControlLoop {
 
     /// Whether the next round has something to take. Asked after the thread has called itself parked.
     pub(crate) fn has_input(&self) -> bool {
+        let is_asked = || {
+            !self.repair_backlog.is_empty()
+                || !self.parts.verifiers.is_empty()
+                || self.parts.block_log.as_ref().is_some_and(|log| !log.is_empty())
+                || self.parts.links.iter().any(|link| !link.is_empty())
+        };
         !self.backlog.is_empty()
-            || !self.repair_backlog.is_empty()
-            || !self.parts.verifiers.is_empty()
             || self.parts.recorder.as_ref().is_some_and(|recorder| !recorder.is_idle())
-            || self.parts.block_log.as_ref().is_some_and(|log| !log.is_empty())
-            || self.parts.links.iter().any(|link| !link.is_empty())
+            || !self.is_behind() && is_asked()
     }
 
     /// How long a wait may last.
     pub(crate) fn time_to_wait(&self, now: Time) -> Duration {
-        self.parts.control.next_timeout().map_or(WAIT_MAX, |due| due.since(now).min(WAIT_MAX))
+        let due = self.parts.control.next_timeout().filter(|_| !self.is_behind());
+        due.map_or(WAIT_MAX, |due| due.since(now).min(WAIT_MAX))
     }
 
     fn is_timer_due(&self, now: Time) -> bool {
         self.parts.control.next_timeout().is_some_and(|due| due <= now)
     }
 
+    /// Whether nothing may be decided now.
+    fn is_held_up(&self) -> bool {
+        !self.backlog.is_empty() || self.is_behind()
+    }
+
     fn take_slices(&mut self) -> usize {
         let mut taken = 0;
         for shard in 0..self.parts.links.len() {
             for _ in 0..ROUND_INPUTS {
-                if !self.backlog.is_empty() {
+                if self.is_held_up() {
                     return taken;
                 }
                 let Some(event) = self.parts.links[shard].pop_slice() else { break };
@@ -196,7 +202,7 @@ impl ControlLoop {
 
     fn take_verdicts(&mut self) -> usize {
         let mut taken = 0;
-        while self.backlog.is_empty()
+        while !self.is_held_up()
             && let Some((id, verdict)) = self.parts.verifiers.pop()
         {
             self.decide(clock::now(), Input::Checked { id, verdict });
@@ -209,7 +215,7 @@ impl ControlLoop {
         let mut taken = 0;
         for shard in 0..self.parts.links.len() {
             for _ in 0..ROUND_INPUTS {
-                if !self.backlog.is_empty() {
+                if self.is_held_up() {
                     return taken;
                 }
                 let Some(message) = self.parts.links[shard].pop_message() else { break };
@@ -225,7 +231,7 @@ impl ControlLoop {
 
     fn take_log_answers(&mut self) -> usize {
         let mut taken = 0;
-        while self.backlog.is_empty()
+        while !self.is_held_up()
             && taken < ROUND_INPUTS
             && let Some(answer) = self.parts.block_log.as_ref().and_then(BlockLogHandle::pop)
         {
@@ -242,7 +248,9 @@ impl ControlLoop {
 
     fn carry_out(&mut self, now: Time) -> usize {
         let mut done = 0;
-        while let Some(output) = self.parts.control.poll_output() {
+        while !self.is_behind()
+            && let Some(output) = self.parts.control.poll_output()
+        {
             self.carry_out_one(now, output);
             done += 1;
         }
@@ -254,7 +262,6 @@ impl ControlLoop {
             Output::BlockLog(order) => self.log_block(now, order),
             Output::Record(entry) => self.record(now, entry),
             Output::Reserve(slot) => self.reserve(slot),
-            Output::Broadcast(_) if self.is_behind() => self.count("vote_log_behind"),
             Output::Broadcast(message) => {
                 let (kind, body) = write(&message);
                 let shard = self.any_shard();
@@ -273,7 +280,6 @@ impl ControlLoop {
                     self.count("repair_backlog_full");
                 }
             }
-            Output::SendSlice(slice) if self.is_behind() => self.unrecorded.push_back(slice),
             Output::SendSlice(slice) => self.send_slice(slice),
             Output::Check { id, job } => self.parts.verifiers.push(id, job),
             Output::Horizon(_) if self.parts.drop_shreds => {}

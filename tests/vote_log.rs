@@ -6,6 +6,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::iter;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -68,6 +69,10 @@ impl Alone {
     }
 }
 
+fn is_final(event: &Value) -> bool {
+    event["event"] == "decided" && event["how"] != "skipped"
+}
+
 /// A process that is killed when the test is over.
 struct Node {
     child: Child,
@@ -95,7 +100,7 @@ impl Node {
         loop {
             let event = self.event().expect("the node ended");
             let slot = event["slot"].as_u64().unwrap_or(0);
-            if event["event"] == "decided" && event["how"] != "skipped" && slot >= from {
+            if is_final(&event) && slot >= from {
                 return slot;
             }
         }
@@ -196,6 +201,24 @@ fn a_node_that_lost_its_data_folder_does_not_vote_until_it_sees_a_finalization_o
     fs::remove_dir_all(alone.path("data")).unwrap();
     assert!(init().status.success());
     alone.start().wait_for_finalized(8);
+}
+
+/// Own votes that are nowhere written down are forgotten when the process ends: nothing may have followed from them. How far
+/// a node gets decides which entry finds no room first.
+#[test]
+fn nothing_is_final_by_votes_that_are_not_in_the_vote_log() {
+    for blocks in 4..12 {
+        let alone = Alone::new();
+        let node = alone.start_after(&format!("trap '' XFSZ; ulimit -f {blocks};"));
+        alone.wait_for_log("cannot write the vote log");
+        thread::sleep(Duration::from_millis(200));
+        let last = node.events.try_iter().filter(is_final).last().unwrap();
+        drop(node);
+        let node = alone.start();
+        let decided = |event: &Value| event["event"] == "decided" && event["slot"] == last["slot"];
+        let again = iter::from_fn(|| node.event()).find(decided).unwrap();
+        assert_eq!(again["hash"], last["hash"], "{last} before, {again} after");
+    }
 }
 
 /// The limit is one of 4096 bytes for each file: room for some slots.

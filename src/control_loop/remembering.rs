@@ -10,7 +10,9 @@ use super::ControlLoop;
 use crate::report::Stage;
 
 impl ControlLoop {
-    /// Whether the vote log lacks something: then nothing leaves that could follow from it, and this node only follows.
+    /// Whether the vote log lacks an entry. What follows from it must not happen, not even here: a vote that is nowhere
+    /// written down may have made a block final. So nothing that control has said after it is carried out, and nothing more
+    /// is decided, until it is there.
     pub(super) fn is_behind(&self) -> bool {
         self.parts.recorder.as_ref().is_some_and(|recorder| recorder.is_behind())
     }
@@ -23,7 +25,7 @@ impl ControlLoop {
         self.times.stages.record_ns(Stage::VoteLog, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         if let Err(error) = recorded {
             self.count("vote_not_logged");
-            tracing::error!(%error, "cannot write the vote log: this node follows and says nothing until it can; is the disk full?");
+            tracing::error!(%error, "cannot write the vote log: this node stands still until it can; is the disk full?");
         }
     }
 
@@ -48,9 +50,6 @@ impl ControlLoop {
         let mut taken = 0;
         if self.parts.recorder.as_mut().is_some_and(|recorder| recorder.catch_up(now)) {
             tracing::warn!("the vote log is complete again: this node goes on");
-            while let Some(slice) = self.unrecorded.pop_front() {
-                self.send_slice(slice);
-            }
             taken += 1;
         }
         while self.backlog.is_empty()

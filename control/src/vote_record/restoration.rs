@@ -215,11 +215,12 @@ fn doubt(durable: Option<&Durable>, log: &FoundLog, host: Host) -> Option<Doubt>
     }
 }
 
-/// A bar of unknown length, once it was found out.
+/// A bar of unknown length, once it was found out. What the log tells of an earlier one is not above `least`: the log is
+/// replaced only after the durable part, and a crash or a full disk may come between.
 fn known(bar: Bar, entries: &[Entry]) -> Bar {
     let found_out = entries.iter().filter_map(|entry| if let Entry::Barred(slot) = entry { Some(*slot) } else { None });
     match (bar, found_out.max()) {
-        (Bar::PastFirstFinalization(least), Some(through)) => Bar::Through(least.max(through)),
+        (Bar::PastFirstFinalization(least), Some(through)) if through > least => Bar::Through(through),
         (bar, _) => bar,
     }
 }

@@ -128,6 +128,18 @@ fn who_knows_nothing_of_its_votes_waits_for_a_finalization() {
     }
 }
 
+/// The durable part is written first: a crash or a full disk may leave it beside the log of before.
+#[test]
+fn a_bar_found_out_long_ago_does_not_answer_for_one_that_is_still_unknown() {
+    for (durable, host) in [(Some(running()), ELSEWHERE), (None, HERE)] {
+        let log = || FoundLog::Whole(entries());
+        let first = of(durable, log(), host);
+        assert_eq!(first.bar(), Bar::PastFirstFinalization(Slot(40)));
+        let second = of(Some(first.durable()), log(), host);
+        assert_eq!(second.bar(), first.bar(), "what is known of slot 40 was known before");
+    }
+}
+
 #[test]
 fn a_folder_made_for_a_node_is_taken_wherever_it_starts_first() {
     for host in [HERE, REBOOTED, ELSEWHERE] {

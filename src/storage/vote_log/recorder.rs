@@ -34,8 +34,8 @@ pub(crate) struct Recorder {
     replacement: Replacement,
     /// The length at which the log is to be replaced.
     replace_at: u64,
-    /// What could not be appended, and when to try again. As long as there is something, nothing may leave.
-    missed: Option<(Kept, Time)>,
+    /// What could not be appended, and when to try again. Until it is, nothing may follow from it.
+    missed: Option<(Entry, Time)>,
     /// A reservation that found no room among the orders.
     reserve: Option<Slot>,
     orders: Sender<Order>,
@@ -94,38 +94,38 @@ pub(crate) fn start(
 }
 
 impl Recorder {
-    /// Appends an entry. If that fails, nothing may leave that follows from it: see [`Self::is_behind`].
+    /// Appends an entry. If that fails, nothing may be done that follows from it: see [`Self::is_behind`].
     ///
     /// # Errors
     /// What the file system says. The entry is kept, to be appended later.
+    ///
+    /// # Panics
+    /// If the one before is not appended yet.
     pub(crate) fn record(&mut self, now: Time, entry: Entry) -> io::Result<()> {
-        if let Some((missed, _)) = &mut self.missed {
-            missed.push(entry);
-            return Ok(());
-        }
+        assert!(!self.is_behind(), "nothing is said after what is not written down");
         let appended = self.append(&entry);
         match appended {
             Ok(()) => self.kept.push(entry),
-            Err(_) => self.missed = Some((Kept::from_iter([entry]), now.after(TRY_AGAIN_AFTER))),
+            Err(_) => self.missed = Some((entry, now.after(TRY_AGAIN_AFTER))),
         }
         self.replace_if_long();
         appended
     }
 
-    /// Whether entries are missing in the log, so that no vote, slice or certificate may leave.
+    /// Whether an entry is missing in the log, so that nothing may follow from it.
     pub(crate) const fn is_behind(&self) -> bool {
         self.missed.is_some()
     }
 
-    /// Appends what is missing, if it is time to try. True if nothing is missing any more.
+    /// Appends what is missing, if it is time to try. True if that is done.
     pub(crate) fn catch_up(&mut self, now: Time) -> bool {
         let Some((missed, _)) = self.missed.take_if(|(_, due)| *due <= now) else { return false };
-        if missed.entries().any(|entry| self.append(entry).is_err()) {
-            // What was appended already may be there twice.
+        if self.append(&missed).is_err() {
+            // A log that is about to be replaced may have it already, and then has it twice.
             self.missed = Some((missed, now.after(TRY_AGAIN_AFTER)));
             return false;
         }
-        missed.entries().for_each(|entry| self.kept.push(entry.clone()));
+        self.kept.push(missed);
         true
     }
 
