@@ -14,6 +14,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::disk::{FailingFileSystem, FileSystem};
 use super::{Owner, VoteLogError, file, reservation};
+use crate::config::Durability;
 use crate::failpoint::{FailPoints, Point};
 use crate::storage::frames::FrameFile;
 
@@ -44,12 +45,20 @@ pub(super) enum Answer {
     Switched(bool),
 }
 
+/// Returns when what is in a file is on disk.
+pub(super) type Sync = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
+
 /// What the thread works with.
 pub(super) struct Work {
     pub(super) data: PathBuf,
     pub(super) owner: Owner,
     pub(super) durable: Durable,
     pub(super) log: File,
+    pub(super) durability: Durability,
+    /// [`File::sync_data`], or a test's.
+    pub(super) sync: Sync,
+    /// A sync of the log failed. The system may have let go of what it could not write, and report the next one done.
+    pub(super) has_lost: bool,
     pub(super) orders: Receiver<Order>,
     pub(super) answers: Sender<Answer>,
     pub(super) waker: Arc<ControlWaker>,
@@ -141,9 +150,13 @@ impl Work {
         self.fail_points.pass(Point::AfterReservation);
         self.durable = renewed;
         self.answer(Answer::Reserved(slot));
-        // Nothing depends on it but how much is found after a power loss.
-        if let Err(error) = self.log.sync_data() {
-            tracing::warn!(%error, "cannot sync the vote log");
+        // Nothing depends on it but how much is found after a power loss. What control syncs at each append is left to
+        // it: of two that sync an open file, one alone is told of a failure.
+        if self.durability == Durability::Process
+            && let Err(error) = (self.sync)(&self.log)
+        {
+            self.has_lost = true;
+            tracing::warn!(%error, "cannot sync the vote log: it will not be trusted after a power loss, nor after this node was stopped and its machine restarted");
         }
         None
     }
@@ -159,11 +172,75 @@ impl Work {
         self.waker.wake();
     }
 
-    fn mark_clean(&self) {
+    fn mark_clean(mut self) {
+        if self.has_lost {
+            tracing::warn!("this stop is not marked as clean: the vote log could not be synced before");
+            return;
+        }
         let clean = Durable { clean: true, ..self.durable };
-        let marked = self.log.sync_all().and_then(|()| self.write_reservation(&clean));
+        let marked = (self.sync)(&self.log).and_then(|()| self.write_reservation(&clean));
         if let Err(error) = marked {
             tracing::warn!(%error, "this stop cannot be marked as clean: after a power loss the vote log will not be trusted");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use alpenglow_rotor::types::ClusterId;
+    use crossbeam::channel;
+
+    use super::*;
+
+    const OWNER: Owner = Owner { cluster: ClusterId([3; 32]), identity: [4; 32] };
+
+    /// A thread's work, whose syncs of the log end so.
+    fn work(data: &Path, durability: Durability, sync: impl FnMut(&File) -> io::Result<()> + Send + 'static) -> Work {
+        Work {
+            data: data.to_owned(),
+            owner: OWNER,
+            durable: Durable { clean: false, ..Durable::new() },
+            log: File::create(file::path(data)).unwrap(),
+            durability,
+            sync: Box::new(sync),
+            has_lost: false,
+            orders: channel::never(),
+            answers: channel::unbounded().0,
+            waker: ControlWaker::pair().unwrap().0,
+            fail_points: FailPoints::default(),
+        }
+    }
+
+    fn is_marked_clean(data: &Path) -> bool {
+        reservation::read(&reservation::path(data), &OWNER).unwrap().unwrap().clean
+    }
+
+    #[test]
+    fn after_a_failed_sync_no_later_one_makes_the_log_trusted() {
+        for failing in [None, Some(0), Some(1), Some(2)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut syncs = 0..;
+            let mut work = work(folder.path(), Durability::Process, move |_| match failing {
+                Some(failing) if syncs.next() == Some(failing) => Err(io::Error::from_raw_os_error(libc::EIO)),
+                _ => Ok(()),
+            });
+            for slot in [8, 16] {
+                assert_eq!(work.reserve(Some(Slot(slot))), None, "votes go on");
+            }
+            work.mark_clean();
+            assert_eq!(is_marked_clean(folder.path()), failing.is_none(), "sync {failing:?} failed");
+        }
+    }
+
+    #[test]
+    fn where_control_syncs_the_log_nobody_else_takes_its_failures() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut work = work(folder.path(), Durability::Power, |_| panic!("control would not be told of a failure"));
+        assert_eq!(work.reserve(Some(Slot(8))), None);
+        work.sync = Box::new(File::sync_data);
+        work.mark_clean();
+        assert!(is_marked_clean(folder.path()));
     }
 }

@@ -1,5 +1,6 @@
 //! Control's end of the record.
 
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -73,6 +74,9 @@ pub(crate) fn start(
         owner,
         durable: restoration.durable(),
         log: log.share().map_err(VoteLogError::Thread)?,
+        durability,
+        sync: Box::new(File::sync_data),
+        has_lost: false,
         orders: to_do,
         answers: to_answer,
         waker: Arc::clone(waker),
