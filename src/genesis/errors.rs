@@ -40,6 +40,9 @@ pub(crate) enum GenesisError {
 /// What is wrong with a genesis file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GenesisDefect {
+    /// Something else: a key file, perhaps.
+    #[error("it is no genesis file, which is a JSON object (does the path lead to another file?)")]
+    NoObject,
     /// Not this format.
     #[error("{0}")]
     Syntax(#[from] serde_json::Error),

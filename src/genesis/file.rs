@@ -150,6 +150,10 @@ impl GenesisFile {
         struct AnyFormat {
             format: u32,
         }
+        // An array would be taken for the values in order, and a key file's first byte for the format.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(GenesisDefect::NoObject);
+        }
         // First, because a later format would fail by its unknown keys otherwise.
         match serde_json::from_slice::<AnyFormat>(bytes)?.format {
             FORMAT => Ok(serde_json::from_slice(bytes)?),

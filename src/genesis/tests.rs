@@ -162,6 +162,16 @@ fn a_node_is_the_validator_that_has_both_its_keys() {
 }
 
 #[test]
+fn other_files_are_told_from_a_genesis_file() {
+    for other in ["", " ", "[246,1,2]", "[1]", "1", "format = 1", "\u{feff}{}"] {
+        let defect = GenesisFile::parse(other.as_bytes()).unwrap_err();
+        assert!(matches!(defect, GenesisDefect::NoObject), "{other}: {defect}");
+    }
+    let syntax = GenesisFile::parse(b" {}").unwrap_err();
+    assert!(matches!(syntax, GenesisDefect::Syntax(_)), "{syntax}");
+}
+
+#[test]
 fn numbers_out_of_range_are_refused() {
     for (key, value, said) in [
         ("/format", json!(2), "its format is 2, this program knows format 1"),
