@@ -1,11 +1,11 @@
 //! The thread that waits for the disk, so that control does not.
 
 use std::fs::File;
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{io, mem};
 
 use alpenglow_control::vote_record::Durable;
 use alpenglow_dataplane::ControlWaker;
@@ -47,6 +47,8 @@ pub(super) enum Answer {
 
 /// Returns when what is in a file is on disk.
 pub(super) type Sync = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
+/// Returns when the names in a folder are on disk.
+pub(super) type SyncNames = Box<dyn FnMut(&Path) -> io::Result<()> + Send>;
 
 /// What the thread works with.
 pub(super) struct Work {
@@ -57,6 +59,10 @@ pub(super) struct Work {
     pub(super) durability: Durability,
     /// [`File::sync_data`], or a test's.
     pub(super) sync: Sync,
+    /// [`file::sync_name`], or a test's.
+    pub(super) sync_name: SyncNames,
+    /// Another log has the name, and after a power loss the former one may have it again.
+    pub(super) is_switching: bool,
     /// A sync of the log failed. The system may have let go of what it could not write, and report the next one done.
     pub(super) has_lost: bool,
     pub(super) orders: Receiver<Order>,
@@ -123,16 +129,19 @@ impl Work {
                 self.answer(Answer::Shortened(shorter.ok()));
             }
             Order::Switch(log) => {
-                let switched = file::put_in_place(&mut FileSystem, &self.data).inspect_err(
-                    |error| tracing::warn!(%error, "the vote log grows: no shorter one can be put in place"),
-                );
-                if switched.is_ok() {
-                    self.log = log;
-                    if let Err(error) = file::sync_name(&mut FileSystem, &self.data) {
-                        tracing::warn!(%error, "cannot sync the data folder");
+                if let Err(error) = file::put_in_place(&mut FileSystem, &self.data) {
+                    tracing::warn!(%error, "the vote log grows: no shorter one can be put in place");
+                    return self.answer(Answer::Switched(false));
+                }
+                self.log = log;
+                match (self.sync_name)(&self.data) {
+                    Ok(()) => self.answer(Answer::Switched(true)),
+                    Err(error) => {
+                        // Control goes on to append to both.
+                        self.is_switching = true;
+                        tracing::warn!(%error, "cannot sync the data folder: done with the next reservation");
                     }
                 }
-                self.answer(Answer::Switched(switched.is_ok()));
             }
             Order::Close(file) => drop(file),
         }
@@ -150,6 +159,10 @@ impl Work {
         self.fail_points.pass(Point::AfterReservation);
         self.durable = renewed;
         self.answer(Answer::Reserved(slot));
+        // The reservation's name is in the same folder.
+        if mem::take(&mut self.is_switching) {
+            self.answer(Answer::Switched(true));
+        }
         // Nothing depends on it but how much is found after a power loss. What control syncs at each append is left to
         // it: of two that sync an open file, one alone is told of a failure.
         if self.durability == Durability::Process
@@ -187,8 +200,6 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use alpenglow_rotor::types::ClusterId;
     use crossbeam::channel;
 
@@ -205,6 +216,8 @@ mod tests {
             log: File::create(file::path(data)).unwrap(),
             durability,
             sync: Box::new(sync),
+            sync_name: Box::new(|_| Ok(())),
+            is_switching: false,
             has_lost: false,
             orders: channel::never(),
             answers: channel::unbounded().0,
@@ -232,6 +245,21 @@ mod tests {
             work.mark_clean();
             assert_eq!(is_marked_clean(folder.path()), failing.is_none(), "sync {failing:?} failed");
         }
+    }
+
+    #[test]
+    fn a_log_whose_name_may_be_lost_is_no_log_alone_until_the_folder_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (to_answer, answers) = channel::unbounded();
+        let sync_name = Box::new(|_: &Path| Err(io::Error::from_raw_os_error(libc::EIO)));
+        let power = work(folder.path(), Durability::Power, |_| Ok(()));
+        let mut work = Work { answers: to_answer, sync_name, ..power };
+        let shorter = file::create(folder.path(), &OWNER, []).unwrap();
+        work.carry_out(Order::Switch(shorter.share().unwrap()));
+        assert!(answers.is_empty(), "entries go to both");
+        assert_eq!(work.reserve(Some(Slot(8))), None);
+        let answers: Vec<Answer> = answers.try_iter().collect();
+        assert!(matches!(answers[..], [Answer::Reserved(Slot(8)), Answer::Switched(true)]));
     }
 
     #[test]

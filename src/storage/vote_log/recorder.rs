@@ -11,9 +11,10 @@ use alpenglow_dataplane::ControlWaker;
 use alpenglow_rotor::types::{Slot, Time};
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 
+use super::disk::FileSystem;
 use super::keeper::{Answer, Keeper, Order, Work};
 use super::opening::Opened;
-use super::{Owner, VoteLogError};
+use super::{Owner, VoteLogError, file};
 use crate::config::Durability;
 use crate::failpoint::{FailPoints, Point};
 use crate::storage::data_folder::DataFolder;
@@ -76,6 +77,8 @@ pub(crate) fn start(
         log: log.share().map_err(VoteLogError::Thread)?,
         durability,
         sync: Box::new(File::sync_data),
+        sync_name: Box::new(|data| file::sync_name(&mut FileSystem, data)),
+        is_switching: false,
         has_lost: false,
         orders: to_do,
         answers: to_answer,
