@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A node that runs and says so.
 struct Node(Child);
@@ -104,4 +105,20 @@ fn too_little_memory_to_lock_is_refused_with_what_is_needed() {
 fn too_few_open_files_are_refused_with_the_number_that_is_needed() {
     let said = said_below("-n 30", 1);
     assert!(said.contains("may open 30 files") && said.contains("ulimit -n 40"), "{said}");
+}
+
+/// The watch of a run gives nodes 20 s to stop, but not those that have ended.
+#[test]
+fn a_cluster_whose_nodes_cannot_start_does_not_wait_for_them_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "ulimit -n 20 && exec \"$0\" cluster --nodes 2 --slots 4 --out \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", line, env!("CARGO_BIN_EXE_alpenglow")]).arg(folder.path());
+    let begun = Instant::now();
+    let ended = command.output().unwrap();
+    let took = begun.elapsed();
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(said.contains("INVALID") && said.contains("may open 20 files"), "{said}");
+    assert!(took < Duration::from_secs(20), "it took {took:?}");
 }

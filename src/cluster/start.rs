@@ -123,7 +123,12 @@ fn wait_until_ready(
             }
             Said::Event(_) => early.push(heard),
             Said::Nonsense(line) => return Some(nonsense(heard.node, &line)),
-            Said::Closed => return Some(processes.describe_death(heard.node)),
+            Said::Closed => {
+                let death = processes.describe_death(heard.node);
+                // The watch waits at the end for every node's output to close.
+                early.push(heard);
+                return Some(death);
+            }
         }
     }
     None
