@@ -105,7 +105,10 @@ pub(crate) fn run(plan: &Plan, interrupted: &AtomicBool) -> Result<Finished, Clu
         return Err(ClusterError::Interrupted(folder.path().to_owned()));
     }
     let finished = conclude(plan, &folder, seen, &load);
-    folder.write_outcome(&finished.outcome, &finished.table())?;
+    // It is printed all the same.
+    if let Err(error) = folder.write_outcome(&finished.outcome, &finished.table()) {
+        display.note(&error.to_string());
+    }
     Ok(finished)
 }
 
