@@ -1,5 +1,5 @@
-//! What finalized blocks are handed to, in chain order: here, a check of what is held and a count of what is in it. It has
-//! a thread of its own, since recomputing a block's hash takes as long as encoding it.
+//! What finalized blocks are handed to, in chain order: here, a check of what is held and a count of what is in it. It
+//! has a thread of its own, since recomputing a block's hash takes as long as encoding it.
 
 use std::io;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! What the control thread does: it takes what shards and verifiers have left, lets [`Control`] decide, and carries out what
-//! comes back. A round is a list of small duties, each bounded, so that no kind of input starves another or the timers.
+//! What the control thread does: it takes what shards and verifiers have left, lets [`Control`] decide, and carries out
+//! what comes back. A round is a list of small duties, each bounded, so that no kind of input starves another or the
+//! timers.
 
 mod remembering;
 
@@ -36,11 +37,11 @@ use crate::verifier::Verifiers;
 
 /// Inputs taken in a round from one queue before the others have their turn.
 const ROUND_INPUTS: usize = 64;
-/// Times that each queue has its turn before a timer that is due fires, unless all are empty before: what came before the
-/// timer is taken (the longest queue holds as much), and what goes on coming cannot put it off.
+/// Times that each queue has its turn before a timer that is due fires, unless all are empty before: what came before
+/// the timer is taken (the longest queue holds as much), and what goes on coming cannot put it off.
 const TURNS_BEFORE_TIMER: usize = 64;
-/// Messages of repair that may wait to be sent: all answers to the requests that one node has under way. Others are lost,
-/// as on the way.
+/// Messages of repair that may wait to be sent: all answers to the requests that one node has under way. Others are
+/// lost, as on the way.
 const REPAIR_BACKLOG: usize = 2_048;
 /// Longest wait. Nothing depends on it: every input wakes and every timer is waited for; it bounds what a defect costs.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -92,8 +93,8 @@ pub(crate) struct ControlReport {
 /// See the module.
 pub(crate) struct ControlLoop {
     parts: ControlParts,
-    /// Orders that found a shard's queue full, with the shard. While there are any, nothing is decided, so they are those
-    /// of one input and one tick at most.
+    /// Orders that found a shard's queue full, with the shard. While there are any, nothing is decided, so they are
+    /// those of one input and one tick at most.
     backlog: VecDeque<(usize, ToShard)>,
     /// Messages of repair, which leave when a shard has little else to send.
     repair_backlog: VecDeque<(ValidatorIndex, RepairMessage)>,
@@ -115,8 +116,8 @@ impl ControlLoop {
         }
     }
 
-    /// One round of all duties; how much there was to do. Timers come last: a thread that was held up must not skip a slot
-    /// whose block waits in its queue.
+    /// One round of all duties; how much there was to do. Timers come last: a thread that was held up must not skip a
+    /// slot whose block waits in its queue.
     pub(crate) fn round(&mut self) -> usize {
         let mut done = self.offer_backlog();
         if self.backlog.is_empty() {

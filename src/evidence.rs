@@ -1,8 +1,9 @@
-//! Proofs that this node found, kept in its data folder: a thread writes them, so that no vote waits for a disk. They stay
-//! where they were found; `alpenglow evidence` shows and checks them.
+//! Proofs that this node found, kept in its data folder: a thread writes them, so that no vote waits for a disk. They
+//! stay where they were found; `alpenglow evidence` shows and checks them.
 //!
-//! The file is bounded as [`Ledger`] says, over all runs of the node: what a validator did once more often proves nothing
-//! new. A node votes without evidence rather than not at all: if the file cannot be used, it says so and goes on.
+//! The file is bounded as [`Ledger`] says, over all runs of the node: what a validator did once more often proves
+//! nothing new. A node votes without evidence rather than not at all: if the file cannot be used, it says so and goes
+//! on.
 
 use std::fs;
 use std::io;

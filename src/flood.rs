@@ -1,8 +1,8 @@
-//! An attacker with a validator's keys, for experiments: sends the others, as fast as it is told, what costs them most of each
-//! kind, all of it with valid MACs. It sits beside a node that does its work, in its process.
+//! An attacker with a validator's keys, for experiments: sends the others, as fast as it is told, what costs them most
+//! of each kind, all of it with valid MACs. It sits beside a node that does its work, in its process.
 //!
-//! - votes and certificates with a signature that is a point of the curve, but for something else: a pairing check until this
-//!   validator is barred, and again when the bar ends;
+//! - votes and certificates with a signature that is a point of the curve, but for something else: a pairing check
+//!   until this validator is barred, and again when the bar ends;
 //! - shreds in the places of this relay, of ever new slices: a signature check for each slice;
 //! - questions for blocks that nobody has: an answer each;
 //! - transactions that were never seen before, as long as they may be.
@@ -126,7 +126,8 @@ impl Attacker {
 
     /// The message of this number to `to`: its kind, lane and body. `None` if there is no place for it.
     ///
-    /// Each receiver gets votes or certificates: whichever of the two it finds wrong first, it looks at no more of either.
+    /// Each receiver gets votes or certificates: whichever of the two it finds wrong first, it looks at no more of
+    /// either.
     fn message(&self, number: u64, to: ValidatorIndex) -> Option<(Kind, u8, Vec<u8>)> {
         let round = number / 5;
         let closed_through = self.plan.horizon.closed_through.load(Ordering::Relaxed);

@@ -1,8 +1,8 @@
-//! The files that a node reads, each as a function that any bytes may be given to. None may panic, and what is read must mean
-//! the same when it is written again. Messages, and the records in logs, are in `alpenglow_tools::fuzzing`.
+//! The files that a node reads, each as a function that any bytes may be given to. None may panic, and what is read
+//! must mean the same when it is written again. Messages, and the records in logs, are in `alpenglow_tools::fuzzing`.
 //!
-//! Each of these functions is a fuzz target of the program in `fuzz/`; `tests/fuzzing.rs` gives them mutated seeds with every run of
-//! the tests.
+//! Each of these functions is a fuzz target of the program in `fuzz/`; `tests/fuzzing.rs` gives them mutated seeds with
+//! every run of the tests.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::storage::block_log;
 use crate::storage::frames::{End, FRAME_HEAD_BYTES};
 use crate::storage::vote_log::{self, Owner};
 
-/// A file that is read: the name of its fuzz target, what takes any bytes for it and says whether they were read or refused,
-/// and bytes that are well-formed, for a start.
+/// A file that is read: the name of its fuzz target, what takes any bytes for it and says whether they were read or
+/// refused, and bytes that are well-formed, for a start.
 pub type EntryPoint = (&'static str, fn(&[u8]) -> bool, fn() -> Vec<Vec<u8>>);
 
 /// All of them.

@@ -20,9 +20,9 @@
 //!   ]
 //! }
 //! ```
-//! Stakes in `validators` are those of epoch 0; `epochs` lists the sets that follow, each complete: whoever it leaves out is
-//! no member until a later set names it. Who becomes a member only then has stake 0 in `validators`. Without `epoch_slots`,
-//! an epoch has 18,000 slots if there is a later set, and otherwise epoch 0 has no end.
+//! Stakes in `validators` are those of epoch 0; `epochs` lists the sets that follow, each complete: whoever it leaves
+//! out is no member until a later set names it. Who becomes a member only then has stake 0 in `validators`. Without
+//! `epoch_slots`, an epoch has 18,000 slots if there is a later set, and otherwise epoch 0 has no end.
 //!
 //! `data_shreds` and `total_shreds` are the paper's gamma and Gamma; `code` is `rs8`, or `leopard16` for more than 255
 //! shreds.

@@ -1,8 +1,8 @@
-//! The load that a cluster is measured under: transactions that carry their number and the time at which they should have
-//! been sent, and a thread that sends them at a fixed rate.
+//! The load that a cluster is measured under: transactions that carry their number and the time at which they should
+//! have been sent, and a thread that sends them at a fixed rate.
 //!
-//! The load is *open*: the time of each send is fixed beforehand and stands in the transaction, whether the sender keeps up
-//! or not, so that a stall of sender or cluster shows in the latencies instead of being left out of them.
+//! The load is *open*: the time of each send is fixed beforehand and stands in the transaction, whether the sender
+//! keeps up or not, so that a stall of sender or cluster shows in the latencies instead of being left out of them.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

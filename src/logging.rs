@@ -37,7 +37,8 @@ pub(crate) fn start(node: Option<ValidatorIndex>) {
         .with_timer(Prefix { node })
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
-        // It would tell of a line that cannot be written on standard error, and panic because that cannot be written to.
+        // It would tell of a line that cannot be written on standard error, and panic because that cannot be written
+        // to.
         .log_internal_errors(false)
         .finish();
     // An error says that logging was started before.

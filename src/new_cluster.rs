@@ -131,8 +131,8 @@ impl NewCluster {
         self.node_folder(validator).join(DATA_FOLDER)
     }
 
-    /// Writes the genesis file anew with another start time. That makes it another cluster, with another id, and whatever
-    /// its nodes wrote is removed: none of them may be running.
+    /// Writes the genesis file anew with another start time. That makes it another cluster, with another id, and
+    /// whatever its nodes wrote is removed: none of them may be running.
     ///
     /// # Errors
     /// [`NewClusterError::Write`], or [`NewClusterError::Parameters`] for a start time out of range.

@@ -140,7 +140,8 @@ pub(crate) fn run(config: NodeConfig, events: bool) -> Result<(), NodeError> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(system("listen for signals"))?;
     }
-    // Unless somebody listens, a write beyond a limit on file sizes ends the process. So it is refused, as by a full disk.
+    // Unless somebody listens, a write beyond a limit on file sizes ends the process. So it is refused, as by a full
+    // disk.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(system("listen for signals"))?;
     let (writer, events) = EventWriter::start(events).map_err(system("start the telemetry thread"))?;
     let running = node.start(voting_key, &events)?;
@@ -442,7 +443,8 @@ impl Running {
         self.dataplane.counters().iter().map(|counters| counters.get(counter)).sum()
     }
 
-    /// Control first, so that nobody asks the shards for anything any more; the application last, so that it has seen all.
+    /// Control first, so that nobody asks the shards for anything any more; the application last, so that it has seen
+    /// all.
     fn stop(self, own: ValidatorIndex) -> Result<NodeReport, NodeError> {
         if let Some(flood) = self.flood {
             tracing::warn!(datagrams = flood.stop(), "the flood ends");

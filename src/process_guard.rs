@@ -1,19 +1,20 @@
-//! What a node asks of its own process before it reads its keys: that nobody else reads its memory, and that it may open
-//! as many files, and lock as much memory, as it will.
+//! What a node asks of its own process before it reads its keys: that nobody else reads its memory, and that it may
+//! open as many files, and lock as much memory, as it will.
 
 use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
-/// Open files that a node needs whatever it is told: standard streams, keys, queues' wake-ups, control's rings, reports.
+/// Open files that a node needs whatever it is told: standard streams, keys, queues' wake-ups, control's rings,
+/// reports.
 const FILES: u64 = 32;
 /// Open files that a shard needs: its ring, its socket, the guard of its port, its wake-ups.
 const FILES_PER_SHARD: u64 = 8;
 
 /// Memory that glommio wants to be able to lock, whatever it locks.
 const LOCKED_BYTES_MIN: u64 = 512 << 10;
-/// What control's rings lock, and what each shard's ring and that of its buffers do (found on Linux 6.18 by lowering the
-/// limit until a node did not start).
+/// What control's rings lock, and what each shard's ring and that of its buffers do (found on Linux 6.18 by lowering
+/// the limit until a node did not start).
 const LOCKED_BYTES: u64 = 120 << 10;
 const LOCKED_BYTES_PER_SHARD: u64 = 56 << 10;
 

@@ -1,5 +1,5 @@
-//! How the memory for slices is shared between the shards, which put them together in it, and control, which keeps it from
-//! them as long as it holds the slices.
+//! How the memory for slices is shared between the shards, which put them together in it, and control, which keeps it
+//! from them as long as it holds the slices.
 
 use alpenglow_control::blokstor::BlokstorConfig;
 use alpenglow_rotor::assembler::Assembler;
@@ -19,9 +19,9 @@ pub(crate) struct SliceMemoryError {
 }
 
 /// Lowers the bounds of control's store so that it never holds more than three quarters of the slices that *one* shard
-/// has memory for: a leader picks which slices it signs, and so may give all of its slices to the same shard. If control
-/// could hold all of a shard's memory, such a leader would stop the chain, for nothing after its window would be put
-/// together and so nothing would be finalized that lets control let go.
+/// has memory for: a leader picks which slices it signs, and so may give all of its slices to the same shard. If
+/// control could hold all of a shard's memory, such a leader would stop the chain, for nothing after its window would
+/// be put together and so nothing would be finalized that lets control let go.
 ///
 /// # Errors
 /// [`SliceMemoryError`] if a shard has room for too few slices.

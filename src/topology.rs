@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Shards and control are pinned when cores are assigned; verifiers, application, evidence, block-log, vote-log and
-//! telemetry are never pinned: they run wherever a core is free. Every arrow is a bounded queue, and nobody waits for a full one.
+//! telemetry are never pinned: they run wherever a core is free. Every arrow is a bounded queue, and nobody waits for a
+//! full one.
 
 use std::fmt;
 use std::num::NonZero;
@@ -22,8 +23,8 @@ use crate::config::{CorePolicy, PollPolicy};
 /// Finalized blocks that may wait for the application: far more than it lags behind by in practice. A node whose
 /// application falls further behind than this says so and skips measuring blocks; consensus never waits for it.
 pub(crate) const APPLICATION_QUEUE_BLOCKS: usize = 64;
-/// Proofs that may wait to be written out; more are counted and dropped. They come one by one: the ledger of control lets
-/// few pass of each validator.
+/// Proofs that may wait to be written out; more are counted and dropped. They come one by one: the ledger of control
+/// lets few pass of each validator.
 pub(crate) const EVIDENCE_QUEUE: usize = 256;
 /// Events that may wait to be written out, a few per slot; more are counted and dropped.
 pub(crate) const EVENT_QUEUE: usize = 4_096;

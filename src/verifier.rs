@@ -41,7 +41,8 @@ impl Drop for Sentinel {
 }
 
 impl Verifiers {
-    /// Starts a thread for each of `checkers`. Queues hold `jobs_max` entries: as many as control has in flight at most.
+    /// Starts a thread for each of `checkers`. Queues hold `jobs_max` entries: as many as control has in flight at
+    /// most.
     ///
     /// # Errors
     /// When the operating system gives no thread.

@@ -1,5 +1,5 @@
-//! Clusters of real processes. They take what processor there is, so they run one at a time; nothing here depends on how
-//! fast that is but the time they take.
+//! Clusters of real processes. They take what processor there is, so they run one at a time; nothing here depends on
+//! how fast that is but the time they take.
 #![allow(clippy::unwrap_used, reason = "a test may panic, and says where")]
 
 mod common;
@@ -235,8 +235,9 @@ fn a_node_that_drops_every_shred_follows_by_repair() {
     assert!(report["drops"].get("finalized_gap").is_none(), "{report}");
 }
 
-/// Valid MACs, and the costliest contents of each kind. What arrives is looked at closely a few times, and then no more. The
-/// run would be invalid if a slot of another leader were skipped, or if nothing of a kind were looked at closely.
+/// Valid MACs, and the costliest contents of each kind. What arrives is looked at closely a few times, and then no
+/// more. The run would be invalid if a slot of another leader were skipped, or if nothing of a kind were looked at
+/// closely.
 #[test]
 fn a_validator_that_floods_the_others_stops_nobody() {
     let run = Run::of("--nodes 6 --slots 24 --tx-rate 100 --flood 5");
@@ -316,8 +317,8 @@ fn a_node_that_joins_late_fetches_what_it_missed_and_votes() {
 }
 
 impl Run {
-    /// The highest slot that any node had decided when each of `nodes` was started, and those for whose blocks it voted from
-    /// then on.
+    /// The highest slot that any node had decided when each of `nodes` was started, and those for whose blocks it voted
+    /// from then on.
     fn votes_since_start(&self, node: u64) -> (u64, Vec<u64>) {
         let started = self.log.iter().position(|line| line["started"] == node);
         let started = started.unwrap_or_else(|| panic!("node {node} was not started: {self}"));

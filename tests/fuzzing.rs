@@ -1,5 +1,5 @@
-//! Every file that a node reads, well-formed and as a few changes leave it. A failure prints how to run it again; `just fuzz`
-//! goes on for longer, and towards what it has not seen yet.
+//! Every file that a node reads, well-formed and as a few changes leave it. A failure prints how to run it again; `just
+//! fuzz` goes on for longer, and towards what it has not seen yet.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
 #[path = "../tools/tests/mutation/mod.rs"]

@@ -1,9 +1,10 @@
-//! A cluster of real processes under load whose nodes are killed at random instants, or kill themselves right before or after
-//! they write down or send something, or in the midst of a write, and start again, some from a disk as a power loss leaves it: nobody ever signs twice, what
-//! was voted for was written before, all agree, and all catch up.
+//! A cluster of real processes under load whose nodes are killed at random instants, or kill themselves right before or
+//! after they write down or send something, or in the midst of a write, and start again, some from a disk as a power
+//! loss leaves it: nobody ever signs twice, what was voted for was written before, all agree, and all catch up.
 //!
-//! `ALPENGLOW_KILLS=500 cargo test --test kill_loop` (`just kill-loop`) kills more often. A run prints its seed, which says whom
-//! it kills when; `ALPENGLOW_SEED=N` does the same once more. The instants are real ones, so what happens is not quite the same.
+//! `ALPENGLOW_KILLS=500 cargo test --test kill_loop` (`just kill-loop`) kills more often. A run prints its seed, which
+//! says whom it kills when; `ALPENGLOW_SEED=N` does the same once more. The instants are real ones, so what happens is
+//! not quite the same.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
 mod common;
@@ -38,8 +39,9 @@ const KILLS: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(150);
 /// A transaction leaves each time.
 const LOAD_INTERVAL: Duration = Duration::from_millis(10);
-/// Where nodes end by themselves, and the most times that one passes there before it does. All but two are passed many times a
-/// slot; to renew a reservation takes four steps, a start seven, the first and the last of which change nothing any more.
+/// Where nodes end by themselves, and the most times that one passes there before it does. All but two are passed many
+/// times a slot; to renew a reservation takes four steps, a start seven, the first and the last of which change nothing
+/// any more.
 const POINTS: [(&str, u64); 10] = [
     ("within-start", 7),
     ("before-log", 60),
@@ -57,8 +59,8 @@ const HEADER_BYTES: usize = 48;
 const FRAME_HEAD_BYTES: usize = 12;
 /// Where the boot id is in a reservation.
 const BOOT_ID: std::ops::Range<usize> = 93..109;
-/// After a power loss nobody else loses its power for so long: a node that did may not vote up to its reservation, and if
-/// three of five may not, the chain stops.
+/// After a power loss nobody else loses its power for so long: a node that did may not vote up to its reservation, and
+/// if three of five may not, the chain stops.
 const SLOTS_BETWEEN_POWER_LOSSES: u64 = 24;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -198,8 +200,8 @@ impl Cluster {
         }
     }
 
-    /// Makes of the disk of a node that does not run what a power loss may leave of it: a part of what was in the log when the
-    /// node started and after that, and another boot id. What was cut off was said all the same.
+    /// Makes of the disk of a node that does not run what a power loss may leave of it: a part of what was in the log
+    /// when the node started and after that, and another boot id. What was cut off was said all the same.
     fn lose_power(&mut self, node: usize, random: &mut Random) {
         let (log, reservation) = (self.path(node, "data/vote.log"), self.path(node, "data/reservation"));
         let (Ok(mut bytes), Ok(mut durable)) = (fs::read(&log), fs::read(&reservation)) else { return };
@@ -356,8 +358,8 @@ impl Cluster {
         }
     }
 
-    /// A point that few ended at, and how often it is to be passed. As long as there is one that nobody ended at, not often:
-    /// who lives long is killed before.
+    /// A point that few ended at, and how often it is to be passed. As long as there is one that nobody ended at, not
+    /// often: who lives long is killed before.
     fn an_end(&self, random: &mut Random) -> (&'static str, u64) {
         let least = self.ended_at.values().min().copied().unwrap_or_default();
         let points: Vec<_> = POINTS.into_iter().filter(|(point, _)| self.ended_at[point] == least).collect();
@@ -463,8 +465,8 @@ fn nodes_killed_at_any_moment_never_sign_twice_agree_and_catch_up() {
     assert!(cluster.nodes.iter().all(|node| !node.logged.is_empty()) && cluster.voted_blocks > kills);
 }
 
-/// Three of five hold 60% of the stake: when they have forgotten what they signed, and what is final, they finalize another
-/// chain.
+/// Three of five hold 60% of the stake: when they have forgotten what they signed, and what is final, they finalize
+/// another chain.
 #[test]
 fn without_their_vote_logs_nodes_sign_twice_and_that_is_seen() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! A node alone that is stopped, killed, or has no room to write, and starts again: it is a cluster of its own, so it goes on
-//! if and only if it may vote.
+//! A node alone that is stopped, killed, or has no room to write, and starts again: it is a cluster of its own, so it
+//! goes on if and only if it may vote.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
 mod common;
@@ -203,8 +203,8 @@ fn a_node_that_lost_its_data_folder_does_not_vote_until_it_sees_a_finalization_o
     alone.start().wait_for_finalized(8);
 }
 
-/// Own votes that are nowhere written down are forgotten when the process ends: nothing may have followed from them. How far
-/// a node gets decides which entry finds no room first.
+/// Own votes that are nowhere written down are forgotten when the process ends: nothing may have followed from them.
+/// How far a node gets decides which entry finds no room first.
 #[test]
 fn nothing_is_final_by_votes_that_are_not_in_the_vote_log() {
     for blocks in 4..12 {

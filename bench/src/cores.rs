@@ -25,8 +25,8 @@ impl Cores {
     }
 }
 
-/// Runs `task` on a thread of its own, pinned to `core` if there is one. The calling thread stays as it is, and so do the
-/// threads that it starts: pinning is inherited.
+/// Runs `task` on a thread of its own, pinned to `core` if there is one. The calling thread stays as it is, and so do
+/// the threads that it starts: pinning is inherited.
 ///
 /// # Panics
 /// If `task` does.

@@ -9,7 +9,8 @@ pub(crate) static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 struct Counting;
 
-// SAFETY: every method passes its arguments on to the system's allocator unchanged. Counting neither allocates nor unwinds.
+// SAFETY: every method passes its arguments on to the system's allocator unchanged. Counting neither allocates nor
+// unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);

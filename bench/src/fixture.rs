@@ -154,8 +154,8 @@ impl Senders {
         }
     }
 
-    /// The datagrams of a full slice of [`LEADER`]'s, by shred index, each from whom it reaches [`NODE`]: from the leader
-    /// where that node relays it, else from its relay.
+    /// The datagrams of a full slice of [`LEADER`]'s, by shred index, each from whom it reaches [`NODE`]: from the
+    /// leader where that node relays it, else from its relay.
     pub(crate) fn slice(&mut self, id: SliceId) -> Vec<Vec<u8>> {
         let bytes = self.cluster.datagram_bytes();
         let total = self.cluster.coding.total_shreds();

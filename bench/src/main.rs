@@ -43,8 +43,8 @@ enum Benchmark {
         #[arg(long, value_enum, value_delimiter = ',')]
         steps: Vec<dataplane::Step>,
     },
-    /// Votes from their datagrams to certificates: what control and verifiers use of a core for a slot, how soon they act on
-    /// the vote that decides, and what memory they hold, beside bare calls of blst.
+    /// Votes from their datagrams to certificates: what control and verifiers use of a core for a slot, how soon they
+    /// act on the vote that decides, and what memory they hold, beside bare calls of blst.
     Votes {
         /// Validators, besides the sizes that are always measured.
         #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u16).range(20..=2_000))]
@@ -56,10 +56,12 @@ enum Benchmark {
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
-    /// What a node writes to its disk, each kind beside the bare system calls, in turns: what the vote waits for (the vote
-    /// log, a slice that is voted for), what it does not (a block in the block log), and other ways to write a slice.
+    /// What a node writes to its disk, each kind beside the bare system calls, in turns: what the vote waits for (the
+    /// vote log, a slice that is voted for), what it does not (a block in the block log), and other ways to write a
+    /// slice.
     Storage {
-        /// Folder on the disk to measure; what is written there is removed again [default: the folder for temporary files].
+        /// Folder on the disk to measure; what is written there is removed again [default: the folder for temporary
+        /// files].
         #[arg(long)]
         folder: Option<PathBuf>,
         /// How to print.

@@ -14,8 +14,9 @@ pub(crate) struct Row {
     pub(crate) ours_us: f64,
     /// Absent where nothing bare does the same.
     pub(crate) floor_us: Option<f64>,
-    /// Median of the ratios of single rounds, in which ours and the floor were measured one after the other: what slows the
-    /// machine down for a while slows both. Absent where rounds do not have both; then the ratio is that of the times.
+    /// Median of the ratios of single rounds, in which ours and the floor were measured one after the other: what slows
+    /// the machine down for a while slows both. Absent where rounds do not have both; then the ratio is that of the
+    /// times.
     pub(crate) rounds_ratio: Option<f64>,
     /// The largest ratio that is good enough.
     pub(crate) ratio_goal: Option<f64>,
@@ -61,8 +62,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report without rows, to be begun before anything is measured: it tells how busy the machine was. `schema` names
-    /// what [`Self::json`] looks like.
+    /// A report without rows, to be begun before anything is measured: it tells how busy the machine was. `schema`
+    /// names what [`Self::json`] looks like.
     pub(crate) fn begin(schema: &'static str) -> Self {
         Self { schema, machine: machine(&Cores::choose()), rows: Vec::new(), memory: None }
     }

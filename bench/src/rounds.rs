@@ -1,4 +1,5 @@
-//! Interleaved measurement: in every round each candidate once, so that what disturbs the machine disturbs all of them alike.
+//! Interleaved measurement: in every round each candidate once, so that what disturbs the machine disturbs all of them
+//! alike.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ const SAMPLE: Duration = Duration::from_micros(100);
 /// Something that gives one sample, in microseconds, each time it is asked.
 pub(crate) type Sampler<'a> = Box<dyn FnMut() -> f64 + Send + 'a>;
 
-/// A sampler that repeats `step` and gives microseconds per call, after one that does not count: what ran before has left
-/// caches and branch predictors with other things.
+/// A sampler that repeats `step` and gives microseconds per call, after one that does not count: what ran before has
+/// left caches and branch predictors with other things.
 pub(crate) fn repeated<'a>(mut step: impl FnMut() + Send + 'a) -> Sampler<'a> {
     let start = Instant::now();
     let mut calls: u32 = 0;

@@ -161,8 +161,8 @@ impl Assembly {
     }
 }
 
-/// The block of these slices. Its first slice states the parent; a window's first block may change it once, and what stands
-/// before the change does not count.
+/// The block of these slices. Its first slice states the parent; a window's first block may change it once, and what
+/// stands before the change does not count.
 fn build(id: BlockId, contents: Vec<Content>) -> Result<Block, InvalidBlock> {
     let mut parent = None;
     let mut first_counted = SliceIndex::default();

@@ -301,8 +301,8 @@ impl Blokstor {
         finalized.filter(|id| self.block(*id).is_none())
     }
 
-    /// Transactions in the blocks on the chain that ends with `tip`, back to the last one that was handed over, or to one
-    /// that is not held, which is given too.
+    /// Transactions in the blocks on the chain that ends with `tip`, back to the last one that was handed over, or to
+    /// one that is not held, which is given too.
     #[must_use]
     pub fn chain_transactions(&self, tip: BlockId) -> (BTreeSet<TransactionId>, Option<BlockId>) {
         let mut transactions = BTreeSet::new();

@@ -55,8 +55,8 @@ impl CheckJob {
         Self::Votes { votes, hash }
     }
 
-    /// The verdict as if every signature were right and every certificate had its quorum: for tests and simulators whose
-    /// senders sign what they send.
+    /// The verdict as if every signature were right and every certificate had its quorum: for tests and simulators
+    /// whose senders sign what they send.
     ///
     /// # Panics
     /// See [`VerifiedVotes::assume_checked`].
@@ -90,8 +90,8 @@ impl CheckJob {
 pub enum CheckVerdict {
     /// The answer to [`CheckJob::Votes`] and [`CheckJob::Conflict`].
     Votes {
-        /// Those that passed, in batches that must stay whole: one batch if nothing was wrong; votes that exclude each other
-        /// by themselves.
+        /// Those that passed, in batches that must stay whole: one batch if nothing was wrong; votes that exclude each
+        /// other by themselves.
         verified: Vec<VerifiedVotes>,
         /// Those whose signature is wrong.
         rejected: Vec<UnverifiedVote>,
@@ -176,8 +176,8 @@ impl Checker {
     /// Does a job.
     ///
     /// # Panics
-    /// If the votes of a batch differ in their payload or hold a signer twice, or a hash is of another payload: jobs are
-    /// made by this node.
+    /// If the votes of a batch differ in their payload or hold a signer twice, or a hash is of another payload: jobs
+    /// are made by this node.
     pub fn check(&mut self, job: CheckJob) -> CheckVerdict {
         match job {
             CheckJob::Votes { votes, hash } => {
@@ -225,9 +225,9 @@ impl Checker {
         Sums { signatures: SignatureSum::of(&signatures), keys: self.keys.sum_of(&signers) }
     }
 
-    /// Checks a range of a batch as a sum, its halves if that fails, and says whether all of it passed at once. A range that
-    /// `is_wrong` for certain is halved unchecked. So k wrong votes among m take at most 1 + 2k⌈log2 m⌉ pairing checks.
-    /// The depth is that of halving 2,000.
+    /// Checks a range of a batch as a sum, its halves if that fails, and says whether all of it passed at once. A range
+    /// that `is_wrong` for certain is halved unchecked. So k wrong votes among m take at most 1 + 2k⌈log2 m⌉ pairing
+    /// checks. The depth is that of halving 2,000.
     fn check_range(
         &mut self,
         hashed: &HashedPayload,
@@ -251,8 +251,8 @@ impl Checker {
         let (left, right) = range.split_at(range.len() / 2);
         let left_sums = self.sums(left);
         let left_passed = self.check_range(hashed, left, left_sums, false, findings);
-        // If the whole fails and the left half passes, the right half must fail; unless the whole was only refused because
-        // keys or signatures cancel out, which colluding validators can arrange.
+        // If the whole fails and the left half passes, the right half must fail; unless the whole was only refused
+        // because keys or signatures cancel out, which colluding validators can arrange.
         let right_is_wrong = left_passed && !sums.is_infinity();
         self.check_range(hashed, right, sums.minus(&left_sums), right_is_wrong, findings);
         false

@@ -13,8 +13,9 @@
 //! All other batches wait. Usually their slot is decided before long, and they are never checked at all: most checks of
 //! a small cluster are saved so. Nothing depends on them, because below the thresholds of certificates votes have an
 //! effect in one case only: this node has voted, and at least 20% of the stake otherwise, so that something may become
-//! safe to notarize or to skip (paper §2.5). Such a slot is disputed, and all its votes are checked at once, those first
-//! that reach a share at which something happens. A certificate that needs votes for two payloads together counts both.
+//! safe to notarize or to skip (paper §2.5). Such a slot is disputed, and all its votes are checked at once, those
+//! first that reach a share at which something happens. A certificate that needs votes for two payloads together counts
+//! both.
 //!
 //! A validator whose signature is wrong is barred for a while; the check tells whose it is, so nobody else is.
 
@@ -38,8 +39,8 @@ use crate::vote::{UnverifiedVote, VerifiedVotes, VotePayload};
 
 /// Conflicting votes that may wait, one of each validator and slot. None of it is urgent.
 const CONFLICTS_MAX: usize = 256;
-/// Adding up so many signatures and keys takes a fifth of a pairing check. More are not left for the moment when they decide
-/// something.
+/// Adding up so many signatures and keys takes a fifth of a pairing check. More are not left for the moment when they
+/// decide something.
 const LARGE_BATCH: usize = 128;
 
 /// How much is checked at a time.
@@ -76,7 +77,8 @@ enum InFlight {
 pub(crate) struct Checking {
     limits: CheckingLimits,
     stakes: Arc<Stakes>,
-    /// Bounded by the Pool's places: a few votes for each validator and slot, of as many slots as the Pool keeps votes of.
+    /// Bounded by the Pool's places: a few votes for each validator and slot, of as many slots as the Pool keeps votes
+    /// of.
     slots: BTreeMap<Slot, SlotBallots>,
     /// Batches that can decide something.
     urgent: BTreeSet<(Slot, VotePayload)>,
@@ -270,8 +272,8 @@ impl Checking {
         self.conflicts.retain(|(_, signer), _| *signer != validator);
     }
 
-    /// What is known of an open slot's votes. The Pool keeps votes of a bounded number of slots, the highest ones, and so
-    /// does this.
+    /// What is known of an open slot's votes. The Pool keeps votes of a bounded number of slots, the highest ones, and
+    /// so does this.
     fn slot(&mut self, slot: Slot, consensus: &Consensus) -> &mut SlotBallots {
         if !self.slots.contains_key(&slot) && self.slots.len() >= consensus.vote_slots_max() {
             self.slots.pop_first();
@@ -457,8 +459,8 @@ impl Checking {
         }
     }
 
-    /// Both votes were checked one by one. If both hold, the Pool gets the second one after the first, and makes evidence of
-    /// it.
+    /// Both votes were checked one by one. If both hold, the Pool gets the second one after the first, and makes
+    /// evidence of it.
     fn conflict_checked(
         &mut self,
         now: Time,

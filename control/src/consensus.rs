@@ -34,8 +34,8 @@ pub struct ConsensusConfig {
     pub delta_timeout: Duration,
     /// After this long without a newly finalized slot delta_timeout grows.
     pub standstill_interval: Duration,
-    /// The crashed-leader timer: a window is skipped this long after delta_timeout if no valid shred of its first slot came
-    /// and no vote was cast in it. `None`: it is off.
+    /// The crashed-leader timer: a window is skipped this long after delta_timeout if no valid shred of its first slot
+    /// came and no vote was cast in it. `None`: it is off.
     pub crashed_leader: Option<Duration>,
 }
 
@@ -78,8 +78,9 @@ pub enum Finalization {
 pub enum ConsensusEvent {
     /// An own vote was cast: broadcast it.
     Vote(Vote),
-    /// An own vote was not cast, for those cast before it in its slot: as a fourth notar-fallback vote, which a node may come
-    /// to that was started again and has forgotten how others voted. Nothing else that others send leads to one.
+    /// An own vote was not cast, for those cast before it in its slot: as a fourth notar-fallback vote, which a node
+    /// may come to that was started again and has forgotten how others voted. Nothing else that others send leads to
+    /// one.
     Withheld(VotePayload),
     /// A certificate was newly stored, made here or received: broadcast it once.
     Certificate(Arc<Certificate>),
@@ -99,8 +100,8 @@ pub enum ConsensusEvent {
         /// By what.
         how: Finalization,
     },
-    /// The next final block in chain order: reported once all its ancestors were, or were given up because a block among
-    /// them did not come while a thousand others became final.
+    /// The next final block in chain order: reported once all its ancestors were, or were given up because a block
+    /// among them did not come while a thousand others became final.
     Chained {
         /// Which.
         block: BlockId,
@@ -228,8 +229,8 @@ impl Consensus {
         }
     }
 
-    /// Goes on from before a restart: the highest finalization as if it had just happened, then the votes cast after it,
-    /// which are neither reported nor bound to the horizon. From now on votes wait that are above the reservation.
+    /// Goes on from before a restart: the highest finalization as if it had just happened, then the votes cast after
+    /// it, which are neither reported nor bound to the horizon. From now on votes wait that are above the reservation.
     ///
     /// Right after [`Self::new`] and [`Self::restore_tip`] only.
     pub fn restore(&mut self, now: Time, restoration: &Restoration) {
@@ -425,8 +426,8 @@ impl Consensus {
             return;
         }
         if !self.pool.allows_own(&payload) {
-            // An error and no assertion: whoever starts again comes to the same vote again, and what led one node here may
-            // lead all of them. Not to say it is safe, whatever led here.
+            // An error and no assertion: whoever starts again comes to the same vote again, and what led one node here
+            // may lead all of them. Not to say it is safe, whatever led here.
             self.events.push_back(ConsensusEvent::Withheld(payload));
             return;
         }

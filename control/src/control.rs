@@ -64,8 +64,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// A node at genesis that keeps no record of its votes, so that it must never start again with the same keys. `start`
-    /// is the later of the node's start and the cluster's: window 0 runs from then.
+    /// A node at genesis that keeps no record of its votes, so that it must never start again with the same keys.
+    /// `start` is the later of the node's start and the cluster's: window 0 runs from then.
     ///
     /// # Errors
     /// [`ControlConfigError`] names the value that cannot work.

@@ -1,6 +1,6 @@
-//! How much longer a window's leader is waited for while nothing is finalized (paper §3.4): if messages take longer than
-//! was thought when delta_timeout was chosen, nodes skip every window before its blocks are there, until they wait long
-//! enough.
+//! How much longer a window's leader is waited for while nothing is finalized (paper §3.4): if messages take longer
+//! than was thought when delta_timeout was chosen, nodes skip every window before its blocks are there, until they wait
+//! long enough.
 //!
 //! Only delta_timeout grows. Blocks keep their pace: a leader that everybody waits longer for has no longer blocks.
 

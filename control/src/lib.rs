@@ -42,25 +42,25 @@
 //! - A leader that contradicts itself gets no notarization vote in that slot from those who saw it in time; all else
 //!   goes on by the usual rules, because nodes see contradictions differently. Held is the first version that is
 //!   complete, and beside it any that is certified or wanted for a notar-fallback vote.
-//! - Every slot ends alike on every correct node, whatever its leader signed: with a block that is complete and certified, or
-//!   skipped because no node voted for one (it is dead, contradicts itself, or never ends). Proofs of it are kept by those
-//!   who saw it; they do not travel, and nothing is decided by them.
+//! - Every slot ends alike on every correct node, whatever its leader signed: with a block that is complete and
+//!   certified, or skipped because no node voted for one (it is dead, contradicts itself, or never ends). Proofs of it
+//!   are kept by those who saw it; they do not travel, and nothing is decided by them.
 //! - A certificate that a stronger one implies is neither made nor stored; fast-finalization counts as notarization.
 //! - Outside a window's first slot a finalized parent stands in for the own notarization vote on it.
 //! - Slots up to the highest finalized one are closed. Votes are taken up to 40 slots past the highest of that one
 //!   and the highest ParentReady, shreds up to the end of the second window after it. At the lower end shreds are
 //!   wanted until the slot is handed to the application, so that a slow node completes what others finalized a moment
 //!   ago.
-//! - Repair begins when no slice of the block's slot came for a quarter of delta_block, or at once if the slot is closed
-//!   or this node has voted in it, which it has when its timer fired.
-//! - A node that joins late learns from the certificates of new slots, which are taken for any slot, where the chain is,
-//!   and fetches that block. Its first slice names its parent, so that the ancestors are fetched beside it. Those more
-//!   than 64 slots back are given up: the gap below.
+//! - Repair begins when no slice of the block's slot came for a quarter of delta_block, or at once if the slot is
+//!   closed or this node has voted in it, which it has when its timer fired.
+//! - A node that joins late learns from the certificates of new slots, which are taken for any slot, where the chain
+//!   is, and fetches that block. Its first slice names its parent, so that the ancestors are fetched beside it. Those
+//!   more than 64 slots back are given up: the gap below.
 //! - A final block that never arrives is waited for a bounded number of slots; then the application goes on after a
 //!   gap, and is told ([`Output::FinalizedGap`](output::Output::FinalizedGap)).
 //! - A window's leader begins when it holds the block of the slot before, or has ParentReady. Until ParentReady it uses
-//!   at most half of its first block's slices. If its parent is not among the ready ones then, it goes on from the first
-//!   that is, packs everything again, and the rest of the block still takes delta_block. Deadlines are absolute.
+//!   at most half of its first block's slices. If its parent is not among the ready ones then, it goes on from the
+//!   first that is, packs everything again, and the rest of the block still takes delta_block. Deadlines are absolute.
 //! - A leader packs nothing while a block of its chain after the last one handed over is not held: it would repeat what
 //!   is in there.
 //! - After 10 s without a newly finalized slot, certificates and own votes are sent again, spread out, from the start

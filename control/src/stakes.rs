@@ -16,8 +16,8 @@ impl Stakes {
     /// Stakes that never change, in the order of the validator set.
     ///
     /// # Panics
-    /// If there are none or more than [`VALIDATORS_MAX`](alpenglow_rotor::types::VALIDATORS_MAX), if one is zero, or if the
-    /// total overflows: a validator set excludes all of it.
+    /// If there are none or more than [`VALIDATORS_MAX`](alpenglow_rotor::types::VALIDATORS_MAX), if one is zero, or if
+    /// the total overflows: a validator set excludes all of it.
     #[must_use]
     pub fn new(stakes: Vec<Stake>) -> Self {
         let epochs = Epochs::endless(stakes, EpochSeed([0; 32])).expect("the stakes of a validator set");

@@ -73,9 +73,9 @@ impl Timers {
         self.due.pop_first().map(|(.., timeout)| timeout)
     }
 
-    /// Sets those of a window's slots from `first` on that are above `closed_through`, unless some of the window were set
-    /// before. More than `first`'s predecessor can be closed: a higher finalization may follow while the event of a lower
-    /// one waits.
+    /// Sets those of a window's slots from `first` on that are above `closed_through`, unless some of the window were
+    /// set before. More than `first`'s predecessor can be closed: a higher finalization may follow while the event of a
+    /// lower one waits.
     pub(crate) fn set(&mut self, now: Time, first: Slot, closed_through: Slot) {
         if first.window_last() <= closed_through || !self.windows.insert(first.window()) {
             return;
@@ -103,8 +103,8 @@ impl Timers {
         self.windows = self.windows.split_off(&through.window());
     }
 
-    /// A slot was finalized by certificate. If that ends a standstill, timers set with a longer timeout fire no later than
-    /// if their window began now: a leader that fails after the standstill does not cost an hour.
+    /// A slot was finalized by certificate. If that ends a standstill, timers set with a longer timeout fire no later
+    /// than if their window began now: a leader that fails after the standstill does not cost an hour.
     pub(crate) fn finalized(&mut self, now: Time) {
         if !self.delta_timeout.finalized(now) {
             return;

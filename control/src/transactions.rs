@@ -17,8 +17,8 @@ use crate::block::{TRANSACTION_BYTES_MAX, TransactionId};
 
 /// Transactions forwarded again in one go after a change of window, before other work gets its turn.
 const FORWARDS_PER_GROUP: usize = 64;
-/// A validator's transactions may take up to the room that is left divided by this, those of all clients together as much
-/// as is left: whoever floods the pool leaves room for the others.
+/// A validator's transactions may take up to the room that is left divided by this, those of all clients together as
+/// much as is left: whoever floods the pool leaves room for the others.
 const VALIDATOR_SHARE: usize = 4;
 /// Pause between two such groups: a full default pool passes well within one window.
 const FORWARD_PAUSE: Duration = Duration::from_millis(1);

@@ -65,7 +65,8 @@ impl VotingKeys {
         Ok(Self { keys: checked.into_boxed_slice(), sum })
     }
 
-    /// Keys that protect nothing, without proofs of possession; see [`SecretKey::stand_in`](crate::bls::SecretKey::stand_in).
+    /// Keys that protect nothing, without proofs of possession; see
+    /// [`SecretKey::stand_in`](crate::bls::SecretKey::stand_in).
     ///
     /// # Panics
     /// If there are none or more than [`VALIDATORS_MAX`], or one is of the curve.

@@ -138,8 +138,8 @@ fn own_block(slot: Slot, validator: usize, which: u8) -> BlockId {
     BlockId { slot, hash: Hash(hash) }
 }
 
-/// One notarization vote, three notar-fallback votes, each for a block that nobody else votes for, a skip-fallback vote,
-/// and votes that conflict with them.
+/// One notarization vote, three notar-fallback votes, each for a block that nobody else votes for, a skip-fallback
+/// vote, and votes that conflict with them.
 fn misbehave(node: &mut Node, slot: Slot, validator: usize) {
     node.vote(VotePayload::Notar(own_block(slot, validator, 0)), validator);
     for which in 1..=4 {

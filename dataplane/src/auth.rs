@@ -1,9 +1,9 @@
 //! Who sent a datagram: a MAC under a key that only the two validators have.
 //!
 //! Tags are AES-128-CMAC (RFC 4493). The key for datagrams from A to B is HKDF-SHA256 with salt = cluster id,
-//! input = X25519 of the two identities (the Ed25519 keys taken to Curve25519) and info = "alpenglow datagram mac 1" | A's
-//! identity | B's identity, 16 bytes. So a tag says nothing in another cluster, and a datagram cannot be sent
-//! back to its sender.
+//! input = X25519 of the two identities (the Ed25519 keys taken to Curve25519) and info = "alpenglow datagram mac 1" |
+//! A's identity | B's identity, 16 bytes. So a tag says nothing in another cluster, and a datagram cannot be sent back
+//! to its sender.
 
 use aes::Aes128Enc;
 use aes::cipher::consts::U16;
@@ -24,8 +24,8 @@ const SHRED_BLOCKS: usize = SHRED_COVERED_BYTES / BLOCK_BYTES;
 /// Most messages that [`PairwiseKeys::tags_to`] takes: as many blocks as a processor's AES units have in flight.
 pub const TAGS_AT_ONCE: usize = 8;
 
-/// A message in two parts, of which the first is one block: a datagram's header without the MAC, and what of the body the
-/// MAC covers.
+/// A message in two parts, of which the first is one block: a datagram's header without the MAC, and what of the body
+/// the MAC covers.
 pub type PrefixedMessage<'a> = (&'a [u8; BLOCK_BYTES], &'a [u8]);
 
 /// This validator's keys with every other one, for both directions. They are wiped when dropped, and cannot be shown:
@@ -44,9 +44,9 @@ struct PeerKeys {
     from: MacKey,
 }
 
-/// A CMAC key with everything computed that does not depend on the message: the cipher's round keys, and the two subkeys
-/// for a last block that is full and for one that is not. Deriving those for each message, as the general crate does, costs
-/// another block.
+/// A CMAC key with everything computed that does not depend on the message: the cipher's round keys, and the two
+/// subkeys for a last block that is full and for one that is not. Deriving those for each message, as the general crate
+/// does, costs another block.
 struct MacKey {
     cipher: Aes128Enc,
     subkeys: Zeroizing<Subkeys>,
@@ -128,12 +128,13 @@ impl PairwiseKeys {
         self.peers[peer.get()].to.tag(message)
     }
 
-    /// The tags of several messages to `peer`, of each the one that [`Self::tag_to`] gives. A tag is a chain of blocks of
-    /// which each waits for the one before; here the chains of up to [`TAGS_AT_ONCE`] messages go forward side by side, in
-    /// little more than the time of one. Allocates nothing.
+    /// The tags of several messages to `peer`, of each the one that [`Self::tag_to`] gives. A tag is a chain of blocks
+    /// of which each waits for the one before; here the chains of up to [`TAGS_AT_ONCE`] messages go forward side by
+    /// side, in little more than the time of one. Allocates nothing.
     ///
     /// # Panics
-    /// If `peer` is not in the validator set, if there are more than [`TAGS_AT_ONCE`] messages, or if they differ in length.
+    /// If `peer` is not in the validator set, if there are more than [`TAGS_AT_ONCE`] messages, or if they differ in
+    /// length.
     #[must_use]
     pub fn tags_to(&self, peer: ValidatorIndex, messages: &[PrefixedMessage<'_>]) -> [[u8; 16]; TAGS_AT_ONCE] {
         self.peers[peer.get()].to.tags(messages)
@@ -149,8 +150,8 @@ impl PairwiseKeys {
         is_equal(&self.peers[peer.get()].from.tag(message), tag)
     }
 
-    /// Of several messages with their tags which ones `peer` sent, as [`Self::verify_from`] would say of each, in little more
-    /// than the time of one.
+    /// Of several messages with their tags which ones `peer` sent, as [`Self::verify_from`] would say of each, in
+    /// little more than the time of one.
     ///
     /// # Panics
     /// As [`Self::tags_to`].
@@ -223,8 +224,8 @@ impl BlockCipherEncClosure for Chain<'_> {
         let (blocks, rest) = body.as_chunks();
         let mut chain = u128::from_ne_bytes(*prefix);
         let mut add = |block: &[u8; BLOCK_BYTES]| chain = encrypt(cipher, chain) ^ u128::from_ne_bytes(*block);
-        // A loop whose length is known is unrolled. In one that is not, the compiler takes the chain to general registers
-        // and back for each block: 0.11 µs for a shred's datagram instead of 0.09.
+        // A loop whose length is known is unrolled. In one that is not, the compiler takes the chain to general
+        // registers and back for each block: 0.11 µs for a shred's datagram instead of 0.09.
         let (shreds, others) = blocks.as_chunks::<SHRED_BLOCKS>();
         shreds.iter().for_each(|blocks| blocks.iter().for_each(&mut add));
         others.iter().for_each(add);
@@ -250,8 +251,8 @@ impl BlockSizeUser for Chains<'_> {
 }
 
 impl BlockCipherEncClosure for Chains<'_> {
-    /// Places without a message of their own follow the first one: a number of chains that is known beforehand is faster
-    /// than one fewer.
+    /// Places without a message of their own follow the first one: a number of chains that is known beforehand is
+    /// faster than one fewer.
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, cipher: &B) {
         let mut messages = [self.messages[0]; TAGS_AT_ONCE];

@@ -3,9 +3,9 @@
 //! All of it is mapped at start-up and touched only as far as it is used, so a generous count costs address space and
 //! no resident memory. Free entries are taken last in, first out where there is a choice, to stay in the cache.
 //!
-//! Ownership: an [`crate::engine::Engine`] owns these for its whole life and unmaps them only after every operation that
-//! names them has ended. Inside, each entry belongs either to the kernel or to the shard, and that is asserted: bytes of
-//! an entry that the kernel may write are never lent out, those of an entry that it may read never mutably.
+//! Ownership: an [`crate::engine::Engine`] owns these for its whole life and unmaps them only after every operation
+//! that names them has ended. Inside, each entry belongs either to the kernel or to the shard, and that is asserted:
+//! bytes of an entry that the kernel may write are never lent out, those of an entry that it may read never mutably.
 
 mod arena;
 mod handed_over;
@@ -28,8 +28,8 @@ use crate::limits::Source;
 pub(crate) const SEGMENTS_MAX: usize = 128;
 /// Most bytes of UDP payload in one IPv4 packet, joined or not.
 pub(crate) const UDP_BYTES_MAX: usize = 65_507;
-/// Most bytes of joined datagrams in one send: with Ethernet, IPv6 and UDP headers they pass a device that takes packets
-/// of 64 KiB; beyond, the kernel would cut them up before the receiver sees them.
+/// Most bytes of joined datagrams in one send: with Ethernet, IPv6 and UDP headers they pass a device that takes
+/// packets of 64 KiB; beyond, the kernel would cut them up before the receiver sees them.
 pub(crate) const JOINED_BYTES_MAX: usize = 65_536 - 14 - 40 - 8;
 
 /// How much memory a shard holds ready. All of it is fixed at start-up.

@@ -1,7 +1,8 @@
 //! How much leaves at once.
 
-/// What may still be queued before the kernel is told and whatever is more urgent has its turn. A burst of copies is small
-/// enough that the memory they are made in stays in the cache, and large enough that telling the kernel does not show.
+/// What may still be queued before the kernel is told and whatever is more urgent has its turn. A burst of copies is
+/// small enough that the memory they are made in stays in the cache, and large enough that telling the kernel does not
+/// show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Burst {
     sends: usize,

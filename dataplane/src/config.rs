@@ -86,8 +86,8 @@ pub struct DataplaneConfig {
     pub slice_memory_bytes: usize,
     /// Socket buffer that is asked for, for each shard and direction.
     pub socket_buffer_bytes: usize,
-    /// Most that is sent, in Mbit/s (10⁶ bits per second of UDP payload), in equal shares for the shards; `None` for as fast
-    /// as the network takes it. Messages that are no shreds are never held back, but count.
+    /// Most that is sent, in Mbit/s (10⁶ bits per second of UDP payload), in equal shares for the shards; `None` for as
+    /// fast as the network takes it. Messages that are no shreds are never held back, but count.
     pub egress_mbit: Option<NonZero<u32>>,
     /// Transactions that clients may give this node.
     pub clients: ClientLimits,

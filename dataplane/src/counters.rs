@@ -166,7 +166,8 @@ counters! {
     CompletionQueueOverflows = "completion_queue_overflows" fact,
     /// Receives that ended with an error; they were started again.
     ReceiveErrors = "receive_errors" fact,
-    /// Times that sends began to wait because the socket's buffer was full. io_uring lets them wait in the kernel, unseen.
+    /// Times that sends began to wait because the socket's buffer was full. io_uring lets them wait in the kernel,
+    /// unseen.
     SendsBlocked = "sends_blocked" fact,
     /// Failed calls to enter the ring, or to wait without one; they were repeated.
     EnterErrors = "enter_errors" fact,

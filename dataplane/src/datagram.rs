@@ -4,15 +4,16 @@
 //! |---|---|
 //! | 0 | version, [`VERSION`] |
 //! | 1 | kind |
-//! | 2 | lane: the kernel gives the datagram to shard `lane % shards`; a shred's follows from its slice, another message's from its sender ([`message_lane`]), a client picks any |
+//! | 2 | lane: the kernel gives the datagram to shard `lane % shards`; a shred's follows from its slice, another
+//! message's from its sender ([`message_lane`]), a client picks any |
 //! | 3 | zero |
 //! | 4..6 | sender's index in the validator set, little-endian; [`NO_SENDER`] on a transaction from anyone |
 //! | 6..8 | zero |
 //! | 8..16 | first 8 bytes of the cluster id |
 //! | 16..32 | MAC; zero on a transaction from anyone |
 //!
-//! The body follows. The MAC covers bytes 0..16 and the body; of a shred only the first [`SHRED_COVERED_BYTES`] of it, the
-//! shred's header and signature: the Merkle path covers the rest, and a relay's tag for each peer then costs the
+//! The body follows. The MAC covers bytes 0..16 and the body; of a shred only the first [`SHRED_COVERED_BYTES`] of it,
+//! the shred's header and signature: the Merkle path covers the rest, and a relay's tag for each peer then costs the
 //! same whatever the shred's length.
 
 use alpenglow_rotor::types::{ClusterId, ValidatorIndex};
@@ -30,8 +31,8 @@ pub const NO_SENDER: u16 = u16::MAX;
 /// What of a shred its MAC covers: 16 bytes of header, 64 of signature.
 pub const SHRED_COVERED_BYTES: usize = 80;
 
-/// The lane of what a validator sends besides shreds. It is the same for all of it, so that one shard of the receiver counts
-/// what the sender may send.
+/// The lane of what a validator sends besides shreds. It is the same for all of it, so that one shard of the receiver
+/// counts what the sender may send.
 #[must_use]
 pub const fn message_lane(sender: ValidatorIndex) -> u8 {
     sender.0 as u8

@@ -1,7 +1,7 @@
 //! Everything that a shard sends, in the order of its urgency: messages, relayed shreds, slices of our own.
 //!
-//! Shreds leave in bursts, and before each burst messages have their turn: one that control orders while copies go out to
-//! 1,499 validators waits for a few of them only.
+//! Shreds leave in bursts, and before each burst messages have their turn: one that control orders while copies go out
+//! to 1,499 validators waits for a few of them only.
 //!
 //! Whatever does not find a free send slot waits here, in bounded queues, and goes on when sends complete. A relayed
 //! shred waits in its receive buffer, so a stalled network stops the reading before anything else overflows.
@@ -121,8 +121,8 @@ impl Egress {
         self.serial
     }
 
-    /// Sends messages and relayed shreds, burst by burst, as far as slots are free and one turn goes. What arrives in the
-    /// meantime is appended to `received`.
+    /// Sends messages and relayed shreds, burst by burst, as far as slots are free and one turn goes. What arrives in
+    /// the meantime is appended to `received`.
     pub(crate) fn forward(
         &mut self,
         engine: &mut Engine,
@@ -145,8 +145,8 @@ impl Egress {
         }
     }
 
-    /// Queues messages, then copies of shreds as far as the pacer allows. Messages are never held back, but they count. The
-    /// clock is only read if there is a pacer.
+    /// Queues messages, then copies of shreds as far as the pacer allows. Messages are never held back, but they count.
+    /// The clock is only read if there is a pacer.
     fn queue_burst(&mut self, engine: &mut Engine, control: &ControlLink, now: impl Fn() -> Time) {
         self.take_orders(control);
         let mut burst = Burst::of_copies();

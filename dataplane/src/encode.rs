@@ -33,8 +33,8 @@ pub(crate) struct Encoder {
     offsets: Vec<usize>,
 }
 
-/// A shred and its relay, in one number so that sorting is cheap: from the top whether that is this node, the relay, the
-/// shred's index.
+/// A shred and its relay, in one number so that sorting is cheap: from the top whether that is this node, the relay,
+/// the shred's index.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Seat(u64);
 

@@ -89,7 +89,8 @@ impl Engine {
         }
     }
 
-    /// Tells the kernel what was queued, without waiting. No system call if there is nothing to tell and nothing to fetch.
+    /// Tells the kernel what was queued, without waiting. No system call if there is nothing to tell and nothing to
+    /// fetch.
     pub(crate) fn submit(&mut self) {
         match self {
             Self::IoUring(ring) => ring.submit(),
@@ -106,8 +107,8 @@ impl Engine {
         }
     }
 
-    /// Submits, waits up to `wait` for something to happen if nothing has, and takes what came: the buffers received are
-    /// appended to `received` in their order.
+    /// Submits, waits up to `wait` for something to happen if nothing has, and takes what came: the buffers received
+    /// are appended to `received` in their order.
     pub(crate) fn reap(&mut self, wait: Option<Duration>, received: &mut impl Extend<BufferId>) {
         match self {
             Self::IoUring(ring) => ring.reap(wait, received),
@@ -116,8 +117,8 @@ impl Engine {
     }
 }
 
-/// The buffers, with which a shard does the same whatever moves them. They are lent for their methods: whoever put others in
-/// their place would take memory from under the kernel.
+/// The buffers, with which a shard does the same whatever moves them. They are lent for their methods: whoever put
+/// others in their place would take memory from under the kernel.
 impl Deref for Engine {
     type Target = Buffers;
     fn deref(&self) -> &Buffers {

@@ -81,8 +81,8 @@ impl Gate {
         }
     }
 
-    /// The shard that a validator's datagram belongs to, if it is another one. What clients send belongs to whichever shard
-    /// it comes to, and each shard lets through its share.
+    /// The shard that a validator's datagram belongs to, if it is another one. What clients send belongs to whichever
+    /// shard it comes to, and each shard lets through its share.
     pub(crate) fn other_shard(&self, authentic: &Authentic<'_>) -> Option<usize> {
         let shard = usize::from(authentic.lane) % self.shards;
         (authentic.sender.is_some() && shard != self.shard).then_some(shard)
@@ -119,8 +119,8 @@ impl Gate {
         Ok(Claimed(Authentic { kind: header.kind, sender, lane: header.lane, datagram }))
     }
 
-    /// Checks the MACs of up to [`TOGETHER_MAX`] datagrams: those of one sender and length at once. Those that come from whom
-    /// they say are given back, each in its place.
+    /// Checks the MACs of up to [`TOGETHER_MAX`] datagrams: those of one sender and length at once. Those that come
+    /// from whom they say are given back, each in its place.
     pub(crate) fn authenticate<'a>(&self, claimed: &[Option<Claimed<'a>>]) -> [Option<Authentic<'a>>; TOGETHER_MAX] {
         let mut authentic = [None; TOGETHER_MAX];
         let mut places = authentic.iter_mut();

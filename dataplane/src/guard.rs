@@ -1,5 +1,5 @@
-//! One node to a port. The shards share theirs with `SO_REUSEPORT`, and the kernel lets any process of the same user join
-//! such a group silently and take datagrams away.
+//! One node to a port. The shards share theirs with `SO_REUSEPORT`, and the kernel lets any process of the same user
+//! join such a group silently and take datagrams away.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::StartError;
 
-/// How long a port may stay taken after its process has ended: the kernel takes an io_uring apart, and with it the sockets
-/// that it reads, in the background.
+/// How long a port may stay taken after its process has ended: the kernel takes an io_uring apart, and with it the
+/// sockets that it reads, in the background.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 const RELEASE_STEP: Duration = Duration::from_millis(10);
 
@@ -35,9 +35,9 @@ impl PortGuard {
         }
     }
 
-    /// A bind without `SO_REUSEPORT` fails if anyone has the port in any way. It has to be given up before the shards bind,
-    /// so a name that only one process can hold (an abstract Unix socket, which dies with it) covers the time between.
-    /// Port 0 takes a free one.
+    /// A bind without `SO_REUSEPORT` fails if anyone has the port in any way. It has to be given up before the shards
+    /// bind, so a name that only one process can hold (an abstract Unix socket, which dies with it) covers the time
+    /// between. Port 0 takes a free one.
     fn try_acquire(address: SocketAddr) -> Result<Self, StartError> {
         let refuse = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => StartError::PortTaken { address },

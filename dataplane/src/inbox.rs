@@ -1,7 +1,8 @@
 //! Datagrams that came to a shard and belong to another one of this node.
 //!
-//! The kernel steers joined datagrams as a whole, by the first one's lane; where a network card has joined shreds of several
-//! slices, or steering is not what it should be, the others land on the wrong shard. That shard copies them here.
+//! The kernel steers joined datagrams as a whole, by the first one's lane; where a network card has joined shreds of
+//! several slices, or steering is not what it should be, the others land on the wrong shard. That shard copies them
+//! here.
 
 use crate::buffers::SEGMENTS_MAX;
 use crate::limits::Source;
@@ -10,8 +11,8 @@ use crate::sync::ArrayQueue;
 /// Datagrams that can wait for their shard: two whole receive buffers of them.
 const DATAGRAMS: usize = 2 * SEGMENTS_MAX;
 
-/// One shard's. Every other shard puts in, this one takes out, and nobody ever waits. The memory of all entries is there from
-/// the start and goes back and forth.
+/// One shard's. Every other shard puts in, this one takes out, and nobody ever waits. The memory of all entries is
+/// there from the start and goes back and forth.
 pub(crate) struct Inbox {
     vacant: ArrayQueue<Box<[u8]>>,
     filled: ArrayQueue<(Box<[u8]>, usize, Source)>,

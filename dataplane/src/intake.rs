@@ -1,7 +1,7 @@
 //! A shard's steps on what it receives, from the datagram to the slice. `shard.rs` puts them in their order.
 //!
-//! Each step counts what it drops. Cheap checks come before costly ones, and nothing of what a stranger sends is looked at
-//! beyond its header and MAC.
+//! Each step counts what it drops. Cheap checks come before costly ones, and nothing of what a stranger sends is looked
+//! at beyond its header and MAC.
 
 use std::sync::Arc;
 

@@ -24,8 +24,8 @@ impl Letterhead {
         datagram::message_lane(self.own)
     }
 
-    /// Writes the headers of a row of datagrams to one receiver, whose bodies are in place: `datagram_bytes` each but for a
-    /// shorter last one.
+    /// Writes the headers of a row of datagrams to one receiver, whose bodies are in place: `datagram_bytes` each but
+    /// for a shorter last one.
     pub(crate) fn write_row(
         &self,
         kind: Kind,

@@ -1,8 +1,8 @@
 //! The shards: threads that receive, authenticate, relay and decode shreds, and send what this node says.
 //!
-//! [`Dataplane::start`] is the entrance; each shard runs the loop in `shard.rs`, which is a shred's way in one screen. The
-//! protocol's decisions are elsewhere: control tells a shard by [`ToShard`] what to send and by [`Horizon`] which slots
-//! it wants, and learns by [`FromShard`] and [`InboundMessage`] what has come.
+//! [`Dataplane::start`] is the entrance; each shard runs the loop in `shard.rs`, which is a shred's way in one screen.
+//! The protocol's decisions are elsewhere: control tells a shard by [`ToShard`] what to send and by [`Horizon`] which
+//! slots it wants, and learns by [`FromShard`] and [`InboundMessage`] what has come.
 
 pub mod auth;
 mod buffers;

@@ -1,12 +1,13 @@
-//! How many messages a shard lets through to control: of each validator by kind; of clients by the address that they come
-//! from, and of all of them. Shreds are not counted here: what they may cost is bounded where it is spent (the assembler).
+//! How many messages a shard lets through to control: of each validator by kind; of clients by the address that they
+//! come from, and of all of them. Shreds are not counted here: what they may cost is bounded where it is spent (the
+//! assembler).
 //!
-//! A validator's datagrams that do not come from its own address are counted apart, with the same rates: who replays what it
-//! has recorded spends nothing of what the validator itself may send, unless it can forge that address as well.
+//! A validator's datagrams that do not come from its own address are counted apart, with the same rates: who replays
+//! what it has recorded spends nothing of what the validator itself may send, unless it can forge that address as well.
 //!
-//! The memory is fixed. Clients' addresses share a table of counts by a hash that nobody outside can foresee, so an address
-//! may share the count of another one; whoever can send from any address spends what all of them have, as far as the total
-//! lets it.
+//! The memory is fixed. Clients' addresses share a table of counts by a hash that nobody outside can foresee, so an
+//! address may share the count of another one; whoever can send from any address spends what all of them have, as far
+//! as the total lets it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,15 +20,15 @@ use crate::datagram::Kind;
 
 /// Counts of clients' addresses.
 const SOURCES: usize = 4_096;
-/// Votes of a validator each second, and as many certificates: a validator casts up to seven votes in a slot, so this is the
-/// pace of slots of 2 ms; and as much at once, which is what a standstill repeats, many times over.
+/// Votes of a validator each second, and as many certificates: a validator casts up to seven votes in a slot, so this
+/// is the pace of slots of 2 ms; and as much at once, which is what a standstill repeats, many times over.
 const VOTES_PER_S: u32 = 4_096;
 /// Questions of a validator about blocks each second: twice as many as it gets answers to.
 const REPAIR_REQUESTS_PER_S: u32 = 2_048;
 /// Answers of a validator each second: the bytes that one gives to another at most are half as many datagrams.
 const REPAIR_ANSWERS_PER_S: u32 = 16_384;
-/// Transactions that a validator passes on each second, beside what its clients give it: with a new window those that are
-/// pending come again, 64 each millisecond.
+/// Transactions that a validator passes on each second, beside what its clients give it: with a new window those that
+/// are pending come again, 64 each millisecond.
 const FORWARDED_AGAIN_PER_S: u32 = 65_536;
 
 /// Transactions that clients may give a node.

@@ -1,5 +1,5 @@
-//! What passes between a shard and the control thread: three bounded queues for each shard, none of which ever blocks. A
-//! fourth one holds what other shards have received for it.
+//! What passes between a shard and the control thread: three bounded queues for each shard, none of which ever blocks.
+//! A fourth one holds what other shards have received for it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -23,16 +23,16 @@ use crate::wake::ShardWaker;
 /// cluster's own limit is.
 pub const MESSAGE_BYTES_MAX: usize = DATAGRAM_BYTES_DEFAULT - HEADER_BYTES;
 
-/// Slices and reports on their way to control. A shard reads on only while there is room for all that one receive buffer can
-/// yield; the rest of the depth covers the slices that arrive while control is busy for a few milliseconds.
+/// Slices and reports on their way to control. A shard reads on only while there is room for all that one receive
+/// buffer can yield; the rest of the depth covers the slices that arrive while control is busy for a few milliseconds.
 pub(crate) const SLICE_QUEUE: usize = 640;
 /// Messages on their way to control: two votes of each of 2,000 validators.
 pub(crate) const MESSAGE_QUEUE: usize = 4_096;
-/// A validator's messages may take up to the room that is left divided by this. So whoever floods the queue leaves room for
-/// others, and many who do so leave less room to each other.
+/// A validator's messages may take up to the room that is left divided by this. So whoever floods the queue leaves room
+/// for others, and many who do so leave less room to each other.
 const SENDER_SHARE: usize = 4;
-/// Orders on their way to a shard. A standstill bundle is spread out by control, so this is several times what one round
-/// of the control loop emits; what does not fit control keeps and offers again.
+/// Orders on their way to a shard. A standstill bundle is spread out by control, so this is several times what one
+/// round of the control loop emits; what does not fit control keeps and offers again.
 pub(crate) const ORDER_QUEUE: usize = 512;
 
 /// The body of a message that is not a shred, in place, so that no queue entry owns memory elsewhere.
@@ -116,8 +116,8 @@ pub enum FromShard {
 /// What control orders a shard to send. Messages leave before the shreds that are queued.
 #[derive(Clone, Debug)]
 pub enum ToShard {
-    /// Encode this slice, for which this node is the leader, and send each shred to its relay. Give it to the shard that
-    /// owns its lane: `id.lane() % shards`.
+    /// Encode this slice, for which this node is the leader, and send each shred to its relay. Give it to the shard
+    /// that owns its lane: `id.lane() % shards`.
     SendSlice {
         /// Its place.
         id: SliceId,
@@ -229,8 +229,8 @@ impl ShardLink {
         self.queues.orders.len() < ORDER_QUEUE / 8
     }
 
-    /// Wakes the shard if it sleeps and there is something for it: an order, or room that it waits for. Call it once after
-    /// a round of pops and pushes; it is a load unless the shard sleeps.
+    /// Wakes the shard if it sleeps and there is something for it: an order, or room that it waits for. Call it once
+    /// after a round of pops and pushes; it is a load unless the shard sleeps.
     pub fn flush(&self) {
         self.queues.waker.wake(self.pushed.replace(false));
     }
@@ -252,8 +252,9 @@ impl ControlLink {
         self.queues.slices.capacity() - self.queues.slices.len()
     }
 
-    /// Hands over a message, or says why it is lost. Transactions, which anyone can send, and repair, which comes in bursts,
-    /// may fill half of the queue only: votes and certificates must get through. The sender, if any, is a validator of the set.
+    /// Hands over a message, or says why it is lost. Transactions, which anyone can send, and repair, which comes in
+    /// bursts, may fill half of the queue only: votes and certificates must get through. The sender, if any, is a
+    /// validator of the set.
     pub(crate) fn push_message(&self, message: InboundMessage) -> Result<(), Counter> {
         let share = match message.kind {
             Kind::Transaction | Kind::ForwardedTransaction | Kind::RepairRequest | Kind::RepairAnswer => {
@@ -306,8 +307,8 @@ pub(crate) struct Neighbour {
 }
 
 impl Neighbour {
-    /// Copies a datagram that belongs to that shard into its inbox; `false` if there is no room. The shard may not see it
-    /// before it was woken.
+    /// Copies a datagram that belongs to that shard into its inbox; `false` if there is no room. The shard may not see
+    /// it before it was woken.
     pub(crate) fn hand_over(&self, datagram: &[u8], source: Source) -> bool {
         self.queues.inbox.put(datagram, source)
     }

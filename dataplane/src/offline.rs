@@ -1,5 +1,5 @@
-//! A shard's computations without its ring and socket: datagrams in memory, in and out. What a shard does with a slice or a
-//! buffer can be measured with it alone, without the kernel's share.
+//! A shard's computations without its ring and socket: datagrams in memory, in and out. What a shard does with a slice
+//! or a buffer can be measured with it alone, without the kernel's share.
 
 use std::sync::Arc;
 
@@ -48,9 +48,9 @@ impl OfflineEncoder {
         })
     }
 
-    /// Everything that a shard does before it sends a slice that this node leads: draws the relays, cuts the slice into shreds,
-    /// signs them, and writes the datagrams, each with its header and MAC for its relay; those that this node relays
-    /// itself get theirs when they are sent.
+    /// Everything that a shard does before it sends a slice that this node leads: draws the relays, cuts the slice into
+    /// shreds, signs them, and writes the datagrams, each with its header and MAC for its relay; those that this node
+    /// relays itself get theirs when they are sent.
     pub fn encode(&mut self, id: SliceId, is_last: bool, payload: SlicePayload) -> Shredded {
         let order = SliceOrder { id, is_last, payload };
         self.encoder.write(&order, self.lineups.of(id), &mut self.buffer, &self.letterhead).shredded
@@ -99,9 +99,9 @@ impl OfflineReceiver {
         Ok(Self { intake, link, counters })
     }
 
-    /// Everything that a shard does with one receive buffer of datagrams of `segment_bytes` each: authenticates, parses,
-    /// verifies, notes what is to be relayed, assembles, and decodes; each slice or report goes to `hand_off`. Only the
-    /// copies for others are neither written nor sent.
+    /// Everything that a shard does with one receive buffer of datagrams of `segment_bytes` each: authenticates,
+    /// parses, verifies, notes what is to be relayed, assembles, and decodes; each slice or report goes to `hand_off`.
+    /// Only the copies for others are neither written nor sent.
     ///
     /// # Panics
     /// If `segment_bytes` is 0.

@@ -1,5 +1,5 @@
-//! An upper limit on how fast a shard sends, so that what a leader or relay has at once does not overflow a queue of the
-//! network.
+//! An upper limit on how fast a shard sends, so that what a leader or relay has at once does not overflow a queue of
+//! the network.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ const NANOSECONDS_PER_BYTE: u64 = 8_000;
 /// nevertheless.
 const CREDIT_NS_MAX: u64 = 1_000_000;
 
-/// A token bucket that counts in time: whatever is sent takes as long as the limit says, and nothing may be sent before what
-/// was sent has passed.
+/// A token bucket that counts in time: whatever is sent takes as long as the limit says, and nothing may be sent before
+/// what was sent has passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacer {
     mbit: u64,
@@ -84,8 +84,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks now and then, for as much as is there, is given the rate and no more than that, but for what could be
-        /// saved up and what the last send exceeds.
+        /// Whoever asks now and then, for as much as is there, is given the rate and no more than that, but for what
+        /// could be saved up and what the last send exceeds.
         #[test]
         fn the_rate_is_kept_and_reached(mbit in 1..100_000_u32, shards in 1..64_usize, steps_ns in prop::collection::vec(1..500_000_u64, 1..200), send_bytes in 1..65_000_usize) {
             let mut pacer = Pacer::new(mbit, shards);

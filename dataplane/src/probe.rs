@@ -7,8 +7,8 @@ use io_uring::{Probe, opcode};
 use crate::config::{EngineKind, StartError};
 use crate::ring;
 
-/// Checks that `engine` can be used: with io_uring, that this process may use it and that the kernel's has what the shards
-/// need. Call it before starting anything that takes io_uring for granted.
+/// Checks that `engine` can be used: with io_uring, that this process may use it and that the kernel's has what the
+/// shards need. Call it before starting anything that takes io_uring for granted.
 ///
 /// # Errors
 /// Says what stands in the way and what to do about it.

@@ -1,9 +1,9 @@
 //! Relaying: the shreds of one slice that lie in one buffer, sent to one validator after the other.
 //!
-//! The copies for one validator are gathered in a row, in memory that most of the time holds them from the last validator's
-//! send, so that only headers have to be written. Sending them from the receive buffer, with two pieces of memory for
-//! each datagram (a header of its own, the body), takes as long or longer: for 13 datagrams of 1,232 bytes to 3 peers over
-//! loopback 20 µs gathered and 22 µs in pieces (medians).
+//! The copies for one validator are gathered in a row, in memory that most of the time holds them from the last
+//! validator's send, so that only headers have to be written. Sending them from the receive buffer, with two pieces of
+//! memory for each datagram (a header of its own, the body), takes as long or longer: for 13 datagrams of 1,232 bytes
+//! to 3 peers over loopback 20 µs gathered and 22 µs in pieces (medians).
 
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ pub(crate) struct Audience {
     pub(crate) epochs: Arc<Epochs>,
 }
 
-/// Copies of one slice's shreds on their way to the slot's audience but for the slice's leader and this node: to the next
-/// window's leader first, who needs the block to build on it, then by decreasing stake (paper §2.2).
+/// Copies of one slice's shreds on their way to the slot's audience but for the slice's leader and this node: to the
+/// next window's leader first, who needs the block to build on it, then by decreasing stake (paper §2.2).
 pub(crate) struct FanOut {
     pub(crate) slice: SliceId,
     pub(crate) leader: ValidatorIndex,

@@ -1,8 +1,8 @@
 //! A shard's io_uring: one multishot receive, sends in fixed slots, and the two wake-ups.
 //!
-//! The ring owns the socket and all memory that the kernel touches, and it outlives every operation: dropping it cancels
-//! the receive, waits until nothing is in flight, unregisters socket and buffers (so that the port is free at once) and
-//! only then unmaps. It stays on the thread that made it.
+//! The ring owns the socket and all memory that the kernel touches, and it outlives every operation: dropping it
+//! cancels the receive, waits until nothing is in flight, unregisters socket and buffers (so that the port is free at
+//! once) and only then unmaps. It stays on the thread that made it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -167,7 +167,8 @@ impl Ring {
         }
     }
 
-    /// Tells the kernel what was queued, without waiting. No system call if there is nothing to tell and nothing to fetch.
+    /// Tells the kernel what was queued, without waiting. No system call if there is nothing to tell and nothing to
+    /// fetch.
     pub(crate) fn submit(&mut self) {
         let queue = self.uring.submission();
         if !queue.is_empty() || queue.taskrun() || queue.cq_overflow() {
@@ -193,8 +194,8 @@ impl Ring {
         self.uring.completion().next()
     }
 
-    /// Starts what always has to be in flight and is not: a multishot receive ends when buffers run out, on errors and on
-    /// empty datagrams.
+    /// Starts what always has to be in flight and is not: a multishot receive ends when buffers run out, on errors and
+    /// on empty datagrams.
     fn rearm(&mut self) {
         if !self.receiving && self.buffers.receive.vacant_count() > 0 {
             let entry = opcode::RecvMsgMulti::new(SOCKET, &raw const self.words.receive, BUFFER_GROUP).build();

@@ -12,9 +12,9 @@ const fn instruction(code: u32, value: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt: 0, jf: 0, k: value }
 }
 
-/// Attaches `lane % shards` to the group that `socket` belongs to. The result picks the socket by the order in which they
-/// were bound. A datagram too short for a lane goes to the first one. Joined datagrams are steered as a whole, by the
-/// first one's lane.
+/// Attaches `lane % shards` to the group that `socket` belongs to. The result picks the socket by the order in which
+/// they were bound. A datagram too short for a lane goes to the first one. Joined datagrams are steered as a whole, by
+/// the first one's lane.
 ///
 /// # Errors
 /// What the kernel says.

@@ -1,5 +1,5 @@
-//! What threads meet in. Under `--cfg loom` these are stand-ins that loom follows, so that tests try every order in which
-//! threads can meet (`just loom`).
+//! What threads meet in. Under `--cfg loom` these are stand-ins that loom follows, so that tests try every order in
+//! which threads can meet (`just loom`).
 
 #[cfg(not(loom))]
 pub(crate) use crossbeam::queue::ArrayQueue;
@@ -18,8 +18,8 @@ mod stand_in {
     use loom::sync::Mutex;
     use loom::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Crossbeam's queue as its users may rely on it: what is popped was pushed before, in order. How many entries there are
-    /// may be seen late by whoever only looks.
+    /// Crossbeam's queue as its users may rely on it: what is popped was pushed before, in order. How many entries
+    /// there are may be seen late by whoever only looks.
     pub(crate) struct ArrayQueue<T> {
         entries: Mutex<VecDeque<T>>,
         seen: AtomicUsize,

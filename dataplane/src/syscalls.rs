@@ -1,9 +1,9 @@
-//! A shard's socket by plain system calls, for hosts where io_uring is forbidden: `recvmmsg`, `sendmmsg`, and `ppoll` to
-//! wait.
+//! A shard's socket by plain system calls, for hosts where io_uring is forbidden: `recvmmsg`, `sendmmsg`, and `ppoll`
+//! to wait.
 //!
-//! No call leaves anything behind in the kernel: memory that a call names is its own again when the call returns, and the
-//! port is free when the socket is closed. A send that finds the socket's buffer full stays queued, with its slot, and is
-//! tried again when there is room; that is all that is ever in flight.
+//! No call leaves anything behind in the kernel: memory that a call names is its own again when the call returns, and
+//! the port is free when the socket is closed. A send that finds the socket's buffer full stays queued, with its slot,
+//! and is tried again when there is room; that is all that is ever in flight.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -152,8 +152,8 @@ impl Syscalls {
         }
     }
 
-    /// How many of the queued sends from `start` on the kernel took. It says why it did not take one only when that is the
-    /// first.
+    /// How many of the queued sends from `start` on the kernel took. It says why it did not take one only when that is
+    /// the first.
     fn send_from(&mut self, start: usize) -> io::Result<usize> {
         let headers = &mut self.queued[start..];
         // SAFETY: the headers are valid, and so is what they point to in their slots, the slice buffers and the peer
@@ -245,8 +245,8 @@ impl Syscalls {
             message.msg_hdr.msg_controllen = RECEIVE_CONTROL_BYTES;
             rooms += 1;
         }
-        // SAFETY: the first `rooms` headers name memory of different vacant buffers and its size, which nobody else reads
-        // or writes, and no other memory; the call ends before anything else happens.
+        // SAFETY: the first `rooms` headers name memory of different vacant buffers and its size, which nobody else
+        // reads or writes, and no other memory; the call ends before anything else happens.
         let count = unsafe {
             libc::recvmmsg(
                 self.socket.as_raw_fd(),

@@ -8,9 +8,9 @@
 //!               ▼
 //!  socket 1 ─ shard 1 ─ the same
 //! ```
-//! Every queue has one consumer and, but for the inboxes, one producer, and none of them blocks: a full queue of slices stops
-//! its shard's reading, a full queue of messages or a full inbox drops, a full queue of orders gives the order back to
-//! control.
+//! Every queue has one consumer and, but for the inboxes, one producer, and none of them blocks: a full queue of slices
+//! stops its shard's reading, a full queue of messages or a full inbox drops, a full queue of orders gives the order
+//! back to control.
 
 use std::net::SocketAddr;
 use std::panic;
@@ -69,8 +69,8 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Takes the port and starts the shards. All of them are set up when it returns, one [`ShardLink`] for each in their
-    /// order, and none of them allocates from then on.
+    /// Takes the port and starts the shards. All of them are set up when it returns, one [`ShardLink`] for each in
+    /// their order, and none of them allocates from then on.
     ///
     /// # Errors
     /// [`StartError`] says what stands in the way and what to do about it. Nothing is left running then.
@@ -145,8 +145,8 @@ impl Dataplane {
         &self.counters
     }
 
-    /// Whether every shard still runs. A shard ends only when it is stopped or by a panic, which [`Dataplane::stop`] passes
-    /// on; control is woken when it does.
+    /// Whether every shard still runs. A shard ends only when it is stopped or by a panic, which [`Dataplane::stop`]
+    /// passes on; control is woken when it does.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.shards.iter().all(|shard| !shard.is_finished())

@@ -127,8 +127,8 @@ impl ShardWaker {
     }
 }
 
-/// Every order in which two or three threads can meet here, and every value that the memory model lets them see: what was
-/// pushed is seen before the wait, or ends it.
+/// Every order in which two or three threads can meet here, and every value that the memory model lets them see: what
+/// was pushed is seen before the wait, or ends it.
 #[cfg(all(test, loom))]
 mod orders {
     use loom::sync::Arc;
@@ -169,7 +169,8 @@ mod orders {
                 let control = {
                     let (waker, entries, tokens) = (Arc::clone(&waker), Arc::clone(&entries), Arc::clone(&tokens));
                     thread::spawn(move || {
-                        // A pop makes room, a push is an entry; a shard that does not wait for room cares for pushes only.
+                        // A pop makes room, a push is an entry; a shard that does not wait for room cares for pushes
+                        // only.
                         entries.store(1, Ordering::Relaxed);
                         if waker.claim(!until_room) {
                             tokens.fetch_add(1, Ordering::Relaxed);

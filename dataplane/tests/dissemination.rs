@@ -223,8 +223,8 @@ fn messages_reach_those_they_are_for_in_their_order(engine: EngineKind) {
     assert!(nodes[1].messages.is_empty());
 }
 
-/// While control takes nothing a shard stops reading, and goes on when there is room, without having lost a slice. What it
-/// leaves unread meanwhile fits its receive buffers.
+/// While control takes nothing a shard stops reading, and goes on when there is room, without having lost a slice. What
+/// it leaves unread meanwhile fits its receive buffers.
 fn defect_21_a_full_slice_queue_stops_reading_and_loses_no_slice(engine: EngineKind) {
     let roomy = |config| start(DataplaneConfig { slice_memory_bytes: 64 << 20, ..config });
     let mut nodes: Vec<Node> = configs(engine, 2, 1).into_iter().map(roomy).collect();
@@ -244,8 +244,8 @@ fn defect_21_a_full_slice_queue_stops_reading_and_loses_no_slice(engine: EngineK
     run_until(&mut nodes, "everything decoded", |nodes| nodes[1].slices.len() == slices);
 }
 
-/// With a single data shred a slice's first datagram is all of it: control gets twice as many reports as datagrams, and a shard
-/// must have had room for all of them before it looked at the first.
+/// With a single data shred a slice's first datagram is all of it: control gets twice as many reports as datagrams, and
+/// a shard must have had room for all of them before it looked at the first.
 #[test]
 fn each_datagram_of_a_buffer_can_yield_a_slice_and_a_sign_of_its_leader() {
     let coding = CodingParameters::fitting(Code::Rs8, 1, 2, DATAGRAM_BYTES_DEFAULT).unwrap();

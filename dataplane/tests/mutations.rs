@@ -1,4 +1,5 @@
-//! No change of a datagram, whoever makes it, makes a node panic or take another slice for the one that its leader signed.
+//! No change of a datagram, whoever makes it, makes a node panic or take another slice for the one that its leader
+//! signed.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;

@@ -27,9 +27,9 @@ use crate::topology::available_cores;
 
 /// Runs a whole cluster on this host, a process for each validator, under load, and reports what it did.
 ///
-/// Every slot has to be decided, finalized or skipped, by every node in time, all nodes have to agree, and what is sent has
-/// to be finalized: then the run is valid, and the exit code 0. It is 1 for an invalid run or one that cannot be carried
-/// out. All files, with the nodes' logs and everything the nodes told, stay in a folder.
+/// Every slot has to be decided, finalized or skipped, by every node in time, all nodes have to agree, and what is sent
+/// has to be finalized: then the run is valid, and the exit code 0. It is 1 for an invalid run or one that cannot be
+/// carried out. All files, with the nodes' logs and everything the nodes told, stay in a folder.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ClusterArgs {
@@ -39,7 +39,8 @@ pub(crate) struct ClusterArgs {
     /// Slots to decide: 1 to this one
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = value_parser!(u64).range(1..=1_000_000))]
     slots: u64,
-    /// Transactions offered per second, at fixed times; 0 for none. They go in turn to the validators that no --kill or --start names
+    /// Transactions offered per second, at fixed times; 0 for none. They go in turn to the validators that no --kill or
+    /// --start names
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(..=i64::from(RATE_PER_S_MAX)))]
     tx_rate: u32,
     /// Bytes of each transaction
@@ -96,8 +97,8 @@ pub(crate) struct ClusterArgs {
     /// Kill node I with SIGKILL as soon as any node has decided the slot; repeatable
     #[arg(long, value_name = "I@SLOT")]
     kill: Vec<NodeAtSlot>,
-    /// Start node I, for the first time or again after its --kill, as soon as any node has decided the slot; if the nodes
-    /// that run until then hold too little stake to decide anything, at the time of that slot; repeatable
+    /// Start node I, for the first time or again after its --kill, as soon as any node has decided the slot; if the
+    /// nodes that run until then hold too little stake to decide anything, at the time of that slot; repeatable
     #[arg(long, value_name = "I@SLOT")]
     start: Vec<NodeAtSlot>,
     /// Node I never relays a shred; repeatable
@@ -109,9 +110,9 @@ pub(crate) struct ClusterArgs {
     /// Node I sends two versions of every slice when it leads; repeatable
     #[arg(long, value_name = "I")]
     equivocate: Vec<u16>,
-    /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; they check no more of
-    /// what it sends, so that its own windows may be skipped, and the run is invalid if others' are, or if nothing of a kind
-    /// got as far as the check that costs most; repeatable
+    /// Node I floods the others with 10,000 datagrams a second that cost them most, beside its work; they check no more
+    /// of what it sends, so that its own windows may be skipped, and the run is invalid if others' are, or if nothing
+    /// of a kind got as far as the check that costs most; repeatable
     #[arg(long, value_name = "I")]
     flood: Vec<u16>,
     /// No node keeps a vote log: shows what that costs. None that was killed can be started again
@@ -148,8 +149,8 @@ pub(super) enum OutputForm {
 }
 
 impl ClusterArgs {
-    /// Runs the cluster and prints its report. Has to be called from the main thread. The exit code tells whether the run is
-    /// valid.
+    /// Runs the cluster and prints its report. Has to be called from the main thread. The exit code tells whether the
+    /// run is valid.
     ///
     /// # Errors
     /// [`CliError`].

@@ -13,8 +13,8 @@ pub(super) struct EpochArgs {
     /// Slots of an epoch, a multiple of 4. Each epoch draws leaders and relays from a seed of its own
     #[arg(long, value_name = "N", default_value_t = EPOCH_SLOTS_DEFAULT)]
     epoch_slots: u64,
-    /// From epoch E on, validator I has another stake, and is no member with 0; the others keep theirs. Epoch 0 says who
-    /// comes later. Repeatable
+    /// From epoch E on, validator I has another stake, and is no member with 0; the others keep theirs. Epoch 0 says
+    /// who comes later. Repeatable
     #[arg(long, value_name = "E:I=STAKE,...")]
     epoch: Vec<StakeChange>,
 }

@@ -22,8 +22,8 @@ use crate::storage::frames::End;
 ///
 /// A node keeps what shows that somebody signed what no correct validator signs: two statements of a leader about its
 /// block that cannot both hold, a slice that is none, or two votes that exclude each other. The file is
-/// evidence.log in its data folder; of each validator and kind a few are kept. It can be read while the node runs. Proofs
-/// stay where they were found: other nodes keep their own.
+/// evidence.log in its data folder; of each validator and kind a few are kept. It can be read while the node runs.
+/// Proofs stay where they were found: other nodes keep their own.
 ///
 /// With --genesis every proof is checked from its signatures up; without, they are only listed. A malformed slice whose
 /// shreds were not kept is shown as signed-only: its leader signed that root, but the file does not show that no slice

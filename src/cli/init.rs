@@ -14,8 +14,8 @@ use crate::storage::vote_log::{self, Owner};
 /// Makes a data folder ready for a node that has never voted with its keys in this cluster.
 ///
 /// A node remembers its votes in its data folder, so that it never signs two that conflict. Where it finds nothing, it
-/// cannot know whether it has voted, and does not vote until what it may have voted on is long past. This command says that
-/// it has not. `alpenglow genesis` does the same for the nodes it makes. A folder that remembers votes is refused.
+/// cannot know whether it has voted, and does not vote until what it may have voted on is long past. This command says
+/// that it has not. `alpenglow genesis` does the same for the nodes it makes. A folder that remembers votes is refused.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  alpenglow init --config my-validator/node.toml")]
 pub(crate) struct InitArgs {

@@ -16,8 +16,8 @@ pub(crate) struct Decisions {
     /// For each node, how many of the slots 1 to `last` it decided, and how many of their blocks it applied.
     decided: Vec<u64>,
     applied: Vec<u64>,
-    /// For each node, the slot up to which nothing is wanted from it, because it was not there, or not the whole time. Zero
-    /// for those that were there from the beginning.
+    /// For each node, the slot up to which nothing is wanted from it, because it was not there, or not the whole time.
+    /// Zero for those that were there from the beginning.
     joined: Vec<Slot>,
     /// For each node, how often it was started. What it says again after a start, it says for the first time.
     lives: Vec<u32>,
@@ -150,9 +150,9 @@ impl Decisions {
         self.joined[node.get()] = slot.min(self.last);
     }
 
-    /// `node` is started again now that the slots up to `slot` are being decided: only what follows the windows that it may
-    /// have been at is wanted from it, but nothing that contradicts what it said before. What it has decided of that stays
-    /// decided.
+    /// `node` is started again now that the slots up to `slot` are being decided: only what follows the windows that it
+    /// may have been at is wanted from it, but nothing that contradicts what it said before. What it has decided of
+    /// that stays decided.
     pub(crate) fn rejoin(&mut self, node: ValidatorIndex, slot: Slot) {
         let joined = Slot(slot.window_last().0.saturating_add(WINDOW_SLOTS)).min(self.last);
         let later = self.slots.range((Bound::Excluded(joined), Bound::Included(self.last)));
@@ -171,8 +171,8 @@ impl Decisions {
         self.votes_through[node.get()] = slot.min(self.last);
     }
 
-    /// Of `nodes`, those that were started late or again and have not voted for a block since, each with the slot of its start.
-    /// Whose stake is gone within the two windows that it takes to catch up need not.
+    /// Of `nodes`, those that were started late or again and have not voted for a block since, each with the slot of
+    /// its start. Whose stake is gone within the two windows that it takes to catch up need not.
     pub(crate) fn never_voted<'a>(
         &'a self,
         nodes: &'a [ValidatorIndex],

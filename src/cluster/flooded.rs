@@ -8,8 +8,8 @@ use super::decisions::Decisions;
 use super::outcome::StageSummary;
 use crate::report::{How, NodeReport, Stage, StageHistograms};
 
-/// What a run with `--flood` shows, beside everything else. A slot of a leader that floods may be skipped, since the others
-/// check nothing of what it signs any more; others may not.
+/// What a run with `--flood` shows, beside everything else. A slot of a leader that floods may be skipped, since the
+/// others check nothing of what it signs any more; others may not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct FloodOutcome {
     /// Decided slots that a flooding node led.

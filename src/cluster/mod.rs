@@ -1,7 +1,7 @@
 //! A whole cluster on this host: one process for each validator, load, and a report of what they did.
 //!
-//! [`run`] is the course of a run: [`folder`] writes what the nodes need, [`processes`] starts them, [`watch`] listens until
-//! every slot is decided, [`merge`] and [`verdict`] make the [`outcome`] of it, which [`table`] shows to people.
+//! [`run`] is the course of a run: [`folder`] writes what the nodes need, [`processes`] starts them, [`watch`] listens
+//! until every slot is decided, [`merge`] and [`verdict`] make the [`outcome`] of it, which [`table`] shows to people.
 
 mod conclusion;
 mod decisions;
@@ -82,8 +82,8 @@ impl Finished {
     }
 }
 
-/// Carries out `plan`, from an empty folder to the merged reports of nodes that have ended. Has to be called from the main
-/// thread: the kernel kills the nodes when the calling thread ends. Gives up when `interrupted` turns true.
+/// Carries out `plan`, from an empty folder to the merged reports of nodes that have ended. Has to be called from the
+/// main thread: the kernel kills the nodes when the calling thread ends. Gives up when `interrupted` turns true.
 ///
 /// # Errors
 /// [`ClusterError`]; a run that fails to do what it should is no error but has an invalid outcome.

@@ -1,5 +1,5 @@
-//! Which cores the nodes of a run use. A node alone would take the best cores of the host for itself; several nodes have
-//! to be told apart.
+//! Which cores the nodes of a run use. A node alone would take the best cores of the host for itself; several nodes
+//! have to be told apart.
 
 use std::num::NonZero;
 
@@ -40,8 +40,8 @@ pub(crate) enum PlacementError {
 
 impl Placement {
     /// Places `nodes` nodes of `shards` shards each. Cores that are `listed` are dealt out in turn, shared if they are
-    /// fewer than threads; without a list, threads are pinned only if each gets one of the `available` cores for itself and
-    /// one is left.
+    /// fewer than threads; without a list, threads are pinned only if each gets one of the `available` cores for itself
+    /// and one is left.
     ///
     /// # Errors
     /// [`PlacementError`].

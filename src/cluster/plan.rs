@@ -25,8 +25,8 @@ use crate::new_cluster::NewValidator;
 pub(crate) use self::error::PlanError;
 pub(crate) use self::flags::{CoreList, NodeAtSlot};
 
-/// Slices that a block is cut into by time, with the default interval and the default block time. A longer block has longer
-/// slices, not more of them: what all nodes have to do goes with their number.
+/// Slices that a block is cut into by time, with the default interval and the default block time. A longer block has
+/// longer slices, not more of them: what all nodes have to do goes with their number.
 const SLICES_PER_BLOCK: u64 = 40;
 /// What a flooding node sends, in datagrams per second.
 const FLOOD_PER_S: u32 = 10_000;

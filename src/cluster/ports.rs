@@ -64,8 +64,8 @@ impl PortRange {
         self.addresses().iter().map(UdpSocket::bind).collect::<io::Result<Vec<_>>>().map(drop)
     }
 
-    /// Waits until the ports are free, for a while: the kernel closes the sockets of an io_uring some time after its process
-    /// has ended.
+    /// Waits until the ports are free, for a while: the kernel closes the sockets of an io_uring some time after its
+    /// process has ended.
     ///
     /// # Errors
     /// The last refusal.

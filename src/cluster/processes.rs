@@ -93,8 +93,8 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Starts a process for each of `commands` whose node is to be there `at_once`; the others wait for
-    /// [`Self::start_node`]. The kernel kills them when the calling *thread* ends, so both have to be called from one that
-    /// stays for the run, the main thread.
+    /// [`Self::start_node`]. The kernel kills them when the calling *thread* ends, so both have to be called from one
+    /// that stays for the run, the main thread.
     ///
     /// # Errors
     /// If a process, its log or a thread cannot be had; those started before are killed.

@@ -1,7 +1,7 @@
 //! The start of a run: all nodes ready before the first slot begins, but for those that the plan wants started later.
 //!
-//! The time of the first slot stands in the genesis file, so it has to be chosen before anybody knows how long the nodes
-//! take to start. If that was too short, everything is started once more with more time.
+//! The time of the first slot stands in the genesis file, so it has to be chosen before anybody knows how long the
+//! nodes take to start. If that was too short, everything is started once more with more time.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

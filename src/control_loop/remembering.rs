@@ -11,8 +11,8 @@ use crate::report::Stage;
 
 impl ControlLoop {
     /// Whether the vote log lacks an entry. What follows from it must not happen, not even here: a vote that is nowhere
-    /// written down may have made a block final. So nothing that control has said after it is carried out, and nothing more
-    /// is decided, until it is there.
+    /// written down may have made a block final. So nothing that control has said after it is carried out, and nothing
+    /// more is decided, until it is there.
     pub(super) fn is_behind(&self) -> bool {
         self.parts.recorder.as_ref().is_some_and(|recorder| recorder.is_behind())
     }

@@ -40,8 +40,8 @@ pub(crate) struct ClusterParameters {
 }
 
 impl ClusterParameters {
-    /// Those of an example, for tests and as seeds of fuzzing: what `alpenglow genesis` takes unless told otherwise, but for
-    /// leaders in turn, a known seed, and a start long ago.
+    /// Those of an example, for tests and as seeds of fuzzing: what `alpenglow genesis` takes unless told otherwise,
+    /// but for leaders in turn, a known seed, and a start long ago.
     pub(crate) fn example() -> Self {
         Self {
             schedule: ScheduleName::RoundRobin,

@@ -1,5 +1,5 @@
-//! What a node tells about itself: events while it runs, one line each on its standard output, and a report when it stops.
-//! `alpenglow cluster` reads both; they are also the interface for anything else that watches a node.
+//! What a node tells about itself: events while it runs, one line each on its standard output, and a report when it
+//! stops. `alpenglow cluster` reads both; they are also the interface for anything else that watches a node.
 
 mod event;
 mod node_report;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Most ranges a set keeps. Numbers arrive nearly in order, a hole is a transaction that is under way or lost: a million
-/// transactions of which 6% are lost one by one still fit.
+/// Most ranges a set keeps. Numbers arrive nearly in order, a hole is a transaction that is under way or lost: a
+/// million transactions of which 6% are lost one by one still fit.
 const RANGES_MAX: usize = 65_536;
 
 /// A set of sequence numbers in bounded memory: sorted ranges, both ends inclusive, that neither overlap nor touch.

@@ -40,7 +40,8 @@ pub(crate) enum Stage {
     BlockDissemination,
     /// The same for a block's slowest node.
     BlockDisseminationLast,
-    /// Stamp of the block's last slice → notarization certificate held here, the leader included, as in all that follow.
+    /// Stamp of the block's last slice → notarization certificate held here, the leader included, as in all that
+    /// follow.
     Notarized,
     /// → fast-finalization certificate held.
     FinalizedFast,
@@ -50,8 +51,8 @@ pub(crate) enum Stage {
     Finalized,
     /// The same for a block's slowest node.
     FinalizedLast,
-    /// Stamp of the last slice of a window's last block → stamp of the first slice of the next window, if that builds on
-    /// it. One sample a window, from its leader.
+    /// Stamp of the last slice of a window's last block → stamp of the first slice of the next window, if that builds
+    /// on it. One sample a window, from its leader.
     Handover,
     /// A transaction's intended send → the block with it finalized at a node other than the block's leader.
     TransactionFinalized,

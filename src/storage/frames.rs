@@ -1,11 +1,12 @@
-//! Files of records that are only ever appended to. A crash while a record is written costs that record and no other one.
+//! Files of records that are only ever appended to. A crash while a record is written costs that record and no other
+//! one.
 //!
 //! ```text
 //! file:   magic 8 | version u32 | cluster id 32 | CRC-32C of these u32 | frame…
 //! frame:  length u32 | CRC-32C of the record u32 | CRC-32C of the eight bytes before u32 | record
 //! ```
-//! Integers are little-endian. The head of a frame has a checksum of its own, so that a spoilt length is not taken for the
-//! file's end, and a spoilt record does not hide those that follow it.
+//! Integers are little-endian. The head of a frame has a checksum of its own, so that a spoilt length is not taken for
+//! the file's end, and a spoilt record does not hide those that follow it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -34,8 +35,8 @@ pub(crate) struct Format {
 pub(crate) enum Tail {
     /// Whatever a power loss leaves where the last frame was being written: a spoilt frame, zeros, a part of one.
     Spoilt,
-    /// At most the beginning of a frame, as a process leaves it that ends while it writes. A whole frame that is spoilt was
-    /// written once, and is not taken for one that was not.
+    /// At most the beginning of a frame, as a process leaves it that ends while it writes. A whole frame that is spoilt
+    /// was written once, and is not taken for one that was not.
     CutShort,
 }
 
@@ -314,8 +315,8 @@ impl FrameFile {
         Ok((Self { format, file, end, frame: Vec::new() }, bytes))
     }
 
-    /// Makes a file of these records in the place of what is at `path`. It is on disk when this returns, its name perhaps
-    /// not yet.
+    /// Makes a file of these records in the place of what is at `path`. It is on disk when this returns, its name
+    /// perhaps not yet.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -353,8 +354,8 @@ impl FrameFile {
     /// Appends a record. It outlives the process when this returns, but perhaps not the machine's power.
     ///
     /// # Errors
-    /// When the file system refuses, or there is no room below the format's bound. The file is then as it was before, as
-    /// far as the file system lets it.
+    /// When the file system refuses, or there is no room below the format's bound. The file is then as it was before,
+    /// as far as the file system lets it.
     ///
     /// # Panics
     /// If the record is longer than the format's bound.
@@ -384,8 +385,8 @@ impl FrameFile {
         self.write(|to| to.extend_from_slice(record), File::sync_data)
     }
 
-    /// Writes a part of what [`Self::append`] does, as a process that ends meanwhile: for tests of what a restart makes of
-    /// it. How long it is depends on where the file ends.
+    /// Writes a part of what [`Self::append`] does, as a process that ends meanwhile: for tests of what a restart makes
+    /// of it. How long it is depends on where the file ends.
     ///
     /// # Errors
     /// When the file system refuses.

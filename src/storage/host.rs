@@ -5,8 +5,8 @@ use std::fs;
 use alpenglow_control::vote_record::Host;
 use sha2::{Digest, Sha256};
 
-/// The machine and its boot. What cannot be found out is said, and the boot is then one that never was: nothing is trusted
-/// for having been written since then.
+/// The machine and its boot. What cannot be found out is said, and the boot is then one that never was: nothing is
+/// trusted for having been written since then.
 ///
 /// # Errors
 /// When the operating system gives neither the boot's number nor a random one.

@@ -14,7 +14,8 @@ const BLOCK: u8 = 1;
 /// Bytes before each frame of a segment.
 const MARK_BYTES: usize = 8;
 
-/// The records of a file, up to the first one that is incomplete. Before each frame there are so many bytes of something else.
+/// The records of a file, up to the first one that is incomplete. Before each frame there are so many bytes of
+/// something else.
 pub(super) fn records(file: &[u8], before_frame: usize) -> Vec<&[u8]> {
     let mut records = Vec::new();
     let mut rest = file.get(HEADER_BYTES..).unwrap_or_default();

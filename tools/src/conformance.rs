@@ -1,9 +1,9 @@
 //! Runs conformance vectors against the real Pool and Votor.
 //!
 //! A vector is a JSON object on a line of its own: its `name`, the `stakes`, and `steps`, each with an input, `do`, and
-//! the outputs to `expect`, in any order. The node under test is validator 0. Own votes are really signed; what comes in
-//! is taken for checked, but takes the way of real messages otherwise: admission for votes, the test whether it is wanted
-//! for certificates.
+//! the outputs to `expect`, in any order. The node under test is validator 0. Own votes are really signed; what comes
+//! in is taken for checked, but takes the way of real messages otherwise: admission for votes, the test whether it is
+//! wanted for certificates.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,8 @@
-//! What bytes from outside first meet, each as a function that any bytes may be given to. None may panic, and what is read
-//! must be written back as the very bytes it was read from: then nothing has two encodings.
+//! What bytes from outside first meet, each as a function that any bytes may be given to. None may panic, and what is
+//! read must be written back as the very bytes it was read from: then nothing has two encodings.
 //!
-//! Each of these functions is a fuzz target of the program in `fuzz/`; `tests/fuzzing.rs` gives them mutated seeds with every run of
-//! the tests.
+//! Each of these functions is a fuzz target of the program in `fuzz/`; `tests/fuzzing.rs` gives them mutated seeds with
+//! every run of the tests.
 
 use std::sync::Arc;
 

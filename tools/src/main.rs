@@ -55,7 +55,8 @@ struct Attacks {
     /// Runs, each of which follows from its seed: `A..B`, without B
     #[arg(long, value_parser = seeds, default_value = "1..21")]
     seeds: Range<u64>,
-    /// Validators in each run: 6 to 100, unless told otherwise 12; with --topology 4 to 2000, unless told otherwise 1500
+    /// Validators in each run: 6 to 100, unless told otherwise 12; with --topology 4 to 2000, unless told otherwise
+    /// 1500
     #[arg(long, value_parser = clap::value_parser!(u16).range(4..=2_000))]
     validators: Option<u16>,
     /// Leave out all faults but those at these positions of a seed's list, separated by commas

@@ -1,5 +1,5 @@
-//! Every entry point of bytes from outside, on well-formed bytes and on what a few changes make of them. A failure prints how to
-//! run it again; `just fuzz` goes on for longer, and towards what it has not seen yet.
+//! Every entry point of bytes from outside, on well-formed bytes and on what a few changes make of them. A failure
+//! prints how to run it again; `just fuzz` goes on for longer, and towards what it has not seen yet.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
 mod mutation;

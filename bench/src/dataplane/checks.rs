@@ -15,8 +15,9 @@ use super::udp_offload::SEGMENTS_MAX;
 use crate::fixture::{Cluster, LEADER, NODE, pairwise_keys};
 use crate::rounds::median;
 
-/// It checks the MAC of each datagram, hashes the shreds' leaves and checks one signature, or garbage would be amplified; then
-/// it makes a MAC for each datagram of each receiver. Of what it does with a node's own code the node does nothing faster.
+/// It checks the MAC of each datagram, hashes the shreds' leaves and checks one signature, or garbage would be
+/// amplified; then it makes a MAC for each datagram of each receiver. Of what it does with a node's own code the node
+/// does nothing faster.
 pub(super) struct Checks {
     keys: PairwiseKeys,
     key: LeaderKey,

@@ -155,8 +155,8 @@ pub(crate) fn macs(rounds: usize) -> Row {
     compare("macs", ours, &cluster, &[(Work::Mac, TAGS_AT_ONCE as f64)], 0.5, rounds)
 }
 
-/// Measures our code and all candidates for each kind of work in turns; the floor is the sum of the fastest ones, each as
-/// many times as is said.
+/// Measures our code and all candidates for each kind of work in turns; the floor is the sum of the fastest ones, each
+/// as many times as is said.
 fn compare(
     name: &str,
     mut ours: Sampler<'_>,
@@ -195,8 +195,8 @@ fn compare(
     }
 }
 
-/// Receives [`SLICES`] slices in each sample. Slots only ever close, so every sample has slices of its own, made before its
-/// time begins.
+/// Receives [`SLICES`] slices in each sample. Slots only ever close, so every sample has slices of its own, made before
+/// its time begins.
 fn receiver(cluster: &Cluster, arrival: Arrival) -> Sampler<'static> {
     let mut senders = Senders::new(cluster, &others(cluster));
     let horizon = Arc::new(Horizon::new(Slot::GENESIS, Slot(u64::MAX)));

@@ -33,8 +33,8 @@ const LOOK: Duration = Duration::from_micros(100);
 /// Nothing takes so long, unless it was lost.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Two rows for each engine: the latency of a slice that is alone, and the time that each of many takes. Shards wait, since
-/// they are more than the cores.
+/// Two rows for each engine: the latency of a slice that is alone, and the time that each of many takes. Shards wait,
+/// since they are more than the cores.
 pub(crate) fn disseminate(shards: usize, rounds: usize) -> Vec<Row> {
     let cluster = Cluster::of_five();
     let mut runs = EngineKind::ALL.map(|engine| Run::start(engine, &cluster, shards));

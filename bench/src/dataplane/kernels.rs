@@ -140,8 +140,8 @@ fn fastest_of_each(candidates: impl Iterator<Item = (Work, Vec<f64>)>) -> BTreeM
 
 /// Slices that a kernel gets in turns. One and the same would be in the first-level cache, where on the path none is.
 const SLICES: usize = 4;
-/// Signatures to check in turns: one and the same would have every branch predicted, and every multiple of the key that it
-/// takes in the cache.
+/// Signatures to check in turns: one and the same would have every branch predicted, and every multiple of the key that
+/// it takes in the cache.
 pub(super) const SIGNATURES: usize = 64;
 
 /// Gives the numbers below `count` in turns.

@@ -1,4 +1,5 @@
-//! A shred's way, step by step: what our code takes, and its floor, the least that any code must do, measured in the same run.
+//! A shred's way, step by step: what our code takes, and its floor, the least that any code must do, measured in the
+//! same run.
 
 mod checks;
 mod computation;
@@ -20,18 +21,19 @@ use crate::rounds::{ROUNDS, ROUNDS_OVER_LOOPBACK};
 pub(crate) enum Step {
     /// A slice becomes signed shreds in datagrams.
     Encode,
-    /// Datagrams in memory become a slice again: all 64 of them, 32 of them, and with a fifth of garbage among them; and what
-    /// it takes to reject one datagram.
+    /// Datagrams in memory become a slice again: all 64 of them, 32 of them, and with a fifth of garbage among them;
+    /// and what it takes to reject one datagram.
     Receive,
     /// The MAC of one shred's datagram, and those of eight to one peer.
     Mac,
-    /// 13 shreds into a running shard over loopback, each to 4, 16 and 64 peers, with each engine: a hop's latency, and time
-    /// per batch; and what MACs are of that.
+    /// 13 shreds into a running shard over loopback, each to 4, 16 and 64 peers, with each engine: a hop's latency, and
+    /// time per batch; and what MACs are of that.
     Relay,
     /// One shred into a running shard over loopback, and to 1,499 others.
     #[value(name = "broadcast_1499")]
     Broadcast,
-    /// Slices through five dataplanes in this process, with 1, 2 and 3 shards each, with each engine: latency and goodput.
+    /// Slices through five dataplanes in this process, with 1, 2 and 3 shards each, with each engine: latency and
+    /// goodput.
     Dissemination,
 }
 

@@ -1,5 +1,5 @@
-//! `relay` and `broadcast_1499`: shreds into a running shard, their copies out of it, over loopback; beside a program that
-//! receives and sends the same datagrams and does nothing else.
+//! `relay` and `broadcast_1499`: shreds into a running shard, their copies out of it, over loopback; beside a program
+//! that receives and sends the same datagrams and does nothing else.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -52,10 +52,10 @@ struct Times {
     batch_us: f64,
 }
 
-/// Two rows for each engine: latency of a hop, and time per batch on one busy core; and for the first of them what the MACs
-/// are of that. The floor is the fastest bare program that
-/// does, between receiving and sending, what nobody can leave out, see [`Checks`]. It does so in place: caches are full of
-/// packets by then, and a check takes longer than where nothing else is done.
+/// Two rows for each engine: latency of a hop, and time per batch on one busy core; and for the first of them what the
+/// MACs are of that. The floor is the fastest bare program that does, between receiving and sending, what nobody can
+/// leave out, see [`Checks`]. It does so in place: caches are full of packets by then, and a check takes longer than
+/// where nothing else is done.
 pub(crate) fn relay(name: &str, traffic: Traffic, rounds: usize) -> Vec<Row> {
     let cores = Cores::choose();
     let cluster = cluster(traffic);
@@ -216,8 +216,8 @@ fn relayed_by_shard(
     times
 }
 
-/// Receives what is there and sends it as often as there are peers, straight from the buffer that it came in; in between it
-/// runs `checks`, if there are any.
+/// Receives what is there and sends it as often as there are peers, straight from the buffer that it came in; in
+/// between it runs `checks`, if there are any.
 fn relayed_bare(
     way: Way,
     peers: usize,

@@ -62,8 +62,8 @@ pub(crate) enum Way {
     SendMmsg,
     /// One for all of them, as operations of a ring on a registered socket.
     Ring,
-    /// A system call for each, on a socket that is connected to one receiver: for comparison only, since who has many peers
-    /// has one socket for all of them.
+    /// A system call for each, on a socket that is connected to one receiver: for comparison only, since who has many
+    /// peers has one socket for all of them.
     Connected,
 }
 
@@ -161,8 +161,8 @@ fn send_mmsg(socket: &UdpSocket, datagrams: &[u8], to: &SockAddr, receivers: usi
     let mut sent = 0;
     while sent < receivers {
         let left = &mut messages[sent..];
-        // SAFETY: the headers and the address, the vector and the bytes that they name live through the call, which only
-        // reads them and writes the lengths.
+        // SAFETY: the headers and the address, the vector and the bytes that they name live through the call, which
+        // only reads them and writes the lengths.
         let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), left.as_mut_ptr(), left.len() as u32, 0) };
         match usize::try_from(result) {
             Ok(more) => sent += more,

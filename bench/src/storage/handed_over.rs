@@ -1,5 +1,5 @@
-//! A slice handed to a thread that writes it, with the answer awaited: what it would cost control to leave its writes to
-//! another thread and still have them before the vote.
+//! A slice handed to a thread that writes it, with the answer awaited: what it would cost control to leave its writes
+//! to another thread and still have them before the vote.
 
 use std::hint;
 use std::io;

@@ -1,4 +1,5 @@
-//! What a node pays for its files: each kind of write beside its floor, the bare system calls for as many bytes, in turns.
+//! What a node pays for its files: each kind of write beside its floor, the bare system calls for as many bytes, in
+//! turns.
 
 mod handed_over;
 mod place;

@@ -1,7 +1,8 @@
 //! Votes from their datagrams to certificates: codec, queues, verifier threads and Pool as in a node, beside bare blst.
 //!
 //! Everything a certificate takes is in it but the network: datagrams pass the gate on a thread of their own, as on a
-//! shard's, control decides on this thread, and verifiers check on theirs. Every certificate made is checked by plain blst.
+//! shard's, control decides on this thread, and verifiers check on theirs. Every certificate made is checked by plain
+//! blst.
 
 mod memory;
 mod network;
@@ -49,8 +50,8 @@ const CHECK_GOAL_RATIO: f64 = 1.3;
 /// Validators that signed the certificate that is received.
 const RECEIVED_SIGNERS: usize = 1_500;
 
-/// Measures slots at [`SIZES`] and `validators`, and reactions at `validators`. `invalid_percent` of the validators sign
-/// something else.
+/// Measures slots at [`SIZES`] and `validators`, and reactions at `validators`. `invalid_percent` of the validators
+/// sign something else.
 ///
 /// # Panics
 /// If a certificate does not hold.
@@ -104,7 +105,8 @@ fn run_slots(set: &Validators, scenario: Scenario, verifiers: usize, slots: usiz
     let mut samplers = plain::samplers();
     let mut parent = BlockId::GENESIS;
     let (mut costs, mut samples) = (Vec::new(), vec![Vec::new(); Floors::COUNT]);
-    // The first slot touches memory and does not count, unless somebody lies: then it is the one in which that is found out.
+    // The first slot touches memory and does not count, unless somebody lies: then it is the one in which that is found
+    // out.
     for slot in 0..=slots as u64 {
         let (block, cost) = slots::slot(&mut node, set, scenario, slot + 1, parent);
         parent = block;

@@ -18,8 +18,8 @@ use crate::fixture::shuffled;
 /// What the slots of a run are like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
-    /// Percent of the validators that skip first, and follow with a notar-fallback vote; the others vote for the block, and
-    /// then to finalize it.
+    /// Percent of the validators that skip first, and follow with a notar-fallback vote; the others vote for the block,
+    /// and then to finalize it.
     skip_percent: usize,
     /// Percent of the validators whose signatures are wrong.
     invalid_percent: usize,
@@ -159,7 +159,8 @@ fn datagrams(buffers: Vec<Vec<u8>>) -> Datagrams {
     Datagrams { buffers: Arc::new(buffers), datagram_bytes: HEADER_BYTES + 137 }
 }
 
-/// What a slot must take at least: all its votes parsed and added up once, one check for each payload, and the own votes.
+/// What a slot must take at least: all its votes parsed and added up once, one check for each payload, and the own
+/// votes.
 pub(super) fn floor_us(floors: &plain::Floors, validators: usize, scenario: Scenario) -> BTreeMap<String, f64> {
     let skip = validators * scenario.skip_percent / 100;
     let payloads: Vec<usize> =

@@ -4,8 +4,8 @@
 //! slice:  1 | slot u64 | slice u16 | last u8 | root 32 | stamp u64 | payload
 //! block:  2 | slot u64 | hash 32 | root 32 of each slice
 //! ```
-//! Integers are little-endian. A block comes after its slices. Leaders' signatures are left out: the block hash vouches for
-//! every slice.
+//! Integers are little-endian. A block comes after its slices. Leaders' signatures are left out: the block hash vouches
+//! for every slice.
 
 use std::collections::BTreeMap;
 
@@ -53,8 +53,8 @@ pub struct HeldRecords {
 }
 
 impl HeldRecords {
-    /// Takes a record; the block that is complete with it. Bytes that are no record, and blocks whose slices are missing or
-    /// are not those that its hash vouches for, are passed over.
+    /// Takes a record; the block that is complete with it. Bytes that are no record, and blocks whose slices are
+    /// missing or are not those that its hash vouches for, are passed over.
     pub fn take(&mut self, record: &[u8]) -> Option<Block> {
         let (&kind, rest) = record.split_first()?;
         let (slot, rest) = rest.split_first_chunk()?;

@@ -1,9 +1,9 @@
 //! The block log: what a node keeps of its chain on disk, and what it asks of that.
 //!
 //! # What goes in
-//! - Before this node votes for a block: its slices as they come ([`BlockLogOrder::HoldSlice`]), then that it is complete
-//!   ([`BlockLogOrder::Hold`]). These are carried out before anything that follows, without sync, so that a block outlives
-//!   the processes of all that voted for it, even if they are killed at once.
+//! - Before this node votes for a block: its slices as they come ([`BlockLogOrder::HoldSlice`]), then that it is
+//!   complete ([`BlockLogOrder::Hold`]). These are carried out before anything that follows, without sync, so that a
+//!   block outlives the processes of all that voted for it, even if they are killed at once.
 //! - As blocks are handed over in chain order, that each is final, with the certificates that say so
 //!   ([`BlockLogOrder::Final`]). Nobody waits for that: a driver that cannot keep up drops orders and counts them, and
 //!   what is missing then is fetched from others later.
@@ -87,8 +87,8 @@ pub struct ChainTip {
     pub certificates: Vec<Arc<Certificate>>,
 }
 
-/// Whether these certificates make `block` final: a fast one, or a finalization and a notarization. Their signatures are
-/// not looked at.
+/// Whether these certificates make `block` final: a fast one, or a finalization and a notarization. Their signatures
+/// are not looked at.
 #[must_use]
 pub fn finalize(block: BlockId, certificates: &[Arc<Certificate>]) -> bool {
     let has = |statement| certificates.iter().any(|certificate| certificate.statement == statement);

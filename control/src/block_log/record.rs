@@ -3,8 +3,8 @@
 //! ```text
 //! slot u64 | hash 32 | parent: slot u64, hash 32 | slices u16 | for each: root 32, stamp u64, payload bytes u32 | payloads
 //! ```
-//! Integers are little-endian, and nothing may be left over. Leaders' signatures are left out: the block hash vouches for
-//! every slice.
+//! Integers are little-endian, and nothing may be left over. Leaders' signatures are left out: the block hash vouches
+//! for every slice.
 
 use alpenglow_rotor::slice::{Slice, SliceId, SliceSignature};
 use alpenglow_rotor::types::{BlockId, Hash, SLICES_MAX, SliceIndex, Slot};
@@ -67,8 +67,8 @@ pub fn decode_head(bytes: &[u8]) -> Option<BlockHead> {
     Some(BlockHead { id, parent: block_id(rest)?.0 })
 }
 
-/// The block of these bytes. Its hash is recomputed from the slice roots; that the roots are those of the payloads is left
-/// to the caller.
+/// The block of these bytes. Its hash is recomputed from the slice roots; that the roots are those of the payloads is
+/// left to the caller.
 ///
 /// # Errors
 /// [`BlockRecordError`] for anything that [`encode_block`] does not make of a valid block.

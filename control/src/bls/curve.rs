@@ -263,8 +263,8 @@ pub(super) fn verify_terms<'a>(
     let (mut points, mut key_points): (Vec<_>, Vec<_>) =
         terms.map(|(payload, keys)| (payload.affine, keys.affine())).unzip();
     points.push(signature);
-    // SAFETY: the static is a constant of the library; the others are filled in, and each list is as long as said. A list of
-    // pointers that ends with null after the first one stands for points that lie side by side.
+    // SAFETY: the static is a constant of the library; the others are filled in, and each list is as long as said. A
+    // list of pointers that ends with null after the first one stands for points that lie side by side.
     unsafe {
         key_points.push(BLS12_381_NEG_G2);
         let keys = [key_points.as_ptr(), ptr::null()];

@@ -12,8 +12,8 @@ use super::{
     curve,
 };
 
-/// The curve's or the stand-in's. Without the feature `stand-in-signatures` there are no values of the latter, and nothing
-/// is left of it in the program.
+/// The curve's or the stand-in's. Without the feature `stand-in-signatures` there are no values of the latter, and
+/// nothing is left of it in the program.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Of<T, S = Scalar> {
     Curve(T),
@@ -83,7 +83,8 @@ impl SecretKey {
         Self(Of::Curve(curve::SecretKey::from_entropy(entropy)))
     }
 
-    /// A key that costs next to nothing to use and protects nothing: for simulations, where all validators have such keys.
+    /// A key that costs next to nothing to use and protects nothing: for simulations, where all validators have such
+    /// keys.
     #[cfg(feature = "stand-in-signatures")]
     #[must_use]
     pub fn stand_in(entropy: &[u8; 32]) -> Self {

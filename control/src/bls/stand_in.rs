@@ -1,5 +1,6 @@
-//! A scheme in the curve's place for simulations of many validators: linear as the curve's, a thousand times as fast, and
-//! safe against nobody, because a public key is the secret one. A signature is `key · hash(payload)` modulo 2^61 − 1.
+//! A scheme in the curve's place for simulations of many validators: linear as the curve's, a thousand times as fast,
+//! and safe against nobody, because a public key is the secret one. A signature is `key · hash(payload)` modulo 2^61 −
+//! 1.
 //!
 //! No node can take part in it. Without the feature `stand-in-signatures` none of its values exists. With it, the only
 //! ways in are the functions of that name of [`SecretKey`](super::SecretKey) and

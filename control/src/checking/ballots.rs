@@ -9,8 +9,8 @@ use crate::bls::SignatureBytes;
 use crate::certificate::Statement;
 use crate::vote::{UnverifiedVote, VotePayload};
 
-/// Shares of the stake at which votes of one kind change something in a slot that is disputed: 20 and 40 make it safe to
-/// notarize, 40 to skip, 60 and 80 make certificates.
+/// Shares of the stake at which votes of one kind change something in a slot that is disputed: 20 and 40 make it safe
+/// to notarize, 40 to skip, 60 and 80 make certificates.
 const THRESHOLDS_PERCENT: [u8; 4] = [20, 40, 60, 80];
 /// A slot is disputed when so much of the stake may have voted otherwise than this node: less makes nothing safe to
 /// notarize or to skip.
@@ -19,8 +19,8 @@ const DISPUTED_PERCENT: u8 = 20;
 /// The votes for one payload.
 #[derive(Debug, Default)]
 pub(super) struct Ballots {
-    /// Those that were handed out for a check, whether it has ended or not, then those that wait. Kept until the slot is
-    /// closed, because of two votes that exclude each other both signatures are the evidence.
+    /// Those that were handed out for a check, whether it has ended or not, then those that wait. Kept until the slot
+    /// is closed, because of two votes that exclude each other both signatures are the evidence.
     votes: Vec<(ValidatorIndex, SignatureBytes)>,
     handed_out: usize,
     /// Checks under way.
@@ -190,8 +190,8 @@ impl SlotBallots {
         self.disputed
     }
 
-    /// Whether the votes that wait for a payload can decide something, if they and all that is known are right: complete a
-    /// certificate that `is_news`, or, in a disputed slot, reach a share at which something may become safe.
+    /// Whether the votes that wait for a payload can decide something, if they and all that is known are right:
+    /// complete a certificate that `is_news`, or, in a disputed slot, reach a share at which something may become safe.
     pub(super) fn can_decide(
         &self,
         payload: &VotePayload,

@@ -1,6 +1,6 @@
-//! The rules of Pool and Votor once more, slowly: plain lists of everything that came, from which every stake, threshold
-//! and state is worked out anew each time it is asked for. Written from the protocol; it shares nothing with the code
-//! under test but the vocabulary.
+//! The rules of Pool and Votor once more, slowly: plain lists of everything that came, from which every stake,
+//! threshold and state is worked out anew each time it is asked for. Written from the protocol; it shares nothing with
+//! the code under test but the vocabulary.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -534,7 +534,8 @@ impl Restated {
                 blocks.push(block);
             }
         }
-        // In the order in which their stake reached 20%. The order is free, and matters to a node that can finalize alone.
+        // In the order in which their stake reached 20%. The order is free, and matters to a node that can finalize
+        // alone.
         blocks.sort_by_key(|block| {
             let votes = |through: &usize| {
                 let came = self.came[..=*through].iter().filter(|vote| vote.checked && vote.payload == Notar(*block));

@@ -39,8 +39,8 @@ pub struct ControlConfig {
     pub delta_timeout: Duration,
     /// A slice that is not full leaves this long after its first byte: a slice's share of the slot.
     pub slice_interval: Duration,
-    /// Whether a window is skipped if a slice's share of the slot after delta_timeout no valid shred of its first slot has
-    /// come: the others lose less time to a leader that crashed.
+    /// Whether a window is skipped if a slice's share of the slot after delta_timeout no valid shred of its first slot
+    /// has come: the others lose less time to a leader that crashed.
     pub crashed_leader_timer: bool,
     /// Own slices that may be on their way through the shards at once.
     pub slices_in_flight_max: usize,

@@ -1,16 +1,16 @@
-//! Proofs that a validator signed what no correct one signs. Each stands by itself: whoever knows the cluster (its id, its
-//! keys and who led when) can check it, whatever else happened.
+//! Proofs that a validator signed what no correct one signs. Each stands by itself: whoever knows the cluster (its id,
+//! its keys and who led when) can check it, whatever else happened.
 //!
 //! - Two statements of a leader about its block that cannot both hold: one slice with two roots or two last flags, or a
 //!   slice beyond the last one.
-//! - A slice that is none: the root that its leader signed, and the shreds under it that show the defect. A node that has
-//!   no room for the shreds keeps the signed root alone. That proves what was signed, and whoever holds its shreds can
-//!   show the rest.
+//! - A slice that is none: the root that its leader signed, and the shreds under it that show the defect. A node that
+//!   has no room for the shreds keeps the signed root alone. That proves what was signed, and whoever holds its shreds
+//!   can show the rest.
 //! - Two votes that exclude each other, with both signatures, each checked by itself.
 //!
 //! Not everything that harms leaves a proof: a block that never ends, slices sent to some nodes only, and silence are
-//! skipped like a crash. Proofs are for people and stay where they were found; no message carries them, and the protocol
-//! acts on what a node saw, not on what is proven.
+//! skipped like a crash. Proofs are for people and stay where they were found; no message carries them, and the
+//! protocol acts on what a node saw, not on what is proven.
 
 mod ledger;
 mod wire;

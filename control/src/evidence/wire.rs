@@ -1,4 +1,5 @@
-//! Proofs as bytes: one encoding for each, so that whoever has the bytes has the proof, and flipping any bit leaves none.
+//! Proofs as bytes: one encoding for each, so that whoever has the bytes has the proof, and flipping any bit leaves
+//! none.
 //!
 //! ```text
 //! kind u8 | validator u16 | slot u64 | …

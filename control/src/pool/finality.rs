@@ -13,8 +13,8 @@ use super::PoolEvent;
 use super::blocks::Blocks;
 use crate::consensus::{ConsensusEvent, Finalization};
 
-/// Final blocks kept because something below them is missing: those of the slots that Blokstor keeps anything of. What is
-/// missing for longer is no longer held by anybody who could be asked.
+/// Final blocks kept because something below them is missing: those of the slots that Blokstor keeps anything of. What
+/// is missing for longer is no longer held by anybody who could be asked.
 const LINKS_MAX: usize = 1_024;
 
 /// A final block that is not handed over yet.

@@ -139,10 +139,10 @@ impl SlotCertificates {
 
 /// See the module.
 ///
-/// Open slots are those above the highest finalized one. Validators below a quorum cannot open any: a slot is taken up to
-/// a distance from the highest that is finalized or ready, and only certificates move these. While 60% of the stake go on
-/// certifying blocks or skipping slots and nothing becomes final, what is kept of each slot is needed by nodes that lag: a
-/// few certificates, less than a KiB each.
+/// Open slots are those above the highest finalized one. Validators below a quorum cannot open any: a slot is taken up
+/// to a distance from the highest that is finalized or ready, and only certificates move these. While 60% of the stake
+/// go on certifying blocks or skipping slots and nothing becomes final, what is kept of each slot is needed by nodes
+/// that lag: a few certificates, less than a KiB each.
 pub(crate) struct Pool {
     own: ValidatorIndex,
     stakes: Arc<Stakes>,
@@ -151,8 +151,8 @@ pub(crate) struct Pool {
     /// Of open slots, at most `vote_slots_max`, the highest ones.
     votes: BTreeMap<Slot, SlotVotes>,
     vote_slots_max: usize,
-    /// Of open slots: up to [`CERTIFICATES_AHEAD_SLOTS`] past the vote horizon, and [`FAR_SLOTS_MAX`] beyond. In a slot, two
-    /// for each of [`CERTIFIED_PER_SLOT_MAX`] blocks, and two more.
+    /// Of open slots: up to [`CERTIFICATES_AHEAD_SLOTS`] past the vote horizon, and [`FAR_SLOTS_MAX`] beyond. In a
+    /// slot, two for each of [`CERTIFIED_PER_SLOT_MAX`] blocks, and two more.
     certificates: BTreeMap<Slot, SlotCertificates>,
     /// Slots past the vote horizon that hold a notarization or finalization certificate: at most [`FAR_SLOTS_MAX`].
     far: BTreeSet<Slot>,
@@ -167,8 +167,8 @@ pub(crate) struct Pool {
     events: VecDeque<PoolEvent>,
     /// Slots where something may have become safe to notarize or to skip. Emptied with the events.
     unsettled: BTreeSet<Slot>,
-    /// What one slot made safe, taken out before the next one is looked at: a notar-fallback vote for each of at most three
-    /// hashes (what is safe has 20% each, and 60% with the skip votes), and a skip-fallback vote.
+    /// What one slot made safe, taken out before the next one is looked at: a notar-fallback vote for each of at most
+    /// three hashes (what is safe has 20% each, and 60% with the skip votes), and a skip-fallback vote.
     safe: VecDeque<PoolEvent>,
 }
 

@@ -412,8 +412,8 @@ impl SlotVotes {
     }
 
     /// The certificate for a proven statement: all votes for it that are stored now, except those of one kind whose
-    /// signatures cancel out. Colluding validators can choose keys for that, and nobody accepts such a sum; without them
-    /// the certificate may be short of its quorum.
+    /// signatures cancel out. Colluding validators can choose keys for that, and nobody accepts such a sum; without
+    /// them the certificate may be short of its quorum.
     pub(super) fn certify(&mut self, statement: Statement) -> Certificate {
         let hash = statement.block().map(|block| self.find(block.hash).expect("a hash with votes is known"));
         let (first, second) = match (statement, hash) {

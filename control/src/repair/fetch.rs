@@ -122,7 +122,8 @@ impl Fetch {
         self.slices.len()
     }
 
-    /// Takes in the last slice's proof. All roots are to be asked for then, except the first group, which comes with it.
+    /// Takes in the last slice's proof. All roots are to be asked for then, except the first group, which comes with
+    /// it.
     pub(super) fn last_slice(&mut self, index: SliceIndex, root: Hash, path: &[Hash]) -> bool {
         if !merkle::verify_last_slice(self.id.hash, index.get(), root, path) {
             return false;
@@ -208,8 +209,8 @@ impl Fetch {
         Ok(true)
     }
 
-    /// The parent that its first slice names, once, when that slice is here. The block hash vouches for the slice, so this
-    /// is the parent unless a later slice changes it.
+    /// The parent that its first slice names, once, when that slice is here. The block hash vouches for the slice, so
+    /// this is the parent unless a later slice changes it.
     pub(super) fn named_parent(&mut self) -> Option<BlockId> {
         let Some(SliceState::Held(slice)) = self.slices.first().filter(|_| !self.parent_told) else { return None };
         self.parent_told = true;

@@ -106,8 +106,8 @@ impl Peers {
         epoch.members().len() - usize::from(epoch.is_member(self.own))
     }
 
-    /// Somebody to ask for something whose answer costs so many bytes: a member of the epoch of slot `epoch_of`, and not
-    /// `excluded`.
+    /// Somebody to ask for something whose answer costs so many bytes: a member of the epoch of slot `epoch_of`, and
+    /// not `excluded`.
     pub(super) fn choose(
         &mut self,
         now: Time,

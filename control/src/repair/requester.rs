@@ -22,8 +22,8 @@ use crate::block::InvalidBlock;
 use crate::counters::Counters;
 use crate::stakes::Stakes;
 
-/// Requests under way. At most [`super::wire::SHREDS_PER_REQUEST`] datagrams answer each, which the receive buffers of a
-/// node have room for.
+/// Requests under way. At most [`super::wire::SHREDS_PER_REQUEST`] datagrams answer each, which the receive buffers of
+/// a node have room for.
 const REQUESTS_MAX: usize = 64;
 /// Blocks that may be needed at a time. The Pool asks for a few in a slot, and slots past the hand-over are forgotten.
 const BLOCKS_MAX: usize = 1_024;
@@ -164,8 +164,8 @@ impl Requester {
         false
     }
 
-    /// The block log lacks a block, whose slot may be closed long since. It waits for all others, and when nobody has it, it
-    /// is given up.
+    /// The block log lacks a block, whose slot may be closed long since. It waits for all others, and when nobody has
+    /// it, it is given up.
     pub fn need_for_log(&mut self, now: Time, block: BlockId, counters: &mut Counters) {
         let can_wait = self.fetches.get(&block).is_none_or(|fetch| fetch.can_wait);
         self.need(now, block, Need::Now, counters);
@@ -432,8 +432,8 @@ impl Requester {
         }
     }
 
-    /// Whether there is memory for the block's slices, which are not asked for before. What was only named makes room for
-    /// what is needed.
+    /// Whether there is memory for the block's slices, which are not asked for before. What was only named makes room
+    /// for what is needed.
     fn has_memory(&mut self, block: BlockId) -> bool {
         let fetch = &self.fetches[&block];
         let bytes = self.slice_bytes() * fetch.length();

@@ -18,8 +18,8 @@ use super::wire::{
 };
 use crate::block::Block;
 
-/// Encoded slices at hand. A slice is asked for in a burst: by one validator for all of its shreds, by several when many
-/// miss the same block.
+/// Encoded slices at hand. A slice is asked for in a burst: by one validator for all of its shreds, by several when
+/// many miss the same block.
 const ENCODED_MAX: usize = 16;
 
 /// Where blocks are found by what repair asks for: in memory, or in a log.
@@ -95,8 +95,8 @@ impl Responder {
         self.answer_admitted(now, request, sender, source)
     }
 
-    /// Whether a request of the validator that authenticated it is to be answered, by [`Self::answer_admitted`], at once
-    /// or later.
+    /// Whether a request of the validator that authenticated it is to be answered, by [`Self::answer_admitted`], at
+    /// once or later.
     ///
     /// # Errors
     /// The reason to count why it is not.

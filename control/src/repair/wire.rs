@@ -93,8 +93,8 @@ pub enum AnswerContent {
     },
     /// A shred, or a part of one that is too long for a datagram of the smallest limit.
     Shred(ShredPart),
-    /// The block's ancestors, from its parent downwards, without gaps; 1 to [`ANCESTORS_PER_ANSWER`]. Nothing proves them
-    /// but the blocks themselves.
+    /// The block's ancestors, from its parent downwards, without gaps; 1 to [`ANCESTORS_PER_ANSWER`]. Nothing proves
+    /// them but the blocks themselves.
     Ancestors {
         /// Their identities.
         blocks: Vec<BlockId>,

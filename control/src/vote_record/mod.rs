@@ -8,8 +8,8 @@
 //!
 //! # What the driver owes
 //! - [`Output::Record`](crate::output::Output::Record) comes before what it allows: append it, and carry out nothing
-//!   that follows before the append has returned. If it fails, carry out nothing until it succeeds: not what is sent, and
-//!   not what is final either, which may follow from an own vote.
+//!   that follows before the append has returned. If it fails, carry out nothing until it succeeds: not what is sent,
+//!   and not what is final either, which may follow from an own vote.
 //! - [`Output::Reserve`](crate::output::Output::Reserve) asks for a higher reservation. Write
 //!   [`Durable::renewed`] beside the vote path and answer with
 //!   [`Input::ReservationDurable`](crate::input::Input::ReservationDurable) when it is on disk; if that takes long,

@@ -26,7 +26,8 @@ pub struct Host {
 pub enum Bar {
     /// In slots up to this one; [`Slot::GENESIS`] for nowhere.
     Through(Slot),
-    /// In slots up to [`UNKNOWN_SLOTS`] past the first finalization that it sees after its start, and this one at least.
+    /// In slots up to [`UNKNOWN_SLOTS`] past the first finalization that it sees after its start, and this one at
+    /// least.
     PastFirstFinalization(Slot),
 }
 
@@ -215,8 +216,8 @@ fn doubt(durable: Option<&Durable>, log: &FoundLog, host: Host) -> Option<Doubt>
     }
 }
 
-/// A bar of unknown length, once it was found out. What the log tells of an earlier one is not above `least`: the log is
-/// replaced only after the durable part, and a crash or a full disk may come between.
+/// A bar of unknown length, once it was found out. What the log tells of an earlier one is not above `least`: the log
+/// is replaced only after the durable part, and a crash or a full disk may come between.
 fn known(bar: Bar, entries: &[Entry]) -> Bar {
     let found_out = entries.iter().filter_map(|entry| if let Entry::Barred(slot) = entry { Some(*slot) } else { None });
     match (bar, found_out.max()) {

@@ -150,8 +150,8 @@ fn boundaries_hold_with_losses_and_any_order() {
     }
 }
 
-/// A leader of the last window before a boundary that falls silent: the window is skipped by the old set, and the new one
-/// builds on what was before.
+/// A leader of the last window before a boundary that falls silent: the window is skipped by the old set, and the new
+/// one builds on what was before.
 #[test]
 fn a_skipped_window_before_a_boundary_does_not_stop_the_next_set() {
     let mut world = world(Setup { configure: in_turn, ..Setup::default() });

@@ -1,5 +1,5 @@
-//! Every way in which a leader or a voter can contradict itself, in every order that the network makes of it: all correct
-//! nodes come to the same end, the chain goes on, and who saw the contradiction can prove it.
+//! Every way in which a leader or a voter can contradict itself, in every order that the network makes of it: all
+//! correct nodes come to the same end, the chain goes on, and who saw the contradiction can prove it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -137,8 +137,8 @@ struct Counts {
     finalized: usize,
 }
 
-/// Nodes crash and start again for a while, then all of them run on. With odd seeds no machine loses its power: only then
-/// is it sure that in every slot enough nodes may still vote.
+/// Nodes crash and start again for a while, then all of them run on. With odd seeds no machine loses its power: only
+/// then is it sure that in every slot enough nodes may still vote.
 fn run(seed: u64, records: Records, counts: &mut Counts) -> World {
     let network = Network {
         jitter: Duration::from_millis(150),

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 
 use crate::schedule::EpochSeed;
 
-/// A ChaCha20 stream (nonce 0, from block 0) keyed by SHA-256(domain | epoch seed | place). No domain used in this crate
-/// is the beginning of another one, and each goes with a place of one length, so that no two streams share a key.
+/// A ChaCha20 stream (nonce 0, from block 0) keyed by SHA-256(domain | epoch seed | place). No domain used in this
+/// crate is the beginning of another one, and each goes with a place of one length, so that no two streams share a key.
 pub(crate) fn stream(domain: &str, seed: &EpochSeed, place: &[u8]) -> ChaCha20Rng {
     let key = Sha256::new().chain_update(domain).chain_update(seed.0).chain_update(place).finalize();
     ChaCha20Rng::from_seed(key.into())
@@ -22,7 +22,8 @@ pub(crate) fn below(stream: &mut ChaCha20Rng, bound: u64) -> u64 {
     assert!(bound > 0, "nothing lies below zero");
     loop {
         let drawn = stream.next_u64();
-        // What 64 bits hold beyond the greatest multiple is less than `bound`: only so far up need it be computed, a division.
+        // What 64 bits hold beyond the greatest multiple is less than `bound`: only so far up need it be computed, a
+        // division.
         if drawn <= u64::MAX - bound || drawn <= u64::MAX - (u64::MAX % bound + 1) % bound {
             return drawn % bound;
         }

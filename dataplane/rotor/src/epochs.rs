@@ -1,8 +1,8 @@
 //! Which validators with which stakes an epoch has, and the seed that its leaders and relays are drawn from.
 //!
-//! A cluster's validators are numbered once, for all its life: keys, addresses and the places in bitmaps never change. What
-//! differs from epoch to epoch is their stakes. A validator without stake is no *member* of the epoch: it neither leads
-//! nor relays nor votes in its slots.
+//! A cluster's validators are numbered once, for all its life: keys, addresses and the places in bitmaps never change.
+//! What differs from epoch to epoch is their stakes. A validator without stake is no *member* of the epoch: it neither
+//! leads nor relays nor votes in its slots.
 
 use std::cmp::Reverse;
 use std::num::NonZero;
@@ -155,8 +155,8 @@ impl Epochs {
         Self::with_length(None, stakes, Vec::new(), seed)
     }
 
-    /// Epochs of `slots` slots. `stakes` are those of epoch 0, one for each validator of the cluster in index order, zero for
-    /// those that come `later`: first epochs and the stakes from then on, as many.
+    /// Epochs of `slots` slots. `stakes` are those of epoch 0, one for each validator of the cluster in index order,
+    /// zero for those that come `later`: first epochs and the stakes from then on, as many.
     ///
     /// # Errors
     /// [`EpochsError`] names the first defect.
@@ -273,8 +273,8 @@ impl Epochs {
         self.sets.iter().map(|set| self.seed_of(set.first_epoch))
     }
 
-    /// Who gets a slot's shreds, in the order in which copies go out: the members of its epoch by decreasing stake, then
-    /// those that become members with the next epoch, so that they hold the chain when their votes count.
+    /// Who gets a slot's shreds, in the order in which copies go out: the members of its epoch by decreasing stake,
+    /// then those that become members with the next epoch, so that they hold the chain when their votes count.
     #[must_use]
     pub fn audience(&self, slot: Slot) -> &[ValidatorIndex] {
         let index = self.set_index(slot);

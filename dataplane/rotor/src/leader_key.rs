@@ -1,8 +1,8 @@
-//! Strict Ed25519 verification of many signatures by one key: with multiples of the key at hand a check is a sum of points,
-//! without the doublings that make up most of a single check, and takes half the time.
+//! Strict Ed25519 verification of many signatures by one key: with multiples of the key at hand a check is a sum of
+//! points, without the doublings that make up most of a single check, and takes half the time.
 //!
-//! A signature (R, s) of a message M by A is valid if R is the encoding of `s·B - k·A`, where k is SHA-512(R ‖ A ‖ M). The
-//! strict rules on top of that: s is less than the group's order, and neither A nor R is of small order. What is
+//! A signature (R, s) of a message M by A is valid if R is the encoding of `s·B - k·A`, where k is SHA-512(R ‖ A ‖ M).
+//! The strict rules on top of that: s is less than the group's order, and neither A nor R is of small order. What is
 //! accepted is exactly what [`VerifyingKey::verify_strict`] accepts.
 
 use std::sync::LazyLock;
@@ -22,8 +22,8 @@ const DIGIT_MAX: usize = 1 << (DIGIT_BITS - 1);
 /// A row serves two digits: those of odd places are summed first, and the sum is doubled six times.
 const ROWS: usize = DIGITS.div_ceil(2);
 
-/// A key that becomes faster with use: each valid signature pays for one row of multiples until all are there, so that no
-/// single check takes long.
+/// A key that becomes faster with use: each valid signature pays for one row of multiples until all are there, so that
+/// no single check takes long.
 pub struct LeaderKey {
     key: VerifyingKey,
     /// Of the key's negative.

@@ -1,9 +1,9 @@
 //! SHA-256 Merkle trees: over the Gamma shreds of a slice, and over the slice roots of a block (double Merkle tree).
 //!
-//! A leaf is `SHA-256(0x00 ‖ data)`, an inner node `SHA-256(0x01 ‖ left ‖ right)`, so neither can be taken for the other.
-//! Leaves are padded to a power of two with empty leaves, `SHA-256(0x00)`: no shred and no slice root is empty, so padding
-//! cannot be taken for content. Trees are stored as heaps: node 1 is the root, nodes `2i` and `2i + 1` are the children of
-//! `i`, and leaf `i` of `width` is node `width + i`.
+//! A leaf is `SHA-256(0x00 ‖ data)`, an inner node `SHA-256(0x01 ‖ left ‖ right)`, so neither can be taken for the
+//! other. Leaves are padded to a power of two with empty leaves, `SHA-256(0x00)`: no shred and no slice root is empty,
+//! so padding cannot be taken for content. Trees are stored as heaps: node 1 is the root, nodes `2i` and `2i + 1` are
+//! the children of `i`, and leaf `i` of `width` is node `width + i`.
 
 use std::sync::LazyLock;
 
@@ -74,8 +74,8 @@ pub fn empty_subtree(levels: usize) -> [u8; 32] {
     EMPTY[levels]
 }
 
-/// The root that `path` (sibling hashes, leaf upwards) leads to from leaf `index`. The caller has made sure that the path
-/// is as long as the tree is high.
+/// The root that `path` (sibling hashes, leaf upwards) leads to from leaf `index`. The caller has made sure that the
+/// path is as long as the tree is high.
 ///
 /// # Panics
 /// If `index` does not lie in a tree of that height.
@@ -89,7 +89,8 @@ pub fn root_from_path(leaf: Hash, index: usize, path: &[[u8; 32]]) -> Hash {
     Hash(hash)
 }
 
-/// Fills a heap of `2 * width` nodes whose first `leaves` leaf nodes are set: padding, then inner nodes. Returns the root.
+/// Fills a heap of `2 * width` nodes whose first `leaves` leaf nodes are set: padding, then inner nodes. Returns the
+/// root.
 pub(crate) fn build(nodes: &mut [[u8; 32]], leaves: usize) -> Hash {
     let width = nodes.len() / 2;
     assert!(width.is_power_of_two() && leaves <= width);
@@ -169,8 +170,8 @@ pub fn verify_block_path(block_hash: Hash, slices: usize, index: usize, slice_ro
         && block_root(index, slice_root, path) == block_hash
 }
 
-/// Whether `path` proves that `slice_root` is the root of slice `index` and that this is the block's last slice: nothing
-/// but padding lies to its right.
+/// Whether `path` proves that `slice_root` is the root of slice `index` and that this is the block's last slice:
+/// nothing but padding lies to its right.
 #[must_use]
 pub fn verify_last_slice(block_hash: Hash, index: usize, slice_root: Hash, path: &[Hash]) -> bool {
     let padded = |(level, sibling): (usize, &Hash)| index >> level & 1 == 1 || sibling.0 == empty_subtree(level);

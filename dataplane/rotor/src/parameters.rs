@@ -1,6 +1,7 @@
 //! Coding parameters of a cluster, fixed in its genesis file.
 
-/// Bytes of a datagram that are not shred data, besides the Merkle path: datagram header 32, shred header 16, signature 64.
+/// Bytes of a datagram that are not shred data, besides the Merkle path: datagram header 32, shred header 16, signature
+/// 64.
 pub const SHRED_OVERHEAD_BYTES: usize = 32 + 16 + 64;
 /// Most shreds of a slice (Gamma), with any code. Sets of shreds, of tree nodes and of places in a buffer have room for
 /// as many.

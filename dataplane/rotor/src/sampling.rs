@@ -1,10 +1,10 @@
 //! Which validator relays which shred: partition sampling (PS-P, paper §3.1) in exact integers.
 //!
 //! With Gamma shreds in a slice, the stakes are measured in units of which a *bin* holds as many as the total stake S,
-//! so a validator with stake s owns `s * Gamma` units and all stakes together fill Gamma bins exactly. A validator fills
-//! `floor(s * Gamma / S)` bins alone: those seats are certain. What is left of all validators is laid out in an order
-//! drawn once for a set of stakes and cut every S units into k bins; of each, one validator is drawn for a slice in
-//! proportion to its units there. So the expected number of a validator's seats is exactly `s * Gamma / S`, and only
+//! so a validator with stake s owns `s * Gamma` units and all stakes together fill Gamma bins exactly. A validator
+//! fills `floor(s * Gamma / S)` bins alone: those seats are certain. What is left of all validators is laid out in an
+//! order drawn once for a set of stakes and cut every S units into k bins; of each, one validator is drawn for a slice
+//! in proportion to its units there. So the expected number of a validator's seats is exactly `s * Gamma / S`, and only
 //! fractions of a seat are left to chance.
 //!
 //! The seats are then assigned to shred indices in an order drawn for each slice. Otherwise validators with certain
@@ -90,8 +90,8 @@ impl RelaySampler {
         Self::of_epochs(Arc::new(Epochs::of_set(validators, seed)), total_shreds)
     }
 
-    /// Fills the bins of each set: `total_shreds` (Gamma) of them, as many as a slice has shreds. The order of what is left
-    /// of the stakes is a Fisher-Yates shuffle of the index order, from the ChaCha20 stream keyed by
+    /// Fills the bins of each set: `total_shreds` (Gamma) of them, as many as a slice has shreds. The order of what is
+    /// left of the stakes is a Fisher-Yates shuffle of the index order, from the ChaCha20 stream keyed by
     /// SHA-256("alpenglow bin order 1" | seed of the set's first epoch).
     #[must_use]
     pub fn of_epochs(epochs: Arc<Epochs>, total_shreds: usize) -> Self {

@@ -61,8 +61,8 @@ impl LeaderSchedule {
     /// uniform draw below the total (stakes laid out in index order), from the ChaCha20 stream keyed by
     /// SHA-256("alpenglow leader window 1" | epoch seed | window as u64 little-endian).
     ///
-    /// Costs a hash or two and a ChaCha20 block and allocates nothing; a caller that asks for every shred should remember the
-    /// answer for the window.
+    /// Costs a hash or two and a ChaCha20 block and allocates nothing; a caller that asks for every shred should
+    /// remember the answer for the window.
     #[must_use]
     pub fn leader(&self, slot: Slot) -> ValidatorIndex {
         let window = slot.window();

@@ -1,5 +1,5 @@
-//! SHA-256 of many messages of one length at once, each behind the same prefix byte: the leaves of a Merkle tree, or the
-//! inner nodes of one level.
+//! SHA-256 of many messages of one length at once, each behind the same prefix byte: the leaves of a Merkle tree, or
+//! the inner nodes of one level.
 //!
 //! One message's rounds wait for each other, so that a processor that computes them one message after the other mostly
 //! waits. Here two messages share the SHA instructions, or eight or sixteen the lanes of vectors. All kernels give the
@@ -25,16 +25,16 @@ type Block = [u8; BLOCK_BYTES];
 const FIRST_BYTES: usize = BLOCK_BYTES - 1;
 /// Messages handed to a kernel at once: as many as the widest has lanes.
 const BATCH_MESSAGES: usize = 16;
-/// Messages for which sixteen lanes take less time than pairs do on SHA-NI. This is from models of Ice Lake and Zen 4 (58 and
-/// 62 cycles for a block of one of sixteen messages, 81 and 118 for one of two), not measured.
+/// Messages for which sixteen lanes take less time than pairs do on SHA-NI. This is from models of Ice Lake and Zen 4
+/// (58 and 62 cycles for a block of one of sixteen messages, 81 and 118 for one of two), not measured.
 #[cfg(target_arch = "x86_64")]
 const SIXTEEN_LANES_MIN: usize = 12;
 
 const INITIAL_STATE: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// The round constants, four rounds a row and sixteen a table: the first 32 bits of the fractional parts of the cube roots
-/// of the first 64 primes (FIPS 180-4).
+/// The round constants, four rounds a row and sixteen a table: the first 32 bits of the fractional parts of the cube
+/// roots of the first 64 primes (FIPS 180-4).
 #[cfg(target_arch = "x86_64")]
 static CONSTANTS: [[[u32; 4]; 4]; 4] = [
     [
@@ -166,8 +166,8 @@ fn hash_one(prefix: u8, message: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update([prefix]).chain_update(message).finalize().into()
 }
 
-/// Sets `hashes` to those of `messages` of one length, `N` of them at a time. Lanes without a message repeat the last one,
-/// but for a message alone that does not pay.
+/// Sets `hashes` to those of `messages` of one length, `N` of them at a time. Lanes without a message repeat the last
+/// one, but for a message alone that does not pay.
 #[cfg(target_arch = "x86_64")]
 fn hash_all<const N: usize>(
     prefix: u8,
@@ -197,7 +197,8 @@ fn hash<const N: usize>(
     hashes: &mut [[u8; 32]; N],
     compress: impl Fn(&mut [[u32; 8]; N], &[&[Block]; N]),
 ) {
-    // The first block, and what follows the middle: whatever holds more than bytes of the message. The middle is not copied.
+    // The first block, and what follows the middle: whatever holds more than bytes of the message. The middle is not
+    // copied.
     let mut edges = [[[0; BLOCK_BYTES]; 3]; N];
     let (mut edge_blocks, mut middles): (_, [&[Block]; N]) = (0, [&[]; N]);
     for lane in 0..N {
@@ -225,8 +226,8 @@ fn hash<const N: usize>(
     }
 }
 
-/// Fills in `edges`, which are zeros, with the parts of a message with prefix and padding that are not whole blocks of it,
-/// and returns how many of them there are and the blocks whose place is after the first of them.
+/// Fills in `edges`, which are zeros, with the parts of a message with prefix and padding that are not whole blocks of
+/// it, and returns how many of them there are and the blocks whose place is after the first of them.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn cut<'m>(prefix: u8, message: &'m [u8], edges: &mut [Block; 3]) -> (usize, &'m [Block]) {
@@ -244,7 +245,8 @@ fn cut<'m>(prefix: u8, message: &'m [u8], edges: &mut [Block; 3]) -> (usize, &'m
     (pad(bytes, BLOCK_BYTES + last.len(), message.len()), middle)
 }
 
-/// After the content a bit that is set, and at the end of the last block the length in bits. Returns the number of blocks.
+/// After the content a bit that is set, and at the end of the last block the length in bits. Returns the number of
+/// blocks.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn pad(bytes: &mut [u8], content_bytes: usize, message_bytes: usize) -> usize {

@@ -7,8 +7,8 @@
 //! │         │ bit 15:last│ u16         │ zeroes   │ 64 bytes  │ leaf upwards │                  │
 //! └─────────┴────────────┴─────────────┴──────────┴───────────┴──────────────┴──────────────────┘
 //! ```
-//! Integers are little-endian. The path has exactly as many nodes as the cluster's Gamma demands, so a proof that is too
-//! short or too long has no representation. All shreds of a slice carry equally many data bytes.
+//! Integers are little-endian. The path has exactly as many nodes as the cluster's Gamma demands, so a proof that is
+//! too short or too long has no representation. All shreds of a slice carry equally many data bytes.
 
 use crate::parameters::CodingParameters;
 use crate::signature::SignedRoot;
@@ -28,8 +28,8 @@ pub const fn wire_bytes(parameters: &CodingParameters, data_bytes: usize) -> usi
     SHRED_SIGNED_BYTES + 32 * parameters.path_nodes() + data_bytes
 }
 
-/// Bytes of data in each shred of a slice with `payload_bytes` of payload: the least even number with which gamma shreds
-/// hold frame and payload.
+/// Bytes of data in each shred of a slice with `payload_bytes` of payload: the least even number with which gamma
+/// shreds hold frame and payload.
 #[must_use]
 pub const fn data_bytes(parameters: &CodingParameters, payload_bytes: usize) -> usize {
     (payload_bytes + FRAME_BYTES).div_ceil(parameters.data_shreds()).next_multiple_of(2)

@@ -1,5 +1,5 @@
-//! Ed25519 signing for slices, which are signed hundreds of times a second: by AWS-LC, whose assembler takes less than half
-//! of ed25519-dalek's time. An Ed25519 signature is a function of key and message, so the bytes are the same.
+//! Ed25519 signing for slices, which are signed hundreds of times a second: by AWS-LC, whose assembler takes less than
+//! half of ed25519-dalek's time. An Ed25519 signature is a function of key and message, so the bytes are the same.
 #![allow(unsafe_code, reason = "AWS-LC's safe interface allocates for each signature, which a shard thread must not")]
 
 use std::fmt;
@@ -23,8 +23,8 @@ impl SliceSigner {
     /// The signature of `message`.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
-        // SAFETY: the function writes 64 bytes to its first argument, reads as many bytes of its second as its third says and
-        // 64 of its fourth, and keeps none of the pointers.
+        // SAFETY: the function writes 64 bytes to its first argument, reads as many bytes of its second as its third
+        // says and 64 of its fourth, and keeps none of the pointers.
         let signed = unsafe {
             aws_lc_sys::ED25519_sign(signature.as_mut_ptr(), message.as_ptr(), message.len(), self.keypair.as_ptr())
         };

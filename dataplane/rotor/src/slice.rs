@@ -10,7 +10,8 @@ pub(crate) use loom::sync::Arc;
 
 use crate::types::{Hash, SliceIndex, Slot};
 
-/// Bytes that precede the payload in a slice's coded data: payload length (u32), the leader's stamp (u64), both little-endian.
+/// Bytes that precede the payload in a slice's coded data: payload length (u32), the leader's stamp (u64), both
+/// little-endian.
 pub const FRAME_BYTES: usize = 12;
 
 /// Where a slice belongs: what the leader signs beside the root.
@@ -52,7 +53,8 @@ pub struct Slice {
     pub root: Hash,
     /// The leader's signature over the three above.
     pub signature: SliceSignature,
-    /// When the leader began to encode it, in nanoseconds on the leader's clock. Measurement only: nothing may depend on it.
+    /// When the leader began to encode it, in nanoseconds on the leader's clock. Measurement only: nothing may depend
+    /// on it.
     pub leader_stamp_ns: u64,
     /// What the leader put in.
     pub payload: SlicePayload,

@@ -108,7 +108,8 @@ impl ValidatorIndex {
     }
 }
 
-/// An amount of stake. Sums within one validator set cannot overflow: [`crate::validators::ValidatorSet`] checks its total.
+/// An amount of stake. Sums within one validator set cannot overflow: [`crate::validators::ValidatorSet`] checks its
+/// total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stake(pub u64);
 

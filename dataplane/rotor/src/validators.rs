@@ -4,8 +4,8 @@ use ed25519_dalek::VerifyingKey;
 
 use crate::types::{Stake, VALIDATORS_MAX, ValidatorIndex};
 
-/// The validators of a cluster, in the order of the genesis file. Every one has an identity that is its alone, and their stakes
-/// at genesis have a sum that fits 64 bits.
+/// The validators of a cluster, in the order of the genesis file. Every one has an identity that is its alone, and
+/// their stakes at genesis have a sum that fits 64 bits.
 #[derive(Clone, Debug)]
 pub struct ValidatorSet {
     identities: Vec<VerifyingKey>,

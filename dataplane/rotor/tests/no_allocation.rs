@@ -1,5 +1,5 @@
-//! After start-up the way from slice to shreds and back takes no memory from the allocator: what runs on shard threads must
-//! neither wait for it nor grow.
+//! After start-up the way from slice to shreds and back takes no memory from the allocator: what runs on shard threads
+//! must neither wait for it nor grow.
 #![allow(unsafe_code, reason = "a global allocator, here one that counts, can only be implemented with unsafe methods")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to panic")]
 
@@ -27,8 +27,8 @@ fn count() {
     CALLS.with(|calls| calls.set(calls.get() + 1));
 }
 
-// SAFETY: every method passes its arguments on to the system's allocator unchanged. Counting touches a constant-initialised
-// thread-local without destructor, which neither allocates nor unwinds.
+// SAFETY: every method passes its arguments on to the system's allocator unchanged. Counting touches a
+// constant-initialised thread-local without destructor, which neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -90,7 +90,8 @@ impl Path {
         }
     }
 
-    /// The slices of one slot, every third shred lost, every fifth spoilt first, some twice, some late; then the slot closes.
+    /// The slices of one slot, every third shred lost, every fifth spoilt first, some twice, some late; then the slot
+    /// closes.
     fn slot(&mut self, slot: u64) {
         for index in 0..SLICES_PER_SLOT {
             let id = SliceId { slot: Slot(slot), index: SliceIndex::new(index).unwrap() };

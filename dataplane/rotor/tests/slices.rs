@@ -25,7 +25,8 @@ fn parameters() -> impl Strategy<Value = CodingParameters> {
         .prop_map(|((code, (data, total)), half)| CodingParameters::new(code, data, total, 2 * half, 1_232).unwrap())
 }
 
-/// Parameters, a payload that fits, and the order in which shreds come: at least gamma different ones, with repetitions.
+/// Parameters, a payload that fits, and the order in which shreds come: at least gamma different ones, with
+/// repetitions.
 fn arrivals() -> impl Strategy<Value = (CodingParameters, Vec<u8>, Vec<usize>)> {
     parameters().prop_flat_map(|parameters| {
         let (data, total) = (parameters.data_shreds(), parameters.total_shreds());
@@ -94,8 +95,8 @@ proptest! {
         prop_assert!(assembler.decode(slice_id(9, 5)).is_none());
     }
 
-    /// Shreds with changed, missing or added bytes come between the good ones, from other senders: the slice comes out all
-    /// the same, once, and nothing else does.
+    /// Shreds with changed, missing or added bytes come between the good ones, from other senders: the slice comes out
+    /// all the same, once, and nothing else does.
     #[test]
     fn spoilt_shreds_change_nothing(
         (parameters, payload, order) in arrivals(),

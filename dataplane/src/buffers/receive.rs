@@ -13,9 +13,9 @@ use crate::socket::{ControlMessages, RECEIVE_CONTROL_BYTES};
 
 /// Room for the sender's address, of either family.
 pub(crate) const NAME_BYTES: usize = 32;
-/// What a receive buffer begins with, before the sender's address and the control messages: native words for the bytes of
-/// name, control messages and payload, and the flags. A multishot receive fills its buffers so; a buffer filled otherwise
-/// gets the same layout.
+/// What a receive buffer begins with, before the sender's address and the control messages: native words for the bytes
+/// of name, control messages and payload, and the flags. A multishot receive fills its buffers so; a buffer filled
+/// otherwise gets the same layout.
 const WORDS_BYTES: usize = 16;
 const CONTROL_START: usize = WORDS_BYTES + NAME_BYTES;
 const PAYLOAD_START: usize = CONTROL_START + RECEIVE_CONTROL_BYTES;
@@ -99,7 +99,8 @@ pub(crate) struct ReceiveBuffers {
 enum Vacant {
     /// In a ring from which the kernel takes them, in their order.
     Ring { entries: Arena, tail: u16 },
-    /// With us: each receive names those that it may fill. The last one first, which is the likeliest to be in the cache.
+    /// With us: each receive names those that it may fill. The last one first, which is the likeliest to be in the
+    /// cache.
     Stack(Vec<u16>),
 }
 
@@ -115,8 +116,8 @@ pub(crate) struct Room {
 }
 
 impl ReceiveBuffers {
-    /// `count` buffers that multishot receives take from a ring, all of them in it, and the address of that ring for its
-    /// registration. `count` is a power of two of at most 16,384.
+    /// `count` buffers that multishot receives take from a ring, all of them in it, and the address of that ring for
+    /// its registration. `count` is a power of two of at most 16,384.
     pub(crate) fn in_ring(count: u16) -> io::Result<(Self, u64)> {
         assert!(count.is_power_of_two() && count <= 1 << 14);
         let ring_bytes = usize::from(count) * size_of::<BufRingEntry>();
@@ -152,8 +153,9 @@ impl ReceiveBuffers {
                 let entry = entries.entry(0).cast::<BufRingEntry>();
                 // SAFETY: the masked position lies inside the ring's mapping. The kernel reads only entries before the
                 // tail, and this one is beyond it: at most as many buffers as the ring has entries are ever vacant. The
-                // tail lies in the first entry's reserved bytes, which `set_*` leave alone; it is written with release so
-                // that the entry is visible first. Both stay mapped until the buffer ring is unregistered (`Ring::drop`).
+                // tail lies in the first entry's reserved bytes, which `set_*` leave alone; it is written with release
+                // so that the entry is visible first. Both stay mapped until the buffer ring is unregistered
+                // (`Ring::drop`).
                 unsafe {
                     let slot = &mut *entry.add(usize::from(*tail & mask));
                     slot.set_addr(self.memory.entry(usize::from(index)) as u64);
@@ -187,8 +189,8 @@ impl ReceiveBuffers {
         })
     }
 
-    /// The kernel has filled the first of [`Self::rooms`]: so many bytes of each, and its flags. Now the shard holds it,
-    /// once.
+    /// The kernel has filled the first of [`Self::rooms`]: so many bytes of each, and its flags. Now the shard holds
+    /// it, once.
     pub(crate) fn take_next(
         &mut self,
         payload_bytes: usize,

@@ -107,8 +107,8 @@ impl SendBuffers {
         self.free.pop().map(SendSlot)
     }
 
-    /// The slot's own memory, for writing what is called `draft`, and whether it holds that from its last send: slots come
-    /// back last in, first out, so whoever sends nearly the same to many finds most of it in place.
+    /// The slot's own memory, for writing what is called `draft`, and whether it holds that from its last send: slots
+    /// come back last in, first out, so whoever sends nearly the same to many finds most of it in place.
     pub(crate) fn slot_bytes(&mut self, slot: &SendSlot, draft: Draft) -> (&mut [u8], bool) {
         let in_place = self.draw_up(slot, draft);
         (self.memory.bytes_mut(slot.0.into()), in_place)

@@ -199,8 +199,8 @@ fn an_empty_datagram_does_not_stop_reading(kind: EngineKind) {
     assert_eq!(payloads, [&b""[..], b"a", b"", b"b"]);
 }
 
-/// On loopback every datagram to a peer that is down comes back as an ICMP error. It must cost neither a send to that peer
-/// nor what others send.
+/// On loopback every datagram to a peer that is down comes back as an ICMP error. It must cost neither a send to that
+/// peer nor what others send.
 fn a_peer_that_is_down_disturbs_nothing(kind: EngineKind) {
     let (parts, own) = parts();
     let counters = Arc::clone(&parts.counters);

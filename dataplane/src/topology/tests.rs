@@ -153,8 +153,8 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Joined datagrams of three slices, one for each shard, in turns: whichever shard gets them keeps a third. The shards sleep
-/// before and must be woken.
+/// Joined datagrams of three slices, one for each shard, in turns: whichever shard gets them keeps a third. The shards
+/// sleep before and must be woken.
 fn misrouted_shreds_are_decoded_and_relayed_by_their_own_shard(engine: EngineKind) {
     let mut fixture = fixture(engine);
     let slices = [0, 1, 2].map(|index| datagrams(&fixture.config, index));
@@ -205,7 +205,8 @@ fn misrouted_shreds_are_decoded_and_relayed_by_their_own_shard(engine: EngineKin
     assert_eq!(drops.map(|counter| counter.name()).collect::<Vec<_>>(), [""; 0]);
 }
 
-/// Whoever joins its messages to something of another lane, which the kernel steers by, has the rate of one shard all the same.
+/// Whoever joins its messages to something of another lane, which the kernel steers by, has the rate of one shard all
+/// the same.
 #[test]
 fn a_validators_messages_are_counted_by_one_shard_wherever_they_come_in() {
     let mut fixture = fixture(EngineKind::IoUring);

@@ -28,8 +28,8 @@ use crate::storage::vote_log;
 
 /// Shows, checks and exports the blocks that a node keeps in its data folder.
 ///
-/// A node writes every complete block into its block log, then that it is final and the certificates that make it so; see
-/// block_log_mib in node.toml. These commands only read, and may be used while the node runs.
+/// A node writes every complete block into its block log, then that it is final and the certificates that make it so;
+/// see block_log_mib in node.toml. These commands only read, and may be used while the node runs.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct BlocksArgs {
@@ -54,12 +54,12 @@ enum Action {
     Show(ShowArgs),
     /// Checks everything: checksums, block hashes by shredding again, the chain of parents, certificates
     ///
-    /// Without --genesis, that certificates are about their blocks; with it, also their stake and signatures. It fails if
-    /// final blocks are missing or do not hold. Missing ones the node left out when the disk was slow or full, or they were
-    /// where the log is corrupt: while it runs it fetches them from others and writes them anew. A corrupt place is named
-    /// until its segment goes, also when nothing is missing any more. Blocks above the last one that is there are told of
-    /// where the vote log has their finalization, and are no failure: a node that runs may be about to write them. A last record that is incomplete is no corruption: it
-    /// is being written, or a crash tore it.
+    /// Without --genesis, that certificates are about their blocks; with it, also their stake and signatures. It fails
+    /// if final blocks are missing or do not hold. Missing ones the node left out when the disk was slow or full, or
+    /// they were where the log is corrupt: while it runs it fetches them from others and writes them anew. A corrupt
+    /// place is named until its segment goes, also when nothing is missing any more. Blocks above the last one that is
+    /// there are told of where the vote log has their finalization, and are no failure: a node that runs may be about
+    /// to write them. A last record that is incomplete is no corruption: it is being written, or a crash tore it.
     Verify(VerifyArgs),
     /// Writes final blocks as JSON, one object a line: with every slice's payload and every certificate in hexadecimal
     ///

@@ -12,8 +12,8 @@ use crate::storage::frames::{FRAME_HEAD_BYTES, FrameAt, HEADER_BYTES};
 /// Bytes of the segment that an index is of.
 const INDEXED_BYTES: u64 = 1 << 20;
 
-/// Takes any bytes for a segment; whether they are a whole one. What is found is there, in order, and an index of it says the
-/// same.
+/// Takes any bytes for a segment; whether they are a whole one. What is found is there, in order, and an index of it
+/// says the same.
 pub(crate) fn segment(bytes: &[u8]) -> bool {
     let Ok((cluster, found)) = segment::scan(bytes) else { return false };
     let mut end = HEADER_BYTES as u64;

@@ -3,16 +3,16 @@
 //! ```text
 //! blocks/00000007.held   header, then a frame for each record of `alpenglow_control::block_log`
 //! ```
-//! The log's thread writes a block when it gets to it; the vote does not wait so long. Without these files a block could be
-//! voted for everywhere and be in no log, and be lost for ever if all nodes are killed then. So control appends each slice
-//! as it comes, of which only the last one is on the way of the vote. What is complete in these files at a start and not in
-//! the segments goes there, and the files go.
+//! The log's thread writes a block when it gets to it; the vote does not wait so long. Without these files a block
+//! could be voted for everywhere and be in no log, and be lost for ever if all nodes are killed then. So control
+//! appends each slice as it comes, of which only the last one is on the way of the vote. What is complete in these
+//! files at a start and not in the segments goes there, and the files go.
 //!
-//! A file goes too when all of its slots are final and the thread has carried out what was ordered before. That is a few
-//! windows later, so most of it never reaches the disk.
+//! A file goes too when all of its slots are final and the thread has carried out what was ordered before. That is a
+//! few windows later, so most of it never reaches the disk.
 //!
-//! **Votes wait for no disk that stalls.** After an append that failed or took long nothing is appended for a while: votes
-//! then leave before their blocks are written, which is said and counted.
+//! **Votes wait for no disk that stalls.** After an append that failed or took long nothing is appended for a while:
+//! votes then leave before their blocks are written, which is said and counted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};

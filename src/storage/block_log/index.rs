@@ -121,7 +121,8 @@ impl Index {
         self.0.iter().filter(|(_, known)| known.is_final.is_some_and(|is_final| is_final.in_order))
     }
 
-    /// What is missing in the chain above its lowest block: final blocks that cannot be read, and parents of final ones.
+    /// What is missing in the chain above its lowest block: final blocks that cannot be read, and parents of final
+    /// ones.
     pub(super) fn lost(&self) -> Vec<Lost> {
         let Some(lowest) = self.lowest() else { return Vec::new() };
         let from = BlockId { slot: lowest, hash: Hash([0; 32]) };

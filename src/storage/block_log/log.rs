@@ -64,13 +64,14 @@ struct Active {
     file: File,
     mark: Mark,
     records: Vec<Placed>,
-    /// Slot of the first block in it that was written in its turn, if any was. One that was lost and found again, from far
-    /// below, does not fill a segment.
+    /// Slot of the first block in it that was written in its turn, if any was. One that was lost and found again, from
+    /// far below, does not fill a segment.
     slot_first: Option<Slot>,
     is_synced: bool,
 }
 
-/// Writes at a place of a file: [`write_all_at`](std::os::unix::fs::FileExt::write_all_at), but in tests of disks that fail.
+/// Writes at a place of a file: [`write_all_at`](std::os::unix::fs::FileExt::write_all_at), but in tests of disks that
+/// fail.
 pub(super) type WriteAt = Box<dyn FnMut(&File, &[u8], u64) -> io::Result<()> + Send>;
 
 /// Returns when what is in a file is on disk: [`File::sync_data`], but in tests of slow disks.

@@ -8,19 +8,19 @@
 //!          1 | block                                    complete, perhaps not final
 //!          2 or 3 | slot u64 | hash 32 | certificates   final: the next one of the chain (2), or lost and found again (3)
 //! ```
-//! - **Only the last segment is written to.** At start what a crash left incomplete at its end is cut off. An index that
-//!   is missing or spoilt is made anew from its segment.
-//! - **Corruption costs the record it is in.** It is found when a record is read, by a look at everything once after each
-//!   start, and by `alpenglow blocks verify`. What a final block's child names as its parent and what is not there is
-//!   lost: it is reported to control, which fetches it from others, and written again in the last segment. The corrupt
-//!   place stays as it is until its segment goes.
+//! - **Only the last segment is written to.** At start what a crash left incomplete at its end is cut off. An index
+//!   that is missing or spoilt is made anew from its segment.
+//! - **Corruption costs the record it is in.** It is found when a record is read, by a look at everything once after
+//!   each start, and by `alpenglow blocks verify`. What a final block's child names as its parent and what is not there
+//!   is lost: it is reported to control, which fetches it from others, and written again in the last segment. The
+//!   corrupt place stays as it is until its segment goes.
 //! - **It stays small.** Whole segments go, the oldest first, as [`Limits`] say.
 //! - **A block is written before it is voted for**, by control itself, in files beside the segments ([`held`]).
-//! - **Nothing is synced before it is said.** Appends outlive the process; a power loss may cost the last second. What is
-//!   lost then is fetched from others like anything else.
-//! - **A slow disk is left to the vote log.** Who syncs a file may have to wait for what other files have unwritten (ext4
-//!   writes data before the journal that names it). So little is left unsynced, and after a slow sync nothing is written
-//!   for as long: the log lags, and leaves blocks out, rather than hold up the reservation.
+//! - **Nothing is synced before it is said.** Appends outlive the process; a power loss may cost the last second. What
+//!   is lost then is fetched from others like anything else.
+//! - **A slow disk is left to the vote log.** Who syncs a file may have to wait for what other files have unwritten
+//!   (ext4 writes data before the journal that names it). So little is left unsynced, and after a slow sync nothing is
+//!   written for as long: the log lags, and leaves blocks out, rather than hold up the reservation.
 //!
 //! One thread does the rest, with plain files ([`writer`]), whatever engine moves datagrams.
 

@@ -6,10 +6,11 @@
 //! index:        header and one frame: bytes of the segment u64 | for each record but the first:
 //!               its first byte | where its frame begins u64 | bytes of the frame u32 | slot u64, hash 32 | parent: slot u64, hash 32
 //! ```
-//! **The mark** is random, another one in each segment. Behind a place that is corrupt, frames are found again by it: leaders
-//! make what is in the records, and could put a frame there with checksums that are right, but never with the mark, which they
-//! do not know. It stands at a fixed place and in the first record, so one of both may be spoilt. If both are, or the header
-//! is, the index tells where the records are; without the index too, nothing in the segment is believed.
+//! **The mark** is random, another one in each segment. Behind a place that is corrupt, frames are found again by it:
+//! leaders make what is in the records, and could put a frame there with checksums that are right, but never with the
+//! mark, which they do not know. It stands at a fixed place and in the first record, so one of both may be spoilt. If
+//! both are, or the header is, the index tells where the records are; without the index too, nothing in the segment is
+//! believed.
 //!
 //! Segments of version 1 have no marks. They are read up to the first place where a frame's head is corrupt.
 

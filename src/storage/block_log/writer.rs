@@ -27,12 +27,12 @@ use crate::report::{Stage, StageHistograms};
 const ORDERS_MAX: usize = 256;
 /// Bytes of final blocks that may wait.
 const FINAL_BYTES_MAX: usize = 64 << 20;
-/// How often the thread looks whether there is something to do. It sleeps in between rather than wait, so that control need
-/// not wake it: on a machine whose cores are all busy a wake-up can take the core of the one who wakes for a millisecond,
-/// and control is about to vote.
+/// How often the thread looks whether there is something to do. It sleeps in between rather than wait, so that control
+/// need not wake it: on a machine whose cores are all busy a wake-up can take the core of the one who wakes for a
+/// millisecond, and control is about to vote.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
-/// How much nicer the thread is than the others of the node. It wakes when the disk has done something, and must not take
-/// a core away then from one whose vote others wait for.
+/// How much nicer the thread is than the others of the node. It wakes when the disk has done something, and must not
+/// take a core away then from one whose vote others wait for.
 const NICENESS: i32 = 10;
 /// How often the thread does what nobody asks for.
 const TICK: Duration = Duration::from_millis(100);
@@ -40,8 +40,8 @@ const TICK: Duration = Duration::from_millis(100);
 const LOOK_BYTES: u64 = 4 << 20;
 /// How often what was written is synced: what a power loss costs.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
-/// Or when so much was written since. Whoever syncs a file next, as the vote log's thread does for the reservation, may have
-/// to wait until the disk has all of it.
+/// Or when so much was written since. Whoever syncs a file next, as the vote log's thread does for the reservation, may
+/// have to wait until the disk has all of it.
 pub(super) const UNSYNCED_BYTES_MAX: u64 = 256 << 10;
 /// After a sync that took longer than this, the disk is left to others for as long as it took, …
 pub(super) const SLOW_SYNC: Duration = Duration::from_millis(50);
@@ -405,8 +405,8 @@ impl Writer {
     }
 
     fn answer(&mut self, answer: BlockLogAnswer) {
-        // It has room for all that control asked for and is told at a time, unless control was told a minute ago and has not
-        // looked; when it is closed control is gone.
+        // It has room for all that control asked for and is told at a time, unless control was told a minute ago and
+        // has not looked; when it is closed control is gone.
         if self.answers.try_send(answer).is_ok() {
             self.waker.wake();
         }

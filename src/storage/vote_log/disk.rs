@@ -39,8 +39,8 @@ impl Disk for FileSystem {
     }
 }
 
-/// The file system, for a process that may be told to end at a point: it is passed when a part of a file is written, and
-/// after each step.
+/// The file system, for a process that may be told to end at a point: it is passed when a part of a file is written,
+/// and after each step.
 pub(super) struct FailingFileSystem<'f> {
     pub(super) fail_points: &'f FailPoints,
     pub(super) point: Point,
@@ -72,8 +72,8 @@ impl Disk for FailingFileSystem<'_> {
     }
 }
 
-/// Puts a file of these bytes in the place of the one at `path`. It is there for good when this returns; until then, whenever
-/// the power fails, either the old one is there or the new one.
+/// Puts a file of these bytes in the place of the one at `path`. It is there for good when this returns; until then,
+/// whenever the power fails, either the old one is there or the new one.
 ///
 /// # Errors
 /// What the file system says.
@@ -113,8 +113,8 @@ mod tests {
             Ok(())
         }
 
-        /// What may be read there when the power is back: of the file that has the name on disk and of the one that has it in
-        /// memory, what is on disk, or if that is not known, nothing, a part, zeros, or all.
+        /// What may be read there when the power is back: of the file that has the name on disk and of the one that has
+        /// it in memory, what is on disk, or if that is not known, nothing, a part, zeros, or all.
         fn after_power_loss(&self, path: &Path) -> Vec<Option<Vec<u8>>> {
             let of = |file: Option<&usize>| match file.map(|file| &self.files[*file]) {
                 None => vec![None],

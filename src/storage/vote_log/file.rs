@@ -10,8 +10,8 @@ use super::disk::Disk;
 use super::{Owner, VoteLogError};
 use crate::storage::frames::{End, Format, FrameFile, HeaderError, Tail};
 
-/// The file's format. The longest record is a finalization: two certificates, each of which fits a datagram. A log is far
-/// shorter than the longest file, if the disk lets it be replaced.
+/// The file's format. The longest record is a finalization: two certificates, each of which fits a datagram. A log is
+/// far shorter than the longest file, if the disk lets it be replaced.
 pub(crate) const FORMAT: Format =
     Format { magic: *b"agvotelg", version: 1, record_bytes_max: 4_096, file_bytes_max: 64 << 20, tail: Tail::CutShort };
 
@@ -78,8 +78,8 @@ pub(super) fn create<'e>(
     FrameFile::create(FORMAT, &unfinished_path(data), owner.cluster, records)
 }
 
-/// Lets the unfinished log take the place of the other one. The change outlives the process; [`sync_name`] makes it outlive
-/// the machine's power.
+/// Lets the unfinished log take the place of the other one. The change outlives the process; [`sync_name`] makes it
+/// outlive the machine's power.
 ///
 /// # Errors
 /// When the file system refuses.

@@ -85,8 +85,8 @@ impl Keeper {
         self.0.is_finished()
     }
 
-    /// Ends it; the recorder must have been dropped. If `is_complete`, that is if everything that was said is in the log,
-    /// marks the stop as clean: at the next start the log is trusted, whatever happens to the machine until then.
+    /// Ends it; the recorder must have been dropped. If `is_complete`, that is if everything that was said is in the
+    /// log, marks the stop as clean: at the next start the log is trusted, whatever happens to the machine until then.
     pub(crate) fn stop(self, is_complete: bool) {
         match self.0.join() {
             Ok(work) if is_complete => work.mark_clean(),

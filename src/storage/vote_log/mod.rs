@@ -1,12 +1,13 @@
 //! The vote record's files; what they are for and what they allow is told in [`alpenglow_control::vote_record`].
 //!
-//! - `vote.log`: entries in frames ([`super::frames`]), of which the first one is the node's identity. Appended to by the
-//!   control thread, without sync, before what an entry is about leaves ([`recorder`]).
+//! - `vote.log`: entries in frames ([`super::frames`]), of which the first one is the node's identity. Appended to by
+//!   the control thread, without sync, before what an entry is about leaves ([`recorder`]).
 //! - `reservation`: the durable part ([`reservation`]).
 //!
 //! A thread, the [`keeper`], does everything that may wait for a disk: it renews the reservation, syncs the log beside
-//! that, and writes the shorter log that takes the place of one that has grown. A thread serves both engines alike, and a
-//! disk that hangs holds up nothing but it: on control's executor its fsync would share a ring with what control waits for.
+//! that, and writes the shorter log that takes the place of one that has grown. A thread serves both engines alike, and
+//! a disk that hangs holds up nothing but it: on control's executor its fsync would share a ring with what control
+//! waits for.
 
 mod disk;
 mod file;

@@ -42,8 +42,8 @@ pub(crate) fn initialize(data: &Path, owner: &Owner) -> Result<(), VoteLogError>
     reservation::write(&mut FileSystem, &path, &Durable::new(), owner).map_err(refuse(&path))
 }
 
-/// Reads what is there, and writes what follows from it: first the durable part, then a log that says the same as the old
-/// one in fewer words. A crash in between leaves what leads to the same.
+/// Reads what is there, and writes what follows from it: first the durable part, then a log that says the same as the
+/// old one in fewer words. A crash in between leaves what leads to the same.
 ///
 /// # Errors
 /// [`VoteLogError`] says what to do.

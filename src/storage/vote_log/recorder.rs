@@ -46,8 +46,8 @@ pub(crate) struct Recorder {
     fail_points: FailPoints,
 }
 
-/// How a shorter log takes the place of the one that has grown. Until it has, every entry goes into both, so that no file
-/// that is found after a crash lacks one.
+/// How a shorter log takes the place of the one that has grown. Until it has, every entry goes into both, so that no
+/// file that is found after a crash lacks one.
 enum Replacement {
     None,
     /// It is being written; these entries came since.

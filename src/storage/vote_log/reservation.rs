@@ -27,7 +27,8 @@ pub(crate) fn path(data: &Path) -> PathBuf {
     data.join("reservation")
 }
 
-/// Reads it. `None` if there is none, or it cannot be read, which is said: then nothing tells how far the node has voted.
+/// Reads it. `None` if there is none, or it cannot be read, which is said: then nothing tells how far the node has
+/// voted.
 ///
 /// # Errors
 /// [`VoteLogError`] if it is another node's, of another cluster or of a later version, or the file system refuses.

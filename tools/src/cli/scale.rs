@@ -20,10 +20,10 @@ const VALIDATORS: u16 = 1_500;
 #[derive(Args)]
 #[command(next_help_heading = "Latency by stake (--topology)")]
 pub(crate) struct Scale {
-    /// How long blocks take to be final with up to 2,000 real control cores in virtual time, placed as this network's are.
-    /// Delays are great-circle distances times what routes add, within a place 0.3 ms; a slice is there with the 32nd of
-    /// its 64 shreds, each by way of the relay drawn for it; nothing is lost, and by default sending and computing take no
-    /// time, as in the white paper's simulation
+    /// How long blocks take to be final with up to 2,000 real control cores in virtual time, placed as this network's
+    /// are. Delays are great-circle distances times what routes add, within a place 0.3 ms; a slice is there with the
+    /// 32nd of its 64 shreds, each by way of the relay drawn for it; nothing is lost, and by default sending and
+    /// computing take no time, as in the white paper's simulation
     #[arg(long, value_enum, conflicts_with_all = ["scenario", "seeds", "keep", "whole", "seconds", "trace"])]
     pub(crate) topology: Option<Topology>,
     /// Slots measured [default: 25]

@@ -1,9 +1,9 @@
 //! How often Rotor fails, by the way its relays are drawn: the probability that less than gamma of a slice's relays
 //! are alive, with part of the stake crashed, and what relaying costs whom.
 //!
-//! Who is crashed is drawn at random, again and again; for each such set the probability is computed and not sampled: seats
-//! are independent, so the number of live relays is a sum of independent events. So even one failure in 10^12 slices
-//! shows.
+//! Who is crashed is drawn at random, again and again; for each such set the probability is computed and not sampled:
+//! seats are independent, so the number of live relays is a sum of independent events. So even one failure in 10^12
+//! slices shows.
 
 use alpenglow_rotor::schedule::EpochSeed;
 use alpenglow_rotor::types::{Stake, ValidatorIndex};

@@ -1,7 +1,7 @@
 //! Ways to draw relays: the protocol's own (PS-P) and those that it is compared with (paper §3.1).
 //!
-//! In all of them the relays of a slice are drawn seat by seat, independently of each other, so a way is fully described by
-//! who may fill each seat with which probability.
+//! In all of them the relays of a slice are drawn seat by seat, independently of each other, so a way is fully
+//! described by who may fill each seat with which probability.
 
 use alpenglow_rotor::sampling::RelaySampler;
 use alpenglow_rotor::schedule::EpochSeed;

@@ -1,18 +1,19 @@
-//! The way down from a final block, for a node that is far behind: who holds the block names its ancestors, which are then
-//! fetched side by side instead of each when its child is here.
+//! The way down from a final block, for a node that is far behind: who holds the block names its ancestors, which are
+//! then fetched side by side instead of each when its child is here.
 //!
-//! A list proves nothing. Blocks on it are fetched as what they are, blocks of that hash, and kept until somebody needs them,
-//! which happens from above: a final block that is here names its parent, and that is final too. If it names another than the
-//! list, all that was named below is let go, and the one who named the highest wrong block is asked less. That one lied:
-//! whoever was asked about a block above it was asked about an ancestor of the final one, since all there is right.
+//! A list proves nothing. Blocks on it are fetched as what they are, blocks of that hash, and kept until somebody needs
+//! them, which happens from above: a final block that is here names its parent, and that is final too. If it names
+//! another than the list, all that was named below is let go, and the one who named the highest wrong block is asked
+//! less. That one lied: whoever was asked about a block above it was asked about an ancestor of the final one, since
+//! all there is right.
 
 use alpenglow_rotor::types::{BlockId, Slot, Time, ValidatorIndex, WINDOW_SLOTS};
 
 use super::{BLOCKS_MAX, Fetch, Requester, SliceSource, first_of};
 use crate::counters::Counters;
 
-/// A final block so many slots past what is settled is asked for its ancestors. Closer ones are found soon enough by their
-/// children's first slices.
+/// A final block so many slots past what is settled is asked for its ancestors. Closer ones are found soon enough by
+/// their children's first slices.
 const FAR_BEHIND_SLOTS: u64 = 2 * WINDOW_SLOTS;
 /// Blocks on their way while named ones are added: what is needed has the rest.
 const BLOCKS_WITH_NAMED_MAX: usize = BLOCKS_MAX / 2;
@@ -31,8 +32,8 @@ impl Requester {
         }
     }
 
-    /// `by` names the ancestors of a block, from its parent downwards: fetches them, and asks what the last one descends
-    /// from.
+    /// `by` names the ancestors of a block, from its parent downwards: fetches them, and asks what the last one
+    /// descends from.
     pub(super) fn follow_down(&mut self, now: Time, by: ValidatorIndex, named: &[BlockId], held: &dyn SliceSource) {
         let mut lowest = None;
         let settled_through = self.settled_through;
@@ -54,8 +55,8 @@ impl Requester {
         }
     }
 
-    /// A final block is here, and has this parent, which is final too: what was named for the slots from the parent's up to
-    /// its own must be the parent.
+    /// A final block is here, and has this parent, which is final too: what was named for the slots from the parent's
+    /// up to its own must be the parent.
     pub(super) fn compare_named(&mut self, now: Time, block: BlockId, parent: BlockId, counters: &mut Counters) {
         if parent.slot >= block.slot {
             return;

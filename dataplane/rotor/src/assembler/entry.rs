@@ -141,8 +141,8 @@ impl Entry {
         KnownNodes { nodes: self.rest[..self.node_bytes].as_chunks_mut().0, known: &mut self.known }
     }
 
-    /// Checks a shred whose signature is that of the slice against the slice's root: by its bytes if they are known, else
-    /// by its path.
+    /// Checks a shred whose signature is that of the slice against the slice's root: by its bytes if they are known,
+    /// else by its path.
     pub(super) fn verify(
         &mut self,
         shred: &ShredView<'_>,
@@ -170,8 +170,8 @@ impl Entry {
         piece(self.memory.bytes(), &self.rest[self.node_bytes..], self.piece_bytes, parameters.data_shreds(), index)
     }
 
-    /// Writes the first `count` shreds whose bytes are in their place, or as many as there are, one after the other into
-    /// `out`: each as it travels, behind its length. How many bytes that took.
+    /// Writes the first `count` shreds whose bytes are in their place, or as many as there are, one after the other
+    /// into `out`: each as it travels, behind its length. How many bytes that took.
     pub(super) fn write_shreds(&self, count: usize, out: &mut [u8], parameters: &CodingParameters) -> usize {
         let nodes = self.rest[..self.node_bytes].as_chunks().0;
         let mut at = 0;
@@ -246,7 +246,8 @@ impl Entry {
         Ok((leader_stamp_ns, payload))
     }
 
-    /// Computes every piece but gamma of those received: missing ones go to their places, others must be what was received.
+    /// Computes every piece but gamma of those received: missing ones go to their places, others must be what was
+    /// received.
     fn compute_missing(&mut self, parameters: &CodingParameters, code: &mut ErasureCode) -> Result<(), Defect> {
         let mut known = [Piece::default(); DATA_SHREDS_MAX];
         let known = &mut known[..parameters.data_shreds()];

@@ -1,5 +1,5 @@
-//! The nodes of a slice's tree that are known to lie under its signed root, so that a further shred's path is hashed only
-//! up to the first of them.
+//! The nodes of a slice's tree that are known to lie under its signed root, so that a further shred's path is hashed
+//! only up to the first of them.
 
 use crate::erasure::PieceSet;
 use crate::merkle;
@@ -83,8 +83,8 @@ impl KnownNodes<'_> {
         siblings.iter().enumerate().all(|(level, sibling)| self.nodes[(position >> level) ^ 1] == *sibling)
     }
 
-    /// Whether the leaves computed from a slice's `total` pieces, those of `verified` ones being known, lead to the root;
-    /// if so, the whole tree is known from now on.
+    /// Whether the leaves computed from a slice's `total` pieces, those of `verified` ones being known, lead to the
+    /// root; if so, the whole tree is known from now on.
     pub(super) fn complete<'p>(
         &mut self,
         total: usize,
@@ -176,7 +176,8 @@ mod tests {
         let (mut heap, mut known) = (vec![[0; 32]; 2 * LEAVES], NodeSet::default());
         let mut tree = KnownNodes { nodes: &mut heap, known: &mut known };
         tree.begin(Hash(nodes[1]));
-        // A forged leaf with a path of the forger's making, offered twice: if its nodes were kept, the second would pass.
+        // A forged leaf with a path of the forger's making, offered twice: if its nodes were kept, the second would
+        // pass.
         let forged = merkle::leaf(b"forged");
         assert!(!tree.verify(3, forged, &paths[3]));
         assert!(!tree.verify(3, forged, &paths[3]));

@@ -64,7 +64,8 @@ mod tests {
         let id = SliceId { slot: Slot(5), index: SliceIndex::default() };
         let leaders: Vec<_> = (0..LEADERS as u8 + 2).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
         let mut remembered = Leaders::new();
-        // Each for a while, long enough to become fast, and then in turns, so that each is forgotten before its turn comes.
+        // Each for a while, long enough to become fast, and then in turns, so that each is forgotten before its turn
+        // comes.
         let long = (0..leaders.len()).flat_map(|leader| [leader; 30]);
         for (count, leader) in long.chain((0..3).flat_map(|_| 0..leaders.len())).enumerate() {
             let (root, key) = (Hash([count as u8; 32]), &leaders[leader]);

@@ -7,15 +7,16 @@
 //! - The first shred of a slice pays for a signature check, which takes less the more slices of one leader were
 //!   checked; what it proves is kept. Further shreds with the same signature are hashed up to the first node of the
 //!   tree that is already known.
-//! - Data is written where it belongs in the slice's memory, so a slice of which all data shreds came needs no further copy.
+//! - Data is written where it belongs in the slice's memory, so a slice of which all data shreds came needs no further
+//!   copy.
 //! - Decoding computes every shred that is missing, and the root: it is the signed one, or the slice is malformed for
 //!   everybody. After that a shred is checked by comparing bytes.
-//! - Memory is fixed at construction. When it is full, the leader window that takes the most gives up its farthest slice, to
-//!   a nearer slice or to a window that takes clearly less. So a leader's slices, however many it signs and whether or not
-//!   its window is ever finalized, do not keep those of other leaders out. A slice that was handed over and evicted may be
-//!   decoded and handed over again.
-//! - That a slice lies beyond its block's last one is not seen here, because a block's slices come to different shards: who
-//!   joins them finds it in what the slices were signed as.
+//! - Memory is fixed at construction. When it is full, the leader window that takes the most gives up its farthest
+//!   slice, to a nearer slice or to a window that takes clearly less. So a leader's slices, however many it signs and
+//!   whether or not its window is ever finalized, do not keep those of other leaders out. A slice that was handed over
+//!   and evicted may be decoded and handed over again.
+//! - That a slice lies beyond its block's last one is not seen here, because a block's slices come to different shards:
+//!   who joins them finds it in what the slices were signed as.
 
 mod entry;
 mod known_nodes;
@@ -79,8 +80,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// With `budget_bytes` of memory, all of it allocated here (most of it not touched), and none later. There is room for
-    /// one slice at least.
+    /// With `budget_bytes` of memory, all of it allocated here (most of it not touched), and none later. There is room
+    /// for one slice at least.
     #[must_use]
     pub fn new(parameters: CodingParameters, cluster: ClusterId, budget_bytes: usize) -> Self {
         Self::with_kernel(parameters, cluster, budget_bytes, Kernel::best())
@@ -130,9 +131,9 @@ impl Assembler {
         self.pool.evictions()
     }
 
-    /// Hashes the leaves of shreds that came together, each with its sender, which takes less time than one by one: of up
-    /// to [`TOGETHER_MAX`] of them those that [`Self::verify`] would hash and that are of one length. For the others there
-    /// is `None`.
+    /// Hashes the leaves of shreds that came together, each with its sender, which takes less time than one by one: of
+    /// up to [`TOGETHER_MAX`] of them those that [`Self::verify`] would hash and that are of one length. For the others
+    /// there is `None`.
     #[must_use]
     pub fn hash_leaves<'s, 'd: 's>(
         &self,
@@ -165,8 +166,8 @@ impl Assembler {
             }
     }
 
-    /// Checks that `leader`, the leader of the shred's slot, signed it. `sender` is the authenticated sender, which has at
-    /// most one signature checked in vain for each slice. `leaf` is the hash of the shred's leaf, if it is known by
+    /// Checks that `leader`, the leader of the shred's slot, signed it. `sender` is the authenticated sender, which has
+    /// at most one signature checked in vain for each slice. `leaf` is the hash of the shred's leaf, if it is known by
     /// [`Self::hash_leaves`].
     ///
     /// # Errors
@@ -234,9 +235,9 @@ impl Assembler {
         self.pool.take(signed, shred.data().len()).ok_or(Reject::Budget)
     }
 
-    /// Whether the shred is still to be relayed: `true` once for each shred. To be asked, right after the check, when this
-    /// node is the shred's relay and its sender is the slot's leader: so neither replayed nor echoed datagrams are relayed
-    /// again, nor does a copy from somebody else keep the leader's from being relayed.
+    /// Whether the shred is still to be relayed: `true` once for each shred. To be asked, right after the check, when
+    /// this node is the shred's relay and its sender is the slot's leader: so neither replayed nor echoed datagrams are
+    /// relayed again, nor does a copy from somebody else keep the leader's from being relayed.
     pub const fn claim_relay(&mut self, verified: &Verified) -> bool {
         let entry = self.pool.entry_mut(verified.entry);
         entry.generation == verified.generation && entry.relayed.insert(verified.index.get())
@@ -328,8 +329,8 @@ fn claim(shred: &ShredView<'_>, leaf: Option<Hash>) -> SignedRoot {
     SignedRoot { id: shred.slice(), is_last: shred.is_last(), root, signature: shred.signature() }
 }
 
-/// A shred of a slice held, with another signature than the slice's: the leader may have signed the same twice, which is
-/// harmless, or something else. Nothing more is to be learned once it is known to have signed something else.
+/// A shred of a slice held, with another signature than the slice's: the leader may have signed the same twice, which
+/// is harmless, or something else. Nothing more is to be learned once it is known to have signed something else.
 fn check_other_signature(
     entry: &mut Entry,
     shred: &ShredView<'_>,

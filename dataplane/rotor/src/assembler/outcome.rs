@@ -27,7 +27,8 @@ pub enum Reject {
     /// A signature other than the slice's, from a sender that had one checked for this slice before. Not checked.
     #[error("another signature, and this sender's one check for the slice is spent")]
     SenderSpent,
-    /// The leader signed this slice twice, differently. Returned once for a slice: fetch [`super::Assembler::equivocation`].
+    /// The leader signed this slice twice, differently. Returned once for a slice: fetch
+    /// [`super::Assembler::equivocation`].
     #[error("the leader signed two versions of the slice")]
     Equivocation,
     /// Another signature for a slice of which two versions are known to be signed. Not checked.
@@ -98,9 +99,9 @@ pub struct MalformedSlice {
     pub signed: SignedRoot,
     /// What is wrong with it.
     pub defect: Defect,
-    /// Shreds that show it, each as it travels behind its length (u16, little-endian): gamma of them, or two that differ in
-    /// length. `None` where the signed root alone shows it ([`Defect::Endless`]), and where the assembler had no room,
-    /// because those of another slice had not been let go. See [`Self::check`].
+    /// Shreds that show it, each as it travels behind its length (u16, little-endian): gamma of them, or two that
+    /// differ in length. `None` where the signed root alone shows it ([`Defect::Endless`]), and where the assembler had
+    /// no room, because those of another slice had not been let go. See [`Self::check`].
     pub shreds: Option<SlicePayload>,
 }
 
@@ -127,8 +128,8 @@ pub enum Defect {
     Endless,
 }
 
-/// Two statements about a block, both signed by its leader, that cannot both hold: two versions of one slice, or a slice
-/// beyond one that is flagged as the last.
+/// Two statements about a block, both signed by its leader, that cannot both hold: two versions of one slice, or a
+/// slice beyond one that is flagged as the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Equivocation {
     /// What came first.

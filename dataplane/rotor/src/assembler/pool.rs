@@ -17,8 +17,8 @@ const ASKED: usize = 8;
 /// touched.
 pub(super) struct Pool {
     entries: Box<[Entry]>,
-    /// Slices held, in order, and their entries. A sorted list rather than a hash table: closing slots takes a prefix, and the
-    /// slices of a window lie together.
+    /// Slices held, in order, and their entries. A sorted list rather than a hash table: closing slots takes a prefix,
+    /// and the slices of a window lie together.
     held: Vec<(SliceId, u32)>,
     /// Entries in no use; the next one last.
     free: Vec<u32>,
@@ -115,10 +115,10 @@ impl Pool {
         self.held.drain(..closed);
     }
 
-    /// Where in the list of held slices the one is that makes room for `newcomer`, if any: the farthest of the window that
-    /// holds the most, for a nearer slice of a window that holds no more, or for a farther one of a window that holds clearly
-    /// less (by so much that two windows do not take turns in dropping each other's). Slices whose memory would not come
-    /// free are passed over.
+    /// Where in the list of held slices the one is that makes room for `newcomer`, if any: the farthest of the window
+    /// that holds the most, for a nearer slice of a window that holds no more, or for a farther one of a window that
+    /// holds clearly less (by so much that two windows do not take turns in dropping each other's). Slices whose memory
+    /// would not come free are passed over.
     fn least_needed(&mut self, newcomer: SliceId) -> Option<usize> {
         let Self { entries, held, .. } = self;
         let mut of_newcomer = 0;

@@ -3,7 +3,8 @@
 use crate::slice::SliceId;
 use crate::types::{Slot, VALIDATORS_MAX, ValidatorIndex};
 
-/// Slices of one slot for which a sender's failed checks are remembered; a sender with so many has none left in the slot.
+/// Slices of one slot for which a sender's failed checks are remembered; a sender with so many has none left in the
+/// slot.
 const SLICES: usize = 8;
 
 /// A set of validators.
@@ -22,12 +23,12 @@ impl SenderSet {
     }
 }
 
-/// For every sender the slices of its latest such slot whose signature, carried by a shred of its, was not the leader's,
-/// while no shred of that slice was held.
+/// For every sender the slices of its latest such slot whose signature, carried by a shred of its, was not the
+/// leader's, while no shred of that slice was held.
 ///
-/// An honest validator never sends such a shred (only the way here can have spoilt it), so it does not matter that a sender
-/// with a failed check in one slot cannot introduce slices of earlier ones, nor that it has eight failures a slot: shreds of
-/// slices held are not concerned.
+/// An honest validator never sends such a shred (only the way here can have spoilt it), so it does not matter that a
+/// sender with a failed check in one slot cannot introduce slices of earlier ones, nor that it has eight failures a
+/// slot: shreds of slices held are not concerned.
 pub(super) struct FailedChecks(Box<[Failed]>);
 
 #[derive(Clone, Copy, Default)]

@@ -1,8 +1,9 @@
 //! Shreds that show a slice to be malformed: kept where a node finds the defect, and checked by whoever doubts it.
 //!
-//! Every node that gets enough shreds of a malformed slice sees the defect by itself, but those who did not, or ask later,
-//! need the shreds. The shards allocate nothing, so an assembler has memory for the shreds of one slice, reserved at its
-//! start and lent out as slice memory is. While it is lent, further malformed slices are reported without their shreds.
+//! Every node that gets enough shreds of a malformed slice sees the defect by itself, but those who did not, or ask
+//! later, need the shreds. The shards allocate nothing, so an assembler has memory for the shreds of one slice,
+//! reserved at its start and lent out as slice memory is. While it is lent, further malformed slices are reported
+//! without their shreds.
 
 use ed25519_dalek::VerifyingKey;
 
@@ -44,8 +45,8 @@ impl Shown {
         Some(memory.bytes_mut())
     }
 
-    /// Keeps a shred that is longer or shorter than those of `entry`, together with one of these. There may be none yet:
-    /// then nothing is kept.
+    /// Keeps a shred that is longer or shorter than those of `entry`, together with one of these. There may be none
+    /// yet: then nothing is kept.
     pub(super) fn keep_lengths(&mut self, entry: &Entry, other: &ShredView<'_>, parameters: &CodingParameters) {
         self.lengths = None;
         let Some(memory) = self.free() else { return };

@@ -2,10 +2,10 @@
 //! subspace of the field, every gamma further ones those on a coset of it, and the values on one coset lead to those on
 //! any other in two transforms (see `transform.rs`).
 //!
-//! With pieces of every coset lost, the one that lacks fewest, here called home, is completed first. With zeros in place of
-//! what it lacks, it leads to other values at the known points of other cosets than the known ones. The polynomial of the
-//! differences is zero at all known points at home, so that only the known points elsewhere count in Lagrange's sum: as
-//! many as are lacking.
+//! With pieces of every coset lost, the one that lacks fewest, here called home, is completed first. With zeros in
+//! place of what it lacks, it leads to other values at the known points of other cosets than the known ones. The
+//! polynomial of the differences is zero at all known points at home, so that only the known points elsewhere count in
+//! Lagrange's sum: as many as are lacking.
 
 use super::vectors::Block;
 use super::{Kernel, Piece, PieceSet, rs8, transform};
@@ -58,7 +58,8 @@ impl Cosets {
     /// The way that takes fewest products; `None` if that is the sum over all known pieces for every wanted one.
     pub(super) fn plan(&self, known: &PieceSet, wanted: &PieceSet) -> Option<Plan> {
         let pieces = self.data_pieces;
-        // Of a last coset that is cut short the points past Gamma count as lacking, as they can be computed but not known.
+        // Of a last coset that is cut short the points past Gamma count as lacking, as they can be computed but not
+        // known.
         let lacking = |home: &usize| pieces - known.within(*home..home + pieces).len();
         let home = (0..self.total_pieces).step_by(pieces).min_by_key(lacking)?;
         let lacking = lacking(&home);

@@ -1,5 +1,6 @@
 //! Products with GFNI: a byte, seen as eight bits, times a constant is a matrix of 8 × 8 bits times it, which one
-//! instruction computes for as many bytes as a vector has. (GFNI's own products are those of another field, modulo 0x11b.)
+//! instruction computes for as many bytes as a vector has. (GFNI's own products are those of another field, modulo
+//! 0x11b.)
 //!
 //! Here with vectors of AVX2; in `wide.rs` with those of AVX-512, which are twice as long.
 #![allow(unsafe_code, reason = "calling GFNI code needs a promise that it is there")]
@@ -15,7 +16,8 @@ use super::avx2::Avx2;
 use super::vectors::{Vectors, entries};
 use super::{Kernel, rs8};
 
-/// For every constant the matrix that multiplies by it: bit `i` of a product is the parity of byte `7 - i` AND the factor.
+/// For every constant the matrix that multiplies by it: bit `i` of a product is the parity of byte `7 - i` AND the
+/// factor.
 static MATRICES: [u64; 256] = {
     let mut matrices = [0; 256];
     let mut constant = 0;

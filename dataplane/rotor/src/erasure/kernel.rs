@@ -71,7 +71,8 @@ impl Kernel {
         }
     }
 
-    /// From values on one coset of points to others, see [`super::vectors::extend`]. The portable kernel has no such way.
+    /// From values on one coset of points to others, see [`super::vectors::extend`]. The portable kernel has no such
+    /// way.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn extend(
         self,

@@ -1,5 +1,6 @@
-//! The code `leopard16`: the Reed-Solomon code over GF(2^16) as the reed-solomon-simd crate lays it out, for slices of more
-//! shreds than GF(2^8) has points. Data pieces are what they are, piece `gamma + i` is the crate's recovery shard `i`.
+//! The code `leopard16`: the Reed-Solomon code over GF(2^16) as the reed-solomon-simd crate lays it out, for slices of
+//! more shreds than GF(2^8) has points. Data pieces are what they are, piece `gamma + i` is the crate's recovery shard
+//! `i`.
 //!
 //! The crate restores data pieces only, so whatever is wanted is computed by way of all data pieces: missing ones are
 //! decoded, then the others are encoded. Decoding takes a transform over the whole field, however many pieces are lost:

@@ -1,8 +1,8 @@
 //! The erasure codes: any gamma of a slice's Gamma pieces determine all the others.
 //!
 //! Encoding, decoding and re-encoding are one operation: from gamma known pieces compute wanted ones. Of the two codes
-//! `rs8` is the fast one (`rs8.rs`), `leopard16` the one for more than 255 pieces (`leopard16.rs`). A [`Kernel`] says with
-//! which instructions; all kernels give the same bytes.
+//! `rs8` is the fast one (`rs8.rs`), `leopard16` the one for more than 255 pieces (`leopard16.rs`). A [`Kernel`] says
+//! with which instructions; all kernels give the same bytes.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -111,7 +111,8 @@ pub struct Piece<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A code for a cluster's gamma and Gamma, with all the memory it works in: nothing is allocated after [`ErasureCode::new`].
+/// A code for a cluster's gamma and Gamma, with all the memory it works in: nothing is allocated after
+/// [`ErasureCode::new`].
 pub struct ErasureCode {
     kernel: Kernel,
     data_pieces: usize,

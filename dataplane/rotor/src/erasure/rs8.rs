@@ -1,10 +1,10 @@
-//! The code `rs8`. Piece `i` is the value at point `i` of the polynomial over GF(2^8) of degree below gamma whose values at
-//! `0..gamma` are the data. The bytes are those of the Reed-Solomon code in common use for shreds (`galois_8` of the
-//! reed-solomon-erasure crate). Pieces are computed as sums of products or, where that takes fewer products, by transforms
-//! (see `cosets.rs`).
+//! The code `rs8`. Piece `i` is the value at point `i` of the polynomial over GF(2^8) of degree below gamma whose
+//! values at `0..gamma` are the data. The bytes are those of the Reed-Solomon code in common use for shreds (`galois_8`
+//! of the reed-solomon-erasure crate). Pieces are computed as sums of products or, where that takes fewer products, by
+//! transforms (see `cosets.rs`).
 //!
-//! Below it, arithmetic in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1 (0x11d), and the coefficients that lead from known values
-//! of a polynomial to others.
+//! Below it, arithmetic in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1 (0x11d), and the coefficients that lead from known
+//! values of a polynomial to others.
 
 #[cfg(target_arch = "x86_64")]
 use super::cosets::Cosets;

@@ -3,9 +3,9 @@
 //! Reed-Solomon Erasure Codes", FOCS 2014).
 //!
 //! The points 0 to 2^k - 1 are the subspace V_k, and a multiple of 2^k added to them gives a coset. With `s_k` the
-//! polynomial that is zero on V_k and 1 at the point 2^k, a polynomial of degree below 2^(k+1) is `low + s_k · high`, both
-//! of degree below 2^k. As `s_k` is constant on a coset of V_k, that step is one product and two sums a pair of points:
-//! a butterfly.
+//! polynomial that is zero on V_k and 1 at the point 2^k, a polynomial of degree below 2^(k+1) is `low + s_k · high`,
+//! both of degree below 2^k. As `s_k` is constant on a coset of V_k, that step is one product and two sums a pair of
+//! points: a butterfly.
 
 use super::{PieceSet, rs8};
 

@@ -35,7 +35,8 @@ pub(super) trait Vectors: Copy {
     fn product(self, vector: Self::Vector, factor: Self::Factor) -> Self::Vector;
 }
 
-/// A kernel's `combine` and `extend`: those of this module, compiled for the processor's features that the kernel needs.
+/// A kernel's `combine` and `extend`: those of this module, compiled for the processor's features that the kernel
+/// needs.
 macro_rules! entries {
     ($vectors:expr, $features:literal, $kernel:expr) => {
         /// See [`crate::erasure::vectors::combine`].

@@ -27,7 +27,8 @@ pub(super) trait Lanes: Copy {
     fn store(self, words: [Self::Vector; 4], pieces: &mut [[u8; 16]]);
 }
 
-/// Written out, so that every place is a constant and the words stay in registers: the compiler leaves loops of that length.
+/// Written out, so that every place is a constant and the words stay in registers: the compiler leaves loops of that
+/// length.
 macro_rules! at_every_place {
     ($place:ident => $work:expr) => {
         at_every_place!($place => $work; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);

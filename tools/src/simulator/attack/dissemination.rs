@@ -19,7 +19,8 @@ use super::world::{Datagram, Happening, World};
 
 /// From the order to send a slice to the report that it was sent.
 const SENDING: Duration = Duration::from_micros(100);
-/// How much later at least, longer than a slot, the version comes of an equivocating leader's slices that a node is not to see.
+/// How much later at least, longer than a slot, the version comes of an equivocating leader's slices that a node is not
+/// to see.
 const OTHER_VERSION_MS: u64 = 600;
 
 impl World {

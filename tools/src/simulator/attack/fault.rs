@@ -175,8 +175,8 @@ pub enum Fault {
         /// When.
         during: During,
     },
-    /// The node signs two versions of each slice, one for these nodes and what they relay and one for all others. The network
-    /// holds back what would show the one side the other's version.
+    /// The node signs two versions of each slice, one for these nodes and what they relay and one for all others. The
+    /// network holds back what would show the one side the other's version.
     Equivocate {
         /// Who.
         node: usize,

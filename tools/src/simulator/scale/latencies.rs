@@ -99,8 +99,8 @@ impl Latencies {
         self.decided.iter().filter(|validators| **validators < self.stakes.len()).count()
     }
 
-    /// For each block that was final somewhere, the latency at which each of [`PERCENT`] of the stake had got so far; `None`
-    /// for what never did.
+    /// For each block that was final somewhere, the latency at which each of [`PERCENT`] of the stake had got so far;
+    /// `None` for what never did.
     pub(super) fn by_stake(&self, stage: Stage) -> Vec<Vec<Option<u64>>> {
         let is_final = |block: &&Block| block.after_ns[Stage::Finalized as usize].iter().any(Option::is_some);
         let blocks = self.blocks.iter().flatten().filter(is_final);

@@ -5,10 +5,10 @@
 //! production and repair; votes are signed and checked in the [`stand_in`](alpenglow_control::bls) scheme, slices are
 //! encoded and hashed by the shredder, relays are those the sampler draws.
 //!
-//! **What is computed.** Shreds do not travel one by one. A relay has its shred one way after the leader sent it, everybody
-//! else one way after that, and a slice is there with the gamma-th of its shreds. Validators of one place hear a message
-//! at the same time: a broadcast is one event for each place. Nothing is lost. Without further options nodes send and
-//! compute in no time, as in the white paper's own simulation (network delay only).
+//! **What is computed.** Shreds do not travel one by one. A relay has its shred one way after the leader sent it,
+//! everybody else one way after that, and a slice is there with the gamma-th of its shreds. Validators of one place
+//! hear a message at the same time: a broadcast is one event for each place. Nothing is lost. Without further options
+//! nodes send and compute in no time, as in the white paper's own simulation (network delay only).
 
 mod chart;
 mod latencies;

@@ -63,7 +63,8 @@ impl Egress {
 }
 
 impl Network {
-    /// Spreads validators over the places: each, by decreasing stake, to a place drawn by the stake that it still lacks.
+    /// Spreads validators over the places: each, by decreasing stake, to a place drawn by the stake that it still
+    /// lacks.
     pub(super) fn new(
         metros: Metros,
         stakes: &[Stake],

@@ -1,5 +1,5 @@
-//! The additive Fourier transform (see `erasure/transform.rs`), over a block of bytes of every piece at a time so that all
-//! of them stay in the first-level cache, and two levels at a time so that they are loaded half as often.
+//! The additive Fourier transform (see `erasure/transform.rs`), over a block of bytes of every piece at a time so that
+//! all of them stay in the first-level cache, and two levels at a time so that they are loaded half as often.
 
 use super::Vectors;
 use crate::erasure::PieceSet;
@@ -17,11 +17,11 @@ impl Block {
     pub(in crate::erasure) const ZERO: Self = Self([0; BLOCK_BYTES]);
 }
 
-/// From a polynomial's values on the coset of points that starts at `first` to its values at `wanted` points, in ascending
-/// order into `rows` of `piece_bytes` each.
+/// From a polynomial's values on the coset of points that starts at `first` to its values at `wanted` points, in
+/// ascending order into `rows` of `piece_bytes` each.
 ///
-/// `values` has one entry a point, a power of two of them, and gives its degree's bound; an empty entry stands for zeros.
-/// `scratch` has two blocks for each of them.
+/// `values` has one entry a point, a power of two of them, and gives its degree's bound; an empty entry stands for
+/// zeros. `scratch` has two blocks for each of them.
 #[inline(always)]
 pub(in crate::erasure) fn extend<V: Vectors>(
     vectors: V,
@@ -138,7 +138,8 @@ fn to_values<V: Vectors>(vectors: V, blocks: &mut [Block], level: usize, coset: 
     }
 }
 
-/// The top level, from values on the coset from `first` on to coefficients and on towards those on the coset from `coset` on.
+/// The top level, from values on the coset from `first` on to coefficients and on towards those on the coset from
+/// `coset` on.
 #[inline(always)]
 fn turn_at_one_level<V: Vectors>(
     vectors: V,

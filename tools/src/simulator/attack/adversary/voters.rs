@@ -92,8 +92,8 @@ impl World {
         }
     }
 
-    /// Of what this vote says, the one for some and the other for others: a block and another, or a block and none. Neither
-    /// hears of a vote that would show to which side this node belongs.
+    /// Of what this vote says, the one for some and the other for others: a block and another, or a block and none.
+    /// Neither hears of a vote that would show to which side this node belongs.
     fn split(&mut self, vote: VotePayload) -> Vec<VotePayload> {
         let slot = vote.slot();
         let blocks: Vec<BlockId> = self.oracle.blocks().filter(|block| block.slot == slot).take(2).collect();

@@ -95,8 +95,8 @@ impl Oracle {
         }
     }
 
-    /// At the end of a run: what is final, or would be if all votes that left had arrived, is not lost, and nothing else was
-    /// decided in its slot. `disks`: those of nodes that keep block logs.
+    /// At the end of a run: what is final, or would be if all votes that left had arrived, is not lost, and nothing
+    /// else was decided in its slot. `disks`: those of nodes that keep block logs.
     pub(in super::super) fn check_availability(&mut self, disks: Option<&Vec<Disk>>) {
         let decided = self.slots.iter().filter_map(|(&slot, hash)| hash.map(|hash| BlockId { slot, hash }));
         let mut finals: BTreeSet<BlockId> = decided.collect();

@@ -185,8 +185,8 @@ fn a_vote_leaves_only_when_it_is_written_down_and_reserved() {
 
 #[test]
 fn a_window_is_skipped_when_its_time_is_over_or_sooner_without_a_sign_of_its_leader() {
-    // When node 0 (which has a crashed-leader timer) or 1 casts its vote, and when it heard of the leader, in milliseconds
-    // after the window was ready.
+    // When node 0 (which has a crashed-leader timer) or 1 casts its vote, and when it heard of the leader, in
+    // milliseconds after the window was ready.
     let may_skip = |node: usize, cast_ms: u64, heard_ms: Option<u64>| {
         let at = |ms: u64| Time(7_000_000_000 + ms * 1_000_000);
         let mut watched = Watched::new();

@@ -159,8 +159,8 @@ fn repair(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
     faults
 }
 
-/// Nodes stop at any moment and come back soon. Power losses cost little enough stake that in every slot enough nodes may
-/// still vote; processes may all crash at once.
+/// Nodes stop at any moment and come back soon. Power losses cost little enough stake that in every slot enough nodes
+/// may still vote; processes may all crash at once.
 fn restarts(draft: &mut Draft, plan: &mut Plan, loses: Loses) -> Vec<Fault> {
     plan.healed_ms = 8_000;
     plan.transactions_per_second = 5;
@@ -209,8 +209,8 @@ fn spoilt_blocks(draft: &mut Draft, to_ms: u64) -> Vec<Fault> {
     nodes.iter().map(|node| Fault::SpoilBlock { node, at_ms: draft.between(2_000, to_ms) }).collect()
 }
 
-/// So much of the stake is without power at once that nothing would be decided any more in slots that were reserved, if the
-/// nodes could not tell what they said in them.
+/// So much of the stake is without power at once that nothing would be decided any more in slots that were reserved, if
+/// the nodes could not tell what they said in them.
 fn power_outages(draft: &mut Draft, plan: &mut Plan) -> Vec<Fault> {
     plan.healed_ms = 8_000;
     plan.transactions_per_second = 5;
