@@ -11,7 +11,7 @@
 //! 1. how many slices there are: the last one's root, with a path that leaves nothing but padding to its right;
 //! 2. the slice roots, in groups, with a path each; a slice that is held under the same root is not asked for;
 //! 3. the data shreds of each slice, with their paths. The slice is encoded again and its root compared: whoever
-//! repairs a block comes to the same verdict as whoever gets it from its leader, and needs no signature for it.
+//!    repairs a block comes to the same verdict as whoever gets it from its leader, and needs no signature for it.
 //!
 //! The first slice of a block names its parent. If the block is final so is the parent, and it is fetched from then on:
 //! a node that is a little behind fetches a chain's blocks beside each other. One that is far behind asks which blocks

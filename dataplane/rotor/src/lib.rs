@@ -16,13 +16,13 @@
 //! [`LeaderSchedule`](schedule::LeaderSchedule) names for its slot:
 //!
 //! 5. [`verify`](assembler::Assembler::verify): the first shred of a slice costs a signature check and a Merkle path,
-//! each further one a leaf and as much of its path as is not known yet, and after decoding a comparison of bytes. Of
-//! shreds that came together [`hash_leaves`](assembler::Assembler::hash_leaves) hashes the leaves at once; 6.
-//! [`claim_relay`](assembler::Assembler::claim_relay): the relay passes it on, once, before anything else happens; 7.
-//! [`insert`](assembler::Assembler::insert): its data is copied to its place in the slice's memory; 8.
-//! [`decode`](assembler::Assembler::decode): with gamma shreds the others are computed, hashed, and the root compared.
-//! A slice comes out whose [payload](slice::SlicePayload) is a view of that memory, or a
-//! [defect](assembler::MalformedSlice) that kills the block everywhere.
+//!    each further one a leaf and as much of its path as is not known yet, and after decoding a comparison of bytes. Of
+//!    shreds that came together [`hash_leaves`](assembler::Assembler::hash_leaves) hashes the leaves at once;
+//! 6. [`claim_relay`](assembler::Assembler::claim_relay): the relay passes it on, once, before anything else happens;
+//! 7. [`insert`](assembler::Assembler::insert): its data is copied to its place in the slice's memory;
+//! 8. [`decode`](assembler::Assembler::decode): with gamma shreds the others are computed, hashed, and the root
+//!    compared. A slice comes out whose [payload](slice::SlicePayload) is a view of that memory, or a
+//!    [defect](assembler::MalformedSlice) that kills the block everywhere.
 //!
 //! The roots of a block's slices, in order, make the [block hash](merkle::block_hash).
 //!
