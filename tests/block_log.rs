@@ -125,8 +125,10 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
 
     let segment = data[0].join("blocks/00000001.segment");
     let whole = fs::read(&segment).unwrap();
-    // What the segment is to be read with, of which the chain has no need, and records of which it has.
-    for (at, missing) in [(60, 0), (whole.len() / 2, 1), (whole.len() / 3, 1)] {
+    // What the segment is to be read with, of which the chain has no need, and blocks of which it has.
+    let kept: Vec<Frame> = frames(&whole).into_iter().filter(|frame| frame.kind == 1).collect();
+    let [half, third] = [2, 3].map(|part| kept[kept.len() / part]).map(|frame| frame.at + frame.bytes / 2);
+    for (at, missing) in [(60, 0), (half, 1), (third, 1)] {
         let mut spoilt = whole.clone();
         spoilt[at] ^= 1;
         fs::write(&segment, spoilt).unwrap();
@@ -157,8 +159,7 @@ fn every_node_of_a_cluster_leaves_a_log_that_verifies_until_a_byte_of_it_is_spoi
     let (code, found) = verify(&data[0], &genesis);
     assert!(code == Some(0) && found["incomplete_at"].is_u64(), "{found:#}");
     // The top of the chain, of which no block tells.
-    let last = frames(&whole).into_iter().filter(|frame| frame.kind == 1).nth(3).unwrap();
-    fs::write(&segment, &whole[..last.at - 8]).unwrap();
+    fs::write(&segment, &whole[..kept[3].at - 8]).unwrap();
     let (code, found) = verify(&data[0], &genesis);
     assert!(code == Some(0) && found["vote_log_final_slot"].as_u64() > found["last_final_slot"].as_u64(), "{found:#}");
     let text = String::from_utf8(blocks(&["verify"], &data[0]).stdout).unwrap();
