@@ -69,7 +69,7 @@ impl List {
         let (blocks, missing) = (blocks.len(), missing.len());
         writeln!(
             text,
-            "{blocks} blocks; {segments} segments of {bytes} bytes; {missing} final blocks missing{corrupt_places}"
+            "blocks: {blocks}; segments: {segments}, of {bytes} bytes; final blocks missing: {missing}{corrupt_places}"
         )
         .expect("strings take any text");
         text

@@ -24,6 +24,7 @@ use super::CliError;
 use crate::encoding::hex;
 use crate::genesis::Genesis;
 use crate::storage::block_log::{self, Defect, LogParameters, LoggedBlock, Reader, Survey};
+use crate::storage::data_folder::expect_kinds;
 use crate::storage::vote_log;
 
 /// Shows, checks and exports the blocks that a node keeps in its data folder.
@@ -113,6 +114,7 @@ impl Source {
                 self.data.display()
             )));
         }
+        expect_kinds(&self.data).map_err(CliError::failed)?;
         let reader = Reader::new(self.folder());
         let survey = reader.survey().map_err(CliError::failed)?;
         Ok((reader, survey))
