@@ -201,11 +201,16 @@ impl Cluster {
     }
 
     /// Makes of the disk of a node that does not run what a power loss may leave of it: a part of what was in the log
-    /// when the node started and after that, and another boot id. What was cut off was said all the same.
+    /// when the node started and after that, perhaps zeros in the place of the rest, and another boot id. What was cut
+    /// off was said all the same.
     fn lose_power(&mut self, node: usize, random: &mut Random) {
         let (log, reservation) = (self.path(node, "data/vote.log"), self.path(node, "data/reservation"));
         let (Ok(mut bytes), Ok(mut durable)) = (fs::read(&log), fs::read(&reservation)) else { return };
-        bytes.truncate(HEADER_BYTES + random.below((bytes.len() - HEADER_BYTES) as u64 + 1) as usize);
+        let length = bytes.len();
+        bytes.truncate(HEADER_BYTES + random.below((length - HEADER_BYTES) as u64 + 1) as usize);
+        if random.below(3) == 0 {
+            bytes.resize(length, 0);
+        }
         fs::write(&log, bytes).unwrap();
         durable[BOOT_ID.start] ^= 1;
         let checked = durable.len() - 4;

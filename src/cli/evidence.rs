@@ -132,7 +132,7 @@ impl EvidenceArgs {
         }
         match contents.end {
             End::Whole => {}
-            End::Torn(at) => listing.incomplete_at = Some(at),
+            End::Torn(at) | End::Unwritten(at) => listing.incomplete_at = Some(at),
             End::Lost(at) => listing.corrupt_at.push(at),
         }
         Ok(listing)

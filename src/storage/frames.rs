@@ -33,7 +33,7 @@ pub(crate) struct Format {
 /// What is at the end of a file that is not corrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
-    /// Whatever a power loss leaves where the last frame was being written: a spoilt frame, zeros, a part of one.
+    /// Whatever a power loss leaves where the last frame was being written: a spoilt frame or a part of one.
     Spoilt,
     /// At most the beginning of a frame, as a process leaves it that ends while it writes. A whole frame that is spoilt
     /// was written once, and is not taken for one that was not.
@@ -75,6 +75,9 @@ pub(crate) enum End {
     Whole,
     /// In a frame that was not written to its end, at this byte.
     Torn(u64),
+    /// In zeros from this byte on: a power loss came after the file had become longer, and before what belongs there
+    /// was on disk.
+    Unwritten(u64),
     /// In a frame whose head is corrupt, at this byte. What follows cannot be told from it.
     Lost(u64),
 }
@@ -182,9 +185,8 @@ impl Format {
             let length = word(head) as usize;
             let is_sound = crc32c::crc32c(&head[..8]) == word(&head[8..]) && length <= self.record_bytes_max;
             if !is_sound {
-                // A file system may have made the file longer before it wrote what belongs there.
-                let is_unwritten = self.tail == Tail::Spoilt && rest.iter().all(|byte| *byte == 0);
-                return (records, if is_unwritten { End::Torn(at as u64) } else { End::Lost(at as u64) });
+                let is_unwritten = bytes[at..].iter().all(|byte| *byte == 0);
+                return (records, if is_unwritten { End::Unwritten(at as u64) } else { End::Lost(at as u64) });
             }
             let Some((record, after)) = rest.split_at_checked(length) else {
                 return (records, End::Torn(at as u64));
@@ -307,7 +309,7 @@ impl FrameFile {
         }
         let end = match contents.end {
             End::Whole => bytes.len() as u64,
-            End::Torn(at) => at,
+            End::Torn(at) | End::Unwritten(at) => at,
             End::Lost(at) => return Err(OpenError::Lost { path: path.to_owned(), at }),
         };
         file.set_len(end).map_err(io)?;
@@ -526,8 +528,23 @@ mod tests {
             let is_seen = contents.end == End::Lost(start as u64) || contents.records[3].bytes.is_none();
             assert!(is_seen && !matches!(contents.end, End::Torn(_)), "byte {at}: {contents:?}");
         }
-        let zeros = [bytes, vec![0; 20]].concat();
-        assert!(matches!(format.read(&zeros).unwrap().end, End::Lost(_)), "nobody wrote zeros");
+    }
+
+    #[test]
+    fn zeros_up_to_the_end_are_told_from_everything_else() {
+        for format in [FORMAT, Format { tail: Tail::CutShort, ..FORMAT }] {
+            let end_of = |zeros: &[u8]| format.read(&[&bytes()[..], zeros].concat()).unwrap().end;
+            let at = bytes().len() as u64;
+            assert_eq!(end_of(&[0; FRAME_HEAD_BYTES - 1]), End::Torn(at), "or the beginning of a frame");
+            for length in FRAME_HEAD_BYTES..100 {
+                assert_eq!(end_of(&vec![0; length]), End::Unwritten(at));
+                for spoilt in 0..length {
+                    let mut zeros = vec![0; length];
+                    zeros[spoilt] = 1;
+                    assert_eq!(end_of(&zeros), End::Lost(at));
+                }
+            }
+        }
     }
 
     #[test]

@@ -22,9 +22,13 @@ pub(super) fn records(file: &[u8], before_frame: usize) -> Vec<&[u8]> {
     while let Some((head, after)) =
         rest.get(before_frame..).and_then(|rest| rest.split_first_chunk::<FRAME_HEAD_BYTES>())
     {
-        let length = u32::from_le_bytes(*head.first_chunk().unwrap()) as usize;
+        let number = |at: usize| u32::from_le_bytes(*head[at..].first_chunk().unwrap());
+        if crc32c::crc32c(&head[..8]) != number(8) {
+            break;
+        }
+        let length = number(0) as usize;
         let Some((record, after)) = after.split_at_checked(length) else { break };
-        if crc32c::crc32c(record) != u32::from_le_bytes(*head[4..].first_chunk().unwrap()) {
+        if crc32c::crc32c(record) != number(4) {
             break;
         }
         records.push(record);

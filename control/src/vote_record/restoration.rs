@@ -85,6 +85,8 @@ pub enum FoundLog {
     Missing,
     /// Every record can be read, except perhaps a last one that was not written to its end.
     Whole(Vec<Entry>),
+    /// So can these, and zeros follow: the power failed before what belongs there was on disk.
+    Unwritten(Vec<Entry>),
     /// Something in it cannot be read: what can.
     Corrupt(Vec<Entry>),
 }
@@ -101,7 +103,7 @@ pub struct Found {
 /// Why a log is not to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// The machine was started anew, and the log was not synced.
+    /// The machine was started anew, and the log was not synced: its end may be missing, or be anything.
     PowerLoss,
     /// There is none.
     LogMissing,
@@ -129,7 +131,7 @@ impl Restoration {
         let doubt = doubt(durable.as_ref(), &log, host);
         let entries = match log {
             FoundLog::Missing => Vec::new(),
-            FoundLog::Whole(entries) | FoundLog::Corrupt(entries) => entries,
+            FoundLog::Whole(entries) | FoundLog::Unwritten(entries) | FoundLog::Corrupt(entries) => entries,
         };
         let before = durable.unwrap_or_default();
         let seen = entries.iter().map(Entry::slot).max().unwrap_or(Slot::GENESIS).max(before.reservation);
@@ -208,11 +210,14 @@ fn doubt(durable: Option<&Durable>, log: &FoundLog, host: Host) -> Option<Doubt>
     if before.machine != host.machine {
         return Some(Doubt::OtherMachine);
     }
+    let lost_power = before.boot != host.boot && !durable.clean;
     match log {
         FoundLog::Missing => Some(Doubt::LogMissing),
-        FoundLog::Corrupt(_) => Some(Doubt::LogCorrupt),
-        FoundLog::Whole(_) if durable.clean || durable.synced || before.boot == host.boot => None,
-        FoundLog::Whole(_) => Some(Doubt::PowerLoss),
+        _ if lost_power && !durable.synced => Some(Doubt::PowerLoss),
+        FoundLog::Whole(_) => None,
+        // What is missing was still waiting for the disk, so nothing that it is about had left.
+        FoundLog::Unwritten(_) if lost_power => None,
+        FoundLog::Unwritten(_) | FoundLog::Corrupt(_) => Some(Doubt::LogCorrupt),
     }
 }
 

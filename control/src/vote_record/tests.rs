@@ -92,7 +92,10 @@ fn a_whole_log_is_replayed() {
 fn defect_28_a_lost_or_spoilt_log_bars_every_slot_that_was_reserved() {
     let cases = [
         (FoundLog::Whole(entries()), REBOOTED, Doubt::PowerLoss),
+        (FoundLog::Unwritten(entries()), REBOOTED, Doubt::PowerLoss),
+        (FoundLog::Corrupt(entries()), REBOOTED, Doubt::PowerLoss),
         (FoundLog::Missing, HERE, Doubt::LogMissing),
+        (FoundLog::Missing, REBOOTED, Doubt::LogMissing),
         (FoundLog::Corrupt(vec![finalized(6)]), HERE, Doubt::LogCorrupt),
     ];
     for (log, host, doubt) in cases {
@@ -106,6 +109,22 @@ fn defect_28_a_lost_or_spoilt_log_bars_every_slot_that_was_reserved() {
         let next = of(Some(restoration.durable()), log, host);
         assert_eq!((next.doubt(), next.bar()), (None, Bar::Through(least)));
     }
+}
+
+#[test]
+fn zeros_where_the_next_entry_was_to_be_are_what_a_power_loss_leaves_and_nothing_else_does() {
+    let of = |durable, host| of(Some(durable), FoundLog::Unwritten(entries()), host);
+    let synced = Durable { synced: true, ..running() };
+    let restoration = of(synced, REBOOTED);
+    assert_eq!((restoration.doubt(), restoration.bar()), (None, Bar::Through(Slot(0))));
+    assert_eq!(restoration.votes().count(), 5, "nothing has left that is not there");
+    let clean = |durable| Durable { clean: true, ..durable };
+    for (durable, host) in [(synced, HERE), (running(), HERE), (clean(synced), REBOOTED), (clean(running()), REBOOTED)]
+    {
+        assert_eq!(of(durable, host).doubt(), Some(Doubt::LogCorrupt), "{durable:?}");
+    }
+    let spoilt = Restoration::of(Found { durable: Some(synced), log: FoundLog::Corrupt(entries()) }, REBOOTED, true);
+    assert_eq!(spoilt.doubt(), Some(Doubt::LogCorrupt), "what was synced is not spoilt by a power loss");
 }
 
 #[test]

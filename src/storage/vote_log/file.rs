@@ -62,7 +62,11 @@ pub(super) fn parse(bytes: &[u8], owner: &Owner, validators: usize, path: &Path)
             None => is_whole = false,
         }
     }
-    Ok(if is_whole { FoundLog::Whole(entries) } else { FoundLog::Corrupt(entries) })
+    Ok(match contents.end {
+        End::Unwritten(_) if is_whole => FoundLog::Unwritten(entries),
+        _ if is_whole => FoundLog::Whole(entries),
+        _ => FoundLog::Corrupt(entries),
+    })
 }
 
 /// A log of these entries, encoded, on disk under an unfinished name.

@@ -63,14 +63,14 @@ pub(crate) fn open(
     };
     let durable = reservation::read(&reservation_path, owner)?;
     let log = file::read(&log_path, owner, validators)?;
-    if matches!(log, FoundLog::Corrupt(_)) {
-        keep_aside(&log_path);
-    }
     if !matches!(log, FoundLog::Missing) {
         // If the log is to outlive the power from now on, the durable part says so before the log is replaced.
         File::open(&log_path).and_then(|file| file.sync_all()).map_err(refuse(&log_path))?;
     }
     let restoration = Restoration::of(Found { durable, log }, host, durability == Durability::Power);
+    if restoration.doubt() == Some(Doubt::LogCorrupt) {
+        keep_aside(&log_path);
+    }
     say(&restoration);
     let mut disk = FailingFileSystem { fail_points, point: Point::WithinStart };
     reservation::write(&mut disk, &reservation_path, &restoration.durable(), owner)

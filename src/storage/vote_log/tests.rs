@@ -368,13 +368,26 @@ fn whatever_a_power_loss_leaves_of_the_log_no_slot_that_was_voted_in_is_voted_in
 #[test]
 fn a_log_that_waits_for_the_disk_is_trusted_after_a_power_loss_and_only_then() {
     for (durability, doubt) in [(Durability::Power, None), (Durability::Process, Some(Doubt::PowerLoss))] {
-        let disk = Disk::new();
-        let mut running = Running::with(&disk, HERE, durability);
-        running.reserve(8);
-        (1..=5).for_each(|slot| running.record(notar(slot)));
-        running.crash();
-        let restoration = disk.open(REBOOTED);
-        assert_eq!(restoration.doubt(), doubt, "{durability:?}");
-        assert_eq!(restoration.entries().count(), if doubt.is_none() { 5 } else { 0 });
+        // The file may have become longer for an entry that did not get to the disk.
+        for zeros in [0, FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + 41, 5_000] {
+            let disk = Disk::new();
+            let mut running = Running::with(&disk, HERE, durability);
+            running.reserve(8);
+            (1..=5).for_each(|slot| running.record(notar(slot)));
+            running.crash();
+            disk.change_log(|bytes| bytes.resize(bytes.len() + zeros, 0));
+            let restoration = disk.open(REBOOTED);
+            assert_eq!(restoration.doubt(), doubt, "{durability:?}, {zeros} zeros");
+            assert_eq!(restoration.entries().count(), if doubt.is_none() { 5 } else { 0 });
+            assert!(!disk.log().with_extension("log.corrupt").exists(), "that is no corrupt log");
+        }
     }
+}
+
+#[test]
+fn zeros_behind_the_last_entry_make_a_log_corrupt_if_no_power_was_lost() {
+    let disk = crashed();
+    disk.change_log(|bytes| bytes.resize(bytes.len() + 100, 0));
+    assert_eq!(disk.open(HERE).doubt(), Some(Doubt::LogCorrupt));
+    assert!(disk.log().with_extension("log.corrupt").exists());
 }

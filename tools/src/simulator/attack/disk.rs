@@ -9,17 +9,28 @@ use rand_chacha::rand_core::Rng;
 
 use super::block_log::BlockLog;
 
-/// How often a log that lost its end cannot be read.
-const SPOILT_PERCENT: u64 = 20;
+/// How often there are zeros where the next entry of a log was to be, …
+const ZEROS_PERCENT: u64 = 20;
+/// … and how often there is anything at all.
+const DAMAGED_PERCENT: u64 = 40;
 /// A longer log is written anew.
 const LOG_ENTRIES_MAX: usize = 64;
+
+/// How the log ends.
+#[derive(Default)]
+enum LogEnd {
+    #[default]
+    Whole,
+    Zeros,
+    Spoilt,
+}
 
 pub(super) struct Disk {
     pub(super) durable: Durable,
     log: Vec<Entry>,
     synced: bool,
     boot: u8,
-    spoilt: bool,
+    end: LogEnd,
     pub(super) blocks: BlockLog,
     /// When the block log's thread has done what it was given.
     pub(super) idle_at: Time,
@@ -33,7 +44,7 @@ impl Disk {
             log: Vec::new(),
             synced,
             boot: 1,
-            spoilt: false,
+            end: LogEnd::Whole,
             blocks: BlockLog::default(),
             idle_at: Time(0),
         }
@@ -42,7 +53,11 @@ impl Disk {
     /// What a node may do that starts now; the disk then holds what a start writes.
     pub(super) fn start(&mut self) -> Restoration {
         let log = mem::take(&mut self.log);
-        let log = if mem::take(&mut self.spoilt) { FoundLog::Corrupt(log) } else { FoundLog::Whole(log) };
+        let log = match mem::take(&mut self.end) {
+            LogEnd::Whole => FoundLog::Whole(log),
+            LogEnd::Zeros => FoundLog::Unwritten(log),
+            LogEnd::Spoilt => FoundLog::Corrupt(log),
+        };
         let host = Host { machine: [7; 16], boot: [self.boot; 16] };
         let restoration = Restoration::of(Found { durable: Some(self.durable), log }, host, self.synced);
         self.durable = restoration.durable();
@@ -74,7 +89,11 @@ impl Disk {
         self.blocks.lose_power(random);
         if !self.synced {
             self.log.truncate((random.next_u64() % (self.log.len() as u64 + 1)) as usize);
-            self.spoilt = random.next_u64() % 100 < SPOILT_PERCENT;
         }
+        self.end = match random.next_u64() % 100 {
+            0..ZEROS_PERCENT => LogEnd::Zeros,
+            ZEROS_PERCENT..DAMAGED_PERCENT if !self.synced => LogEnd::Spoilt,
+            _ => LogEnd::Whole,
+        };
     }
 }
