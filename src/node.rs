@@ -21,7 +21,7 @@ use ed25519_dalek::SigningKey;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::application::{Application, ApplicationConfig, ApplicationReport};
-use crate::config::{ConfigError, NodeConfig};
+use crate::config::{ConfigError, Durability, NodeConfig};
 use crate::control_loop::{ControlParts, ControlReport};
 use crate::control_thread::{ControlPlacement, ControlThread};
 use crate::evidence::EvidenceWriter;
@@ -289,13 +289,16 @@ impl Node {
         fail_points: &FailPoints,
     ) -> Result<(BlockLogThread, BlockLogHandle), NodeError> {
         let memory_bytes = self.config.slice_memory_bytes;
+        let synced = self.config.durability == Durability::Power;
         let bounds = Bounds {
             // Of the memory that `leave_room_to_shards` leaves to the shards, half.
             waiting_bytes_max: memory_bytes / self.layout.shard_cores.len() / 8,
             slice_memory_bytes: self.genesis.coding.data_shreds() * self.genesis.coding.shred_bytes(),
             // More than can be held and not final.
             held_bytes_max: memory_bytes as u64,
-            stall: STALL,
+            synced,
+            // With it the vote waits for this disk anyway.
+            stall: if synced { Duration::MAX } else { STALL },
             stop_within: STOP_WITHIN,
         };
         BlockLogThread::start(log, bounds, Arc::clone(waker), fail_points.clone())

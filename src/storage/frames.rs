@@ -408,9 +408,31 @@ impl FrameFile {
         Self { format, file, end: 0, frame: Vec::new() }
     }
 
+    /// A file that can be written and never gets to the disk.
+    #[cfg(test)]
+    pub(crate) fn on_a_disk_that_does_not_sync(format: Format) -> Self {
+        let file = OpenOptions::new().write(true).open("/dev/null").expect("every Linux has it");
+        Self { format, file, end: 0, frame: Vec::new() }
+    }
+
     /// Bytes of the whole frames.
     pub(crate) const fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Has the disk begin with what was appended, and does not wait for it.
+    pub(crate) fn begin_sync(&self) {
+        // That the pages leave the cache as well, once they are clean, costs nothing: nobody reads them. Where the
+        // system does otherwise, a sync takes longer.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    /// Returns when what was appended is on disk; the file's name perhaps is not.
+    ///
+    /// # Errors
+    /// When the file system refuses. What was appended may be lost then, also if a later call succeeds.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// The same file for another thread, to sync it.

@@ -11,8 +11,12 @@
 //! A file goes too when all of its slots are final and the thread has carried out what was ordered before. That is a
 //! few windows later, so most of it never reaches the disk.
 //!
-//! **Votes wait for no disk that stalls.** After an append that failed or took long nothing is appended for a while:
-//! votes then leave before their blocks are written, which is said and counted.
+//! **Where votes outlive the power, so do these files**: all of a block is on disk before the vote for it leaves, and a
+//! file goes when the segments that its blocks went to are on disk.
+//!
+//! **Otherwise votes wait for no disk that stalls.** After an append that took long nothing is appended for a while:
+//! votes then leave before their blocks are written, which is said and counted. So it is, everywhere, after the disk
+//! refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -65,6 +69,9 @@ pub(super) struct HeldFile {
     file: FrameFile,
     first: Slot,
     last: Slot,
+    is_synced: bool,
+    /// What is in it may be lost: nothing more goes there.
+    is_given_up: bool,
 }
 
 /// Control's end.
@@ -78,6 +85,7 @@ pub(crate) struct HeldSlices {
     /// The version of each slice that is in one of the files, and in which.
     written: BTreeMap<SliceId, (Hash, u64)>,
     bytes_max: u64,
+    synced: bool,
     stall: Duration,
     paused_until: Option<Time>,
     fail_points: FailPoints,
@@ -90,7 +98,13 @@ impl HeldFile {
     /// When the file system refuses.
     pub(super) fn make(folder: &Path, number: u64, cluster: ClusterId) -> io::Result<Self> {
         let file = FrameFile::begin(HELD, &path(folder, number), cluster)?;
-        Ok(Self { number, file, first: Slot(u64::MAX), last: Slot::GENESIS })
+        let (first, last) = (Slot(u64::MAX), Slot::GENESIS);
+        Ok(Self { number, file, first, last, is_synced: true, is_given_up: false })
+    }
+
+    /// A later one has a higher number.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Removes it.
@@ -99,7 +113,7 @@ impl HeldFile {
     }
 
     fn is_full(&self, slot: Slot) -> bool {
-        self.file.end() >= FILE_BYTES || slot.0 >= self.first.0.saturating_add(FILE_SLOTS)
+        self.is_given_up || self.file.end() >= FILE_BYTES || slot.0 >= self.first.0.saturating_add(FILE_SLOTS)
     }
 }
 
@@ -117,6 +131,7 @@ impl HeldSlices {
             files: VecDeque::new(),
             written: BTreeMap::new(),
             bytes_max: bounds.held_bytes_max,
+            synced: bounds.synced,
             stall: bounds.stall,
             paused_until: None,
             fail_points,
@@ -125,13 +140,18 @@ impl HeldSlices {
 
     /// Writes a slice. If it cannot be, [`Self::block`] tries it again.
     pub(super) fn slice(&mut self, now: Time, slice: &Slice) {
-        self.write_slice(now, slice);
+        if self.write_slice(now, slice) && self.synced {
+            // So that little is left to wait for when the block is complete.
+            self.files.back().expect("it was written to").file.begin_sync();
+        }
     }
 
-    /// Writes what is not written of a complete block; whether the block will be found after this process has ended.
+    /// Writes what is not written of a complete block; whether the block will be found after this process has ended,
+    /// or the machine's power if that is asked for.
     pub(super) fn block(&mut self, now: Time, block: &Block) -> bool {
         block.slices.iter().all(|slice| self.is_written(slice) || self.write_slice(now, slice))
             && self.append(now, block.id.slot, |to| encode_held_block(block, to)).is_some()
+            && (!self.synced || self.sync(now))
     }
 
     /// Everything up to this slot is final, and ordered to be written to the log.
@@ -176,7 +196,7 @@ impl HeldSlices {
         let begun = clock::now();
         let appended = file.file.append_with(encode);
         let took = clock::now().since(begun);
-        (file.first, file.last) = (file.first.min(slot), file.last.max(slot));
+        (file.first, file.last, file.is_synced) = (file.first.min(slot), file.last.max(slot), false);
         let number = file.number;
         match appended {
             Ok(()) if took < self.stall => Some(number),
@@ -187,6 +207,23 @@ impl HeldSlices {
             Err(error) => {
                 self.pause(now, &error.to_string());
                 None
+            }
+        }
+    }
+
+    /// Waits until all that was written is on disk; whether it is.
+    fn sync(&mut self, now: Time) -> bool {
+        let Some(file) = self.files.iter_mut().find(|file| !file.is_synced) else { return true };
+        file.is_synced = true;
+        match file.file.sync() {
+            // There is a second one if the block began in it.
+            Ok(()) => self.sync(now),
+            Err(error) => {
+                file.is_given_up = true;
+                let given_up = file.number;
+                self.written.retain(|_, (_, number)| *number != given_up);
+                self.pause(now, &error.to_string());
+                false
             }
         }
     }
@@ -412,6 +449,32 @@ mod tests {
         assert!(!held.block(NOW.after(PAUSE / 2), &chain[1]), "not so soon");
         assert!(held.block(NOW.after(PAUSE), &chain[1]) && held.block(NOW.after(PAUSE), &chain[2]));
         assert_eq!(find(folder.path(), CLUSTER).ok().unwrap().blocks.len(), 3);
+    }
+
+    #[test]
+    fn what_does_not_get_to_the_disk_is_not_held_where_votes_wait_for_it_and_is_written_again() {
+        for synced in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut held, _orders) = held(folder.path(), 2, u64::MAX);
+            held.synced = synced;
+            let block = block(1, BlockId::GENESIS, 900);
+            held.slice(NOW, &block.slices[0]);
+            let first = std::mem::replace(&mut held.files[0].file, FrameFile::on_a_disk_that_does_not_sync(HELD));
+            assert_eq!(held.block(NOW, &block), !synced);
+            // It would say from now on that all is well.
+            held.files[0].file = first;
+            assert!(held.block(NOW.after(PAUSE), &block));
+            let found = read_file(&path(folder.path(), 2));
+            assert_eq!(found, usize::from(synced), "all of it is in the next file");
+        }
+    }
+
+    /// Blocks that a file holds on its own.
+    fn read_file(path: &Path) -> usize {
+        let bytes = fs::read(path).unwrap();
+        let mut records = HeldRecords::default();
+        let contents = HELD.read(&bytes).unwrap();
+        contents.records.iter().filter_map(|record| records.take(record.bytes.unwrap())).count()
     }
 
     #[test]

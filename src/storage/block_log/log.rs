@@ -68,13 +68,15 @@ struct Active {
     /// far below, does not fill a segment.
     slot_first: Option<Slot>,
     is_synced: bool,
+    /// Its name may not be on disk.
+    is_name_new: bool,
 }
 
 /// Writes at a place of a file: [`write_all_at`](std::os::unix::fs::FileExt::write_all_at), but in tests of disks that
 /// fail.
 pub(super) type WriteAt = Box<dyn FnMut(&File, &[u8], u64) -> io::Result<()> + Send>;
 
-/// Returns when what is in a file is on disk: [`File::sync_data`], but in tests of slow disks.
+/// Returns when what is in a file or a folder is on disk: [`File::sync_all`], but in tests of what disks do.
 pub(super) type Sync = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
 
 /// See the module `block_log`.
@@ -101,8 +103,10 @@ pub(crate) struct BlockLog {
     not_looked_below: Vec<BlockId>,
     /// The block looked at last, until all were.
     looked_at: Option<Option<BlockId>>,
-    /// Number of the next file that [`held`] writes.
+    /// Number of the next file that [`held`](super::held) writes.
     next_held: u64,
+    /// The disk failed to take what went to segments, perhaps out of those files before this one.
+    held_needed_below: u64,
 }
 
 /// What became of a block.
@@ -126,21 +130,17 @@ impl BlockLog {
         Ok(made)
     }
 
-    /// Removes one that is not needed any more.
+    /// Removes one that is not needed any more. If what was in it may not be on disk, it is left to the next start.
     pub(super) fn remove_held(&self, file: HeldFile) {
-        file.remove(&self.folder);
+        if file.number() >= self.held_needed_below {
+            file.remove(&self.folder);
+        }
     }
 
     /// Another way to write.
     #[cfg(test)]
     pub(super) fn write_with(&mut self, write_at: WriteAt) {
         self.write_at = write_at;
-    }
-
-    /// Another way to sync.
-    #[cfg(test)]
-    pub(super) fn sync_with(&mut self, sync: Sync) {
-        self.sync = sync;
     }
 
     /// Writes a complete block, if it is not there.
@@ -242,6 +242,10 @@ impl BlockLog {
                 return Ok(());
             }
         }
+        // Nothing but the last one is synced later.
+        if let Err(error) = self.sync() {
+            tracing::error!(%error, "a segment of the block log cannot be synced");
+        }
         let mark = Mark::random()?;
         let number = self.segments.last_key_value().map_or(1, |(number, _)| number + 1);
         let path = segment_path(&self.folder, number);
@@ -251,13 +255,11 @@ impl BlockLog {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        let begun = Active { number, file, mark, records: Vec::new(), slot_first: None, is_synced: false };
+        let (records, slot_first) = (Vec::new(), None);
+        let begun = Active { number, file, mark, records, slot_first, is_synced: false, is_name_new: true };
         let full = self.active.replace(begun);
         self.segments.insert(number, Segment { bytes: header.len() as u64, slot_max: Slot::GENESIS });
-        if let Some(Active { number, file, records, .. }) = full {
-            if let Err(error) = file.sync_data() {
-                tracing::error!(%error, segment = number, "the block log cannot be synced");
-            }
+        if let Some(Active { number, records, .. }) = full {
             self.write_index(number, self.segments[&number].bytes, &records);
         }
         self.drop_old();
@@ -401,15 +403,27 @@ impl BlockLog {
     /// Makes sure that what was written is on disk.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system refuses. What was written may be lost then, also if a later call succeeds.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        match &mut self.active {
-            Some(active) if !active.is_synced => {
-                active.is_synced = true;
-                (self.sync)(&active.file)
-            }
-            _ => Ok(()),
+        let Some(active) = self.active.as_mut().filter(|active| !active.is_synced) else { return Ok(()) };
+        active.is_synced = true;
+        let mut synced = (self.sync)(&active.file);
+        if active.is_name_new && synced.is_ok() {
+            synced = sync_names(&mut self.sync, &self.folder);
+            active.is_name_new = synced.is_err();
         }
+        if synced.is_err() {
+            self.held_needed_below = self.next_held;
+        }
+        synced
+    }
+
+    /// Makes sure that the names of all files are on disk.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(super) fn sync_names(&mut self) -> io::Result<()> {
+        sync_names(&mut self.sync, &self.folder)
     }
 
     /// Records found corrupt since the start.
@@ -426,6 +440,10 @@ impl BlockLog {
     pub(super) const fn index(&self) -> &Index {
         &self.index
     }
+}
+
+fn sync_names(sync: &mut Sync, folder: &Path) -> io::Result<()> {
+    sync(&File::open(folder)?)
 }
 
 const fn slot(head: &Head) -> Slot {

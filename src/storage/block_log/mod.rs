@@ -15,9 +15,10 @@
 //!   is lost: it is reported to control, which fetches it from others, and written again in the last segment. The
 //!   corrupt place stays as it is until its segment goes.
 //! - **It stays small.** Whole segments go, the oldest first, as [`Limits`] say.
-//! - **A block is written before it is voted for**, by control itself, in files beside the segments ([`held`]).
-//! - **Nothing is synced before it is said.** Appends outlive the process; a power loss may cost the last second. What
-//!   is lost then is fetched from others like anything else.
+//! - **A block is written before it is voted for**, by control itself, in files beside the segments ([`held`]). Where
+//!   votes are to outlive the power, it is on disk before, there or in a segment, and stays.
+//! - **Segments are synced each second.** Appends outlive the process; a power loss may cost what came since. What is
+//!   lost then is fetched from others like anything else.
 //! - **A slow disk is left to the vote log.** Who syncs a file may have to wait for what other files have unwritten
 //!   (ext4 writes data before the journal that names it). So little is left unsynced, and after a slow sync nothing is
 //!   written for as long: the log lags, and leaves blocks out, rather than hold up the reservation.

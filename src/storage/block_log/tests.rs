@@ -1,4 +1,5 @@
 mod corruption;
+mod power;
 mod writer;
 
 use std::fs::{self, File};
@@ -46,6 +47,11 @@ fn bytes_of(block: &Block) -> Vec<u8> {
 
 pub(super) fn open(folder: &Path, limits: Limits) -> (BlockLog, Opened) {
     BlockLog::open(folder, parameters(), limits).unwrap()
+}
+
+/// With another way to sync.
+fn open_with(folder: &Path, limits: Limits, sync: impl FnMut(&File) -> io::Result<()> + Send + 'static) -> BlockLog {
+    BlockLog::open_with(folder, parameters(), limits, Box::new(sync)).unwrap().0
 }
 
 /// Writes a chain as a node does; every third block is final as an ancestor.

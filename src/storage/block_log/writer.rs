@@ -104,6 +104,8 @@ pub(crate) struct Bounds {
     pub(crate) slice_memory_bytes: usize,
     /// Bytes of files of slices that may be voted for.
     pub(crate) held_bytes_max: u64,
+    /// Whether blocks are to be on disk before they are voted for, and to stay there.
+    pub(crate) synced: bool,
     /// When an append to them takes longer, votes do not wait for the next ones.
     pub(crate) stall: Duration,
     /// So long what waits is written at a stop.
@@ -147,7 +149,7 @@ impl BlockLogThread {
         let (answers, told) = channel::bounded(LOADS_MAX + TOLD_MAX);
         let waiting = Arc::new(Waiting::default());
         let (spares, held_files) = channel::bounded(SPARE_FILES);
-        let mut writer = Writer::new(log, Arc::clone(&waiting), answers, spares, waker, bounds.stop_within);
+        let mut writer = Writer::new(log, Arc::clone(&waiting), answers, spares, waker, &bounds);
         writer.make_spares();
         let is_stopping = Arc::clone(&writer.is_stopping);
         let thread = thread::Builder::new().name("block-log".into()).spawn(move || writer.run(&work, &wanted))?;
@@ -246,6 +248,8 @@ struct Writer {
     report: BlockLogReport,
     /// The disk refused: nothing is written before.
     retry_at: Option<Instant>,
+    /// See [`Bounds::synced`].
+    is_synced_for_votes: bool,
     refused: u64,
     too_long: u64,
     left_at_stop: u64,
@@ -269,11 +273,12 @@ impl Writer {
         answers: Sender<BlockLogAnswer>,
         spares: Sender<HeldFile>,
         waker: Arc<ControlWaker>,
-        stop_within: Duration,
+        bounds: &Bounds,
     ) -> Self {
         Self {
             log,
-            stop_within,
+            is_synced_for_votes: bounds.synced,
+            stop_within: bounds.stop_within,
             waiting,
             answers,
             spares,
@@ -336,7 +341,12 @@ impl Writer {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Write(write) => self.write(write),
-            Order::Remove(file) => self.log.remove_held(file),
+            Order::Remove(file) => {
+                if self.is_synced_for_votes {
+                    self.sync();
+                }
+                self.log.remove_held(file);
+            }
         }
     }
 
@@ -380,7 +390,7 @@ impl Writer {
     /// So that control always finds a file to go on with.
     fn make_spares(&mut self) {
         while self.retry_at.is_none() && !self.spares.is_full() {
-            match self.log.make_held() {
+            match self.make_spare() {
                 Ok(file) => {
                     if let Err(gone) = self.spares.try_send(file) {
                         // Control needs none any more.
@@ -390,6 +400,14 @@ impl Writer {
                 Err(error) => self.refuse(&error),
             }
         }
+    }
+
+    fn make_spare(&mut self) -> io::Result<HeldFile> {
+        let file = self.log.make_held()?;
+        if self.is_synced_for_votes {
+            self.log.sync_names()?;
+        }
+        Ok(file)
     }
 
     fn refuse(&mut self, error: &io::Error) {

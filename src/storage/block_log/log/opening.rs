@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{Active, BlockLog, BlockLogError, Kept, Segment, at, slot, slot_in_turn};
+use super::{Active, BlockLog, BlockLogError, Kept, Segment, Sync, at, slot, slot_in_turn, sync_names};
 use crate::storage::block_log::Limits;
 use crate::storage::block_log::files::{read_index, segment_numbers, segment_path};
 use crate::storage::block_log::held;
@@ -39,13 +39,26 @@ impl BlockLog {
         parameters: LogParameters,
         limits: Limits,
     ) -> Result<(Self, Opened), BlockLogError> {
-        fs::create_dir_all(folder).map_err(at(folder))?;
+        Self::open_with(folder, parameters, limits, Box::new(File::sync_all))
+    }
+
+    /// With another way to sync.
+    pub(in crate::storage::block_log) fn open_with(
+        folder: &Path,
+        parameters: LogParameters,
+        limits: Limits,
+        mut sync: Sync,
+    ) -> Result<(Self, Opened), BlockLogError> {
+        if !folder.is_dir() {
+            fs::create_dir_all(folder).map_err(at(folder))?;
+            folder.parent().map_or(Ok(()), |parent| sync_names(&mut sync, parent)).map_err(at(folder))?;
+        }
         let mut log = Self {
             folder: folder.to_owned(),
             parameters,
             limits,
             write_at: Box::new(|file, bytes, at| file.write_all_at(bytes, at)),
-            sync: Box::new(File::sync_data),
+            sync,
             index: Index::default(),
             segments: BTreeMap::new(),
             active: None,
@@ -57,6 +70,7 @@ impl BlockLog {
             not_looked_below: Vec::new(),
             looked_at: Some(None),
             next_held: 1,
+            held_needed_below: 0,
         };
         let mut opened = Opened::default();
         let numbers = segment_numbers(folder).map_err(at(folder))?;
@@ -85,7 +99,12 @@ impl BlockLog {
                 }
             }
         }
-        found.files.iter().for_each(|path| held::remove(path));
+        match self.sync() {
+            Ok(()) if self.held_needed_below == 0 => found.files.iter().for_each(|path| held::remove(path)),
+            synced => {
+                tracing::error!(error = ?synced.err(), "the block log cannot be synced: blocks that were voted for stay in files of their own until the next start")
+            }
+        }
         Ok(recovered)
     }
 
@@ -144,7 +163,9 @@ impl BlockLog {
         self.take_in(number, found.end, &found.records);
         let Some(mark) = found.mark else { return self.write_index(number, found.end, &found.records) };
         let slot_first = found.records.iter().find_map(|placed| slot_in_turn(&placed.head));
-        self.active = Some(Active { number, file, mark, slot_first, records: found.records, is_synced: true });
+        // Who wrote it may have been killed before it was on disk.
+        let (is_synced, is_name_new) = (false, true);
+        self.active = Some(Active { number, file, mark, slot_first, records: found.records, is_synced, is_name_new });
     }
 
     fn take_in(&mut self, number: u64, bytes: u64, records: &[Placed]) {

@@ -18,6 +18,7 @@ pub(in crate::storage::block_log) const BOUNDS: Bounds = Bounds {
     waiting_bytes_max: 10 * SLICE_BYTES,
     slice_memory_bytes: SLICE_BYTES,
     held_bytes_max: 64 << 20,
+    synced: false,
     stall: Duration::MAX,
     stop_within: Duration::MAX,
 };
@@ -40,7 +41,8 @@ impl Gate {
 
 pub(in crate::storage::block_log) fn gated(folder: &Path) -> (Arc<Gate>, BlockLogThread, BlockLogHandle) {
     let gate = Arc::new(Gate::default());
-    let (mut log, _) = open(folder, LIMITS);
+    // However slow the disk is, it is not left to others.
+    let mut log = open_with(folder, LIMITS, |_| Ok(()));
     let at_disk = Arc::clone(&gate);
     log.write_with(Box::new(move |file: &File, bytes: &[u8], at: u64| {
         use std::os::unix::fs::FileExt;
@@ -52,8 +54,6 @@ pub(in crate::storage::block_log) fn gated(folder: &Path) -> (Arc<Gate>, BlockLo
         at_disk.written.fetch_add(1, Ordering::Relaxed);
         file.write_all_at(bytes, at)
     }));
-    // However slow the disk is, it is not left to others.
-    log.sync_with(Box::new(|_: &File| Ok(())));
     let (waker, _) = ControlWaker::pair().unwrap();
     let (thread, handle) = BlockLogThread::start(log, BOUNDS, waker, FailPoints::default()).unwrap();
     (gate, thread, handle)
@@ -158,9 +158,14 @@ fn a_slow_disk_has_little_to_write_at_a_time_and_is_left_to_others_as_long_as_it
         written_too_soon: usize,
     }
     let folder = tempfile::tempdir().unwrap();
-    let (mut log, _) = open(folder.path(), LIMITS);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let (at_write, at_sync) = (Arc::clone(&seen), Arc::clone(&seen));
+    let mut log = open_with(folder.path(), LIMITS, move |_| {
+        thread::sleep(SYNC_TAKES);
+        let mut seen = at_sync.lock().unwrap();
+        (seen.unsynced, seen.syncs, seen.synced) = (0, seen.syncs + 1, Some(Instant::now()));
+        Ok(())
+    });
     log.write_with(Box::new(move |file: &File, bytes: &[u8], at: u64| {
         use std::os::unix::fs::FileExt;
         let mut seen = at_write.lock().unwrap();
@@ -168,12 +173,6 @@ fn a_slow_disk_has_little_to_write_at_a_time_and_is_left_to_others_as_long_as_it
         seen.unsynced_most = seen.unsynced_most.max(seen.unsynced);
         seen.written_too_soon += usize::from(seen.synced.is_some_and(|synced| synced.elapsed() < SYNC_TAKES));
         file.write_all_at(bytes, at)
-    }));
-    log.sync_with(Box::new(move |_: &File| {
-        thread::sleep(SYNC_TAKES);
-        let mut seen = at_sync.lock().unwrap();
-        (seen.unsynced, seen.syncs, seen.synced) = (0, seen.syncs + 1, Some(Instant::now()));
-        Ok(())
     }));
     let (waker, _) = ControlWaker::pair().unwrap();
     let (thread, mut handle) = BlockLogThread::start(log, BOUNDS, waker, FailPoints::default()).unwrap();
