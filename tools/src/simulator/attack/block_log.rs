@@ -42,20 +42,50 @@ impl Record {
     }
 }
 
+/// Something in a file.
+struct Written<W> {
+    what: W,
+    is_synced: bool,
+}
+
+impl<W> Written<W> {
+    const fn now(what: W) -> Self {
+        Self { what, is_synced: false }
+    }
+}
+
+/// How many there are up to the last one that is on disk.
+fn on_disk<'w, W: 'w>(mut written: impl DoubleEndedIterator<Item = &'w Written<W>> + ExactSizeIterator) -> usize {
+    written.rposition(|written| written.is_synced).map_or(0, |last| last + 1)
+}
+
 /// See the module.
-#[derive(Default)]
 pub(super) struct BlockLog {
+    /// Whether blocks are on disk before they are voted for, and stay there.
+    synced: bool,
     /// Records of slices and blocks that may be voted for, of slots that are not final.
-    held: Vec<(Slot, Vec<u8>)>,
+    held: Vec<Written<(Slot, Vec<u8>)>>,
     /// Slices among them.
     held_slices: BTreeSet<(SliceId, Hash)>,
     /// Blocks that could be made of them.
     held_blocks: BTreeSet<BlockId>,
     reader: HeldRecords,
-    records: VecDeque<Record>,
+    records: VecDeque<Written<Record>>,
 }
 
 impl BlockLog {
+    /// An empty one.
+    pub(super) fn new(synced: bool) -> Self {
+        Self {
+            synced,
+            held: Vec::new(),
+            held_slices: BTreeSet::new(),
+            held_blocks: BTreeSet::new(),
+            reader: HeldRecords::default(),
+            records: VecDeque::new(),
+        }
+    }
+
     fn hold_slice(&mut self, slice: &Slice) {
         if self.held_slices.insert((slice.id, slice.root)) {
             let mut record = Vec::new();
@@ -69,20 +99,30 @@ impl BlockLog {
         let mut record = Vec::new();
         encode_held_block(block, &mut record);
         self.hold(block.id.slot, record);
+        if self.synced {
+            self.held.iter_mut().for_each(|written| written.is_synced = true);
+        }
     }
 
     fn hold(&mut self, slot: Slot, record: Vec<u8>) {
         self.held_blocks.extend(self.reader.take(&record).map(|block| block.id));
-        self.held.push((slot, record));
+        self.held.push(Written::now((slot, record)));
     }
 
     /// Drops what is of slots up to this one.
     fn release(&mut self, through: Slot) {
-        let kept: Vec<_> = mem::take(&mut self.held).into_iter().filter(|(slot, _)| *slot > through).collect();
+        if self.synced {
+            self.records.iter_mut().for_each(|written| written.is_synced = true);
+        }
+        self.held.retain(|written| written.what.0 > through);
         self.held_slices.retain(|(slice, _)| slice.slot > through);
-        self.held_blocks.clear();
+        self.read_held_again();
+    }
+
+    fn read_held_again(&mut self) {
         self.reader = HeldRecords::default();
-        kept.into_iter().for_each(|(slot, record)| self.hold(slot, record));
+        let blocks = self.held.iter().filter_map(|written| self.reader.take(&written.what.1));
+        self.held_blocks = blocks.map(|block| block.id).collect();
     }
 
     /// Whether a block outlives the process.
@@ -90,8 +130,20 @@ impl BlockLog {
         self.held_blocks.contains(&block) || self.bytes(block).is_some()
     }
 
+    /// Whether a block outlives what votes are to outlive: the process, or the power too.
+    pub(super) fn keeps(&self, block: BlockId) -> bool {
+        if !self.synced {
+            return self.holds(block);
+        }
+        let (held, records) = (on_disk(self.held.iter()), on_disk(self.records.iter()));
+        let mut reader = HeldRecords::default();
+        let mut held = self.held[..held].iter().filter_map(|written| reader.take(&written.what.1));
+        let is_it = |written: &Written<Record>| matches!(&written.what, Record::Block(id, _) if *id == block);
+        held.any(|held| held.id == block) || self.records.range(..records).any(is_it)
+    }
+
     fn bytes(&self, id: BlockId) -> Option<&[u8]> {
-        self.records.iter().find_map(|record| match record {
+        self.records.iter().find_map(|written| match &written.what {
             Record::Block(block, bytes) if *block == id => Some(&bytes[..]),
             _ => None,
         })
@@ -103,11 +155,12 @@ impl BlockLog {
 
     /// What the thread has got to.
     pub(super) fn write(&mut self, record: Record) {
-        if let Record::Final { block, in_order: true, .. } = record {
-            self.release(block.slot);
-        }
+        let released = if let Record::Final { block, in_order: true, .. } = record { Some(block.slot) } else { None };
         if !matches!(record, Record::Block(block, _) if self.bytes(block).is_some()) {
-            self.records.push_back(record);
+            self.records.push_back(Written::now(record));
+        }
+        if let Some(through) = released {
+            self.release(through);
         }
         if self.records.len() > RECORDS_MAX {
             self.records.pop_front();
@@ -118,7 +171,7 @@ impl BlockLog {
     pub(super) fn start(&mut self) -> (u64, Option<ChainTip>) {
         let mut reader = HeldRecords::default();
         let mut found = 0;
-        for (_, record) in mem::take(&mut self.held) {
+        for Written { what: (_, record), .. } in mem::take(&mut self.held) {
             if let Some(block) = reader.take(&record)
                 && self.bytes(block.id).is_none()
             {
@@ -131,7 +184,7 @@ impl BlockLog {
     }
 
     fn tip(&self) -> Option<ChainTip> {
-        let finals = self.records.iter().filter_map(|record| match record {
+        let finals = self.records.iter().filter_map(|written| match &written.what {
             Record::Final { block, certificates, .. } if !certificates.is_empty() => Some((block, certificates)),
             _ => None,
         });
@@ -141,19 +194,26 @@ impl BlockLog {
         tips.max_by_key(|tip| tip.block.id.slot)
     }
 
-    /// The power fails: an end of what was written is gone.
+    /// The power fails: an end of what was written and not synced is gone.
     pub(super) fn lose_power(&mut self, random: &mut ChaCha8Rng) {
-        let mut left = |records: usize| (random.next_u64() % (records as u64 + 1)) as usize;
-        self.held.truncate(left(self.held.len()));
-        self.records.truncate(left(self.records.len()));
+        let mut left =
+            |on_disk: usize, all: usize| on_disk + (random.next_u64() % ((all - on_disk) as u64 + 1)) as usize;
+        self.held.truncate(left(on_disk(self.held.iter()), self.held.len()));
+        self.records.truncate(left(on_disk(self.records.iter()), self.records.len()));
+        self.read_held_again();
     }
 
     /// A final block cannot be read any more.
     fn lose_one(&mut self, random: &mut ChaCha8Rng) -> Option<BlockId> {
-        let finals: Vec<BlockId> =
-            self.records.iter().filter(|record| matches!(record, Record::Final { .. })).map(Record::id).collect();
+        let finals: Vec<BlockId> = self
+            .records
+            .iter()
+            .map(|written| &written.what)
+            .filter(|record| matches!(record, Record::Final { .. }))
+            .map(Record::id)
+            .collect();
         let lost = *finals.get((random.next_u64() % finals.len().max(1) as u64) as usize)?;
-        self.records.retain(|record| record.id() != lost);
+        self.records.retain(|written| written.what.id() != lost);
         Some(lost)
     }
 }
@@ -255,7 +315,7 @@ mod tests {
     #[test]
     fn what_was_held_is_found_at_a_start_and_given_up_when_a_later_slot_is_final() {
         let (first, second) = (block(1, 3), block(2, 2));
-        let mut log = BlockLog::default();
+        let mut log = BlockLog::new(false);
         log.hold_slice(&first.slices[0]);
         assert!(!log.holds(first.id));
         log.hold_block(&first);
@@ -269,8 +329,30 @@ mod tests {
     }
 
     #[test]
+    fn a_power_loss_takes_what_was_not_synced_and_nothing_else() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut lost = 0;
+        for synced in [false, true] {
+            for _ in 0..50 {
+                let (voted_for, begun) = (block(2, 3), block(3, 2));
+                let mut log = BlockLog::new(synced);
+                log.write(Record::block(&block(1, 1)));
+                log.write(finalized(&block(1, 1)));
+                log.hold_block(&voted_for);
+                log.hold_slice(&begun.slices[0]);
+                assert!(log.keeps(voted_for.id));
+                log.lose_power(&mut random);
+                let is_whole = log.holds(block(1, 1).id) && log.holds(voted_for.id) && !log.holds(begun.id);
+                assert!(is_whole || !synced);
+                lost += u32::from(!is_whole);
+            }
+        }
+        assert!(lost > 25, "lost {lost} times");
+    }
+
+    #[test]
     fn the_chain_ends_with_the_last_block_that_has_its_certificates() {
-        let mut log = BlockLog::default();
+        let mut log = BlockLog::new(false);
         let certificates = vec![Arc::new(Certificate {
             statement: alpenglow_control::certificate::Statement::Skip(Slot(9)),
             signers: alpenglow_control::certificate::Signers::none(3),

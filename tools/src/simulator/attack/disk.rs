@@ -45,7 +45,7 @@ impl Disk {
             synced,
             boot: 1,
             end: LogEnd::Whole,
-            blocks: BlockLog::default(),
+            blocks: BlockLog::new(synced),
             idle_at: Time(0),
         }
     }
@@ -82,8 +82,7 @@ impl Disk {
         self.log.contains(entry)
     }
 
-    /// The power fails: unless it was synced, a part of the log at its end is gone, and the rest may be spoilt. Blocks
-    /// are never synced.
+    /// The power fails: unless it was synced, a part of the log at its end is gone, and the rest may be spoilt.
     pub(super) fn lose_power(&mut self, random: &mut ChaCha8Rng) {
         self.boot += 1;
         self.blocks.lose_power(random);

@@ -214,10 +214,8 @@ impl World {
 
     /// What is not well yet with one of these nodes, when `highest` was final before.
     fn lacks(&self, nodes: &[usize], highest: Slot) -> Option<String> {
-        // Who starts again without a block log asks for blocks from genesis on, and after power losses that many had at
-        // once for some, which perhaps nobody has.
-        let lost_power = self.oracle.happened.times("power_losses") > 0;
-        let may_lack = !self.plan.keeps_blocks || lost_power && self.plan.synced_logs;
+        // Who starts again without a block log asks for blocks from genesis on, which perhaps nobody has.
+        let may_lack = !self.plan.keeps_blocks;
         let lags = nodes.iter().find_map(|&node| {
             let (finalized, handed_over) = (self.oracle.finalized(node), self.oracle.handed_over(node));
             let has = if may_lack && self.oracle.has_restarted(node) { finalized } else { handed_over };
@@ -400,7 +398,9 @@ impl World {
             Loses::Process => self.oracle.happened.count("process_crashes"),
             Loses::Power => {
                 self.disks[node].lose_power(&mut self.random);
-                self.oracle.loses_power(node);
+                if !self.plan.synced_logs {
+                    self.oracle.loses_blocks(node);
+                }
                 self.oracle.happened.count("power_losses");
             }
         }

@@ -114,7 +114,7 @@ impl Oracle {
                 self.violated(format!("{block} is final, and no correct node ever held it"));
                 return;
             };
-            let mut keepers = holders.iter().filter(|&&holder| !self.views[holder].lost_power).peekable();
+            let mut keepers = holders.iter().filter(|&&holder| !self.views[holder].lost_blocks).peekable();
             if let Some(disks) = disks
                 && keepers.peek().is_some()
                 && !keepers.any(|&keeper| disks[keeper].blocks.holds(block))

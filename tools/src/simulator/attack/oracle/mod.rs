@@ -120,8 +120,8 @@ impl Oracle {
     }
 
     /// A node loses what it had not synced.
-    pub(super) fn loses_power(&mut self, node: usize) {
-        self.views[node].lost_power = true;
+    pub(super) fn loses_blocks(&mut self, node: usize) {
+        self.views[node].lost_blocks = true;
     }
 
     /// What a node takes in, and when by its clock.
@@ -185,9 +185,9 @@ impl Oracle {
     fn decided_to_vote(&mut self, node: usize, now: Time, vote: VotePayload, disk: &Disk) {
         match vote {
             VotePayload::Notar(block) | VotePayload::NotarFallback(block)
-                if self.keeps_blocks && !disk.blocks.holds(block) =>
+                if self.keeps_blocks && !disk.blocks.keeps(block) =>
             {
-                self.violated(format!("node {node} casts {vote:?}, but the block is not written down"));
+                self.violated(format!("node {node} casts {vote:?}, but the block may still be lost"));
             }
             VotePayload::Skip(first) if first.is_window_first() => self.gives_up(node, now, first),
             _ => {}

@@ -31,7 +31,7 @@ pub(super) struct View {
     pub(super) leaders_seen: BTreeMap<Slot, Time>,
     /// Up to where it had reserved slots when this life began.
     pub(super) reserved_before: Slot,
-    pub(super) lost_power: bool,
+    pub(super) lost_blocks: bool,
     pub(super) has_started: bool,
     pub(super) has_restarted: bool,
     /// The last block that it handed over or passed by, in this life, or that its log ended with.
