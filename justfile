@@ -34,6 +34,11 @@ cluster *FLAGS:
 kill-loop KILLS="500":
     ALPENGLOW_KILLS={{KILLS}} cargo test --release --test kill_loop -- --nocapture
 
+# A cluster on ext4 file systems that lose their power, as root: one node's at a time or, with --together, all at once.
+power-loss *FLAGS:
+    cargo build --release
+    python3 .ci/power-loss {{FLAGS}}
+
 # Pool and Votor against vector files.
 conformance *FILES="tests/fixtures/scripted.jsonl":
     cargo run --release -p alpenglow-tools -- conformance {{FILES}}
